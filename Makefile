@@ -1,0 +1,61 @@
+# xinference-slo: `make help` lists what can be done here.
+SHELL := /bin/bash
+PY := .venv/bin/python
+SLO := .venv/bin/slo
+# Extra options: make launch ARGS="--stock --port 9998"
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install launch stop status baseline check watch doctor similarity test test-fast lint format lock clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+install: ## Create .venv and install the locked dependencies
+	@bash scripts/install.sh
+
+launch: install ## Start Xinference on port 9997, launch gte-base-zh, prove that it works
+	@$(PY) launch_model_server.py $(ARGS)
+
+stop: install ## Stop what `make launch` started
+	@$(PY) launch_model_server.py --stop $(ARGS)
+
+status: install ## Say what is running
+	@$(PY) launch_model_server.py --status $(ARGS)
+
+doctor: install ## Check this machine: versions, CPU features, memory, disk, port
+	@$(SLO) doctor $(ARGS)
+
+baseline: install ## Measure P50/P95/P99 of short, medium and long texts against the objective
+	@$(SLO) baseline $(ARGS)
+
+check: install ## One P95 check; exit code 0 met, 1 missed, 3 unproven
+	@$(SLO) check $(ARGS)
+
+watch: install ## Check P95 every minute until stopped
+	@$(SLO) watch $(ARGS)
+
+test: ## Run lint, types and all tests, as CI does
+	@bash scripts/install.sh dev
+	@bash scripts/lint.sh
+	@$(PY) -m pytest -p no:cacheprovider $(ARGS)
+
+test-fast: ## Run only the tests that need no server
+	@bash scripts/install.sh dev
+	@$(PY) -m pytest -q -m "not server and not full" $(ARGS)
+
+lint: ## Check style and types
+	@bash scripts/install.sh dev
+	@bash scripts/lint.sh
+
+format: ## Format the code
+	@bash scripts/install.sh dev
+	@.venv/bin/ruff check --fix-only --quiet . && .venv/bin/ruff format .
+
+lock: ## Compile the lock files again after a change in pyproject.toml
+	@bash scripts/lock.sh
+
+clean: ## Stop the server and remove .slo, caches and build products; keeps .venv
+	@[ ! -x $(PY) ] || $(PY) launch_model_server.py --stop
+	rm -rf .slo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist model_server.log*
+	find slo tests scripts -name __pycache__ -prune -exec rm -rf {} +

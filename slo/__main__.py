@@ -1,0 +1,5 @@
+"""`python -m slo`."""
+
+from slo.cli import main
+
+main()

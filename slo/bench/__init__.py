@@ -1,0 +1,1 @@
+"""Measure an embeddings endpoint: what was asked, when it was due, and what that proves."""

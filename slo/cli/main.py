@@ -1,0 +1,77 @@
+"""
+The entry point: `slo SUBCOMMAND`, exit codes, and the one place where errors become text.
+
+0 objective met or done · 1 objective missed or outage · 2 usage or set-up · 3 unproven · 130 stopped by the user
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from slo import __version__
+from slo.errors import SloError
+
+# Modules load when their command runs: `slo check` must not pay for plotting or for the server.
+COMMANDS: dict[str, str] = {
+    "doctor": "slo.cli.setup",
+    "validate": "slo.cli.setup",
+    "similarity": "slo.cli.setup",
+    "baseline": "slo.cli.bench",
+    "compare": "slo.cli.bench",
+    "check": "slo.cli.watch",
+    "watch": "slo.cli.watch",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand's module only when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        assert isinstance(command, click.Command)  # noqa: S101
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, "-V", "--version", prog_name="xinference-slo")
+def cli() -> None:
+    """Deploy, measure, speed up and watch an embedding model on Xinference.
+
+    \b
+    Start with:   make launch && slo baseline
+    Exit codes:   0 objective met or done, 1 missed, 2 usage or set-up error, 3 unproven
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run(cli, arguments))
+
+
+def run(command: click.Command, arguments: list[str] | None = None) -> int:
+    """Exit code of `command`; an expected failure is one message on stderr, never a traceback."""
+    try:
+        code = command.main(arguments, standalone_mode=False)
+    except SloError as error:
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()  # `slo … | head`: nobody is left to tell
+        return 0
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,95 @@
+"""Options that several subcommands share, and the configuration they amount to."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import orjson
+from rich.console import Console
+
+from slo.client import ApiKey, EmbeddingsClient, find_api_key
+from slo.config import Config, load
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a subcommand works with: the product goes to `out`, everything else to `err`."""
+
+    config: Config
+    out: Console
+    err: Console
+    json: bool
+
+    def api_key(self) -> ApiKey | None:
+        """The key given by the environment or the configured file, else the one that our launch stored."""
+        return find_api_key(self.config.client.api_key_file or self.config.state_dir / "api_key")
+
+    def client(self) -> EmbeddingsClient:
+        """A connection to the configured endpoint and model."""
+        return EmbeddingsClient(
+            self.config.endpoint,
+            self.config.model.name,
+            api_key=self.api_key(),
+            timeout_s=self.config.client.timeout,
+        )
+
+    def emit_json(self, data: Any) -> None:
+        """Print `data` as the JSON product; NaN and infinity become null."""
+        sys.stdout.buffer.write(orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        sys.stdout.buffer.flush()
+
+
+def config_option(command: Command) -> Command:
+    """`--config FILE`."""
+    return click.option(
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Settings file (default: configs/slo.yaml).",
+    )(command)
+
+
+def json_option(command: Command) -> Command:
+    """`--json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(command)
+
+
+def target_options(command: Command) -> Command:
+    """`--endpoint`, `--model` and `--api-key-file`: which server to measure."""
+    for option in (
+        click.option(
+            "--api-key-file", type=click.Path(path_type=Path), help="File with the API key (or set SLO_API_KEY)."
+        ),
+        click.option("--model", "model_name", help="Model name to ask for."),
+        click.option("--endpoint", help="Any OpenAI-compatible server, e.g. http://127.0.0.1:9997 or https://h/x/v1."),
+    ):
+        command = option(command)
+    return command
+
+
+def context(
+    config_path: Path | None = None,
+    *,
+    as_json: bool = False,
+    endpoint: str | None = None,
+    model_name: str | None = None,
+    api_key_file: Path | None = None,
+    **changes: Any,
+) -> Context:
+    """Configuration with the options applied; `changes` are further dotted keys, None meaning "not given"."""
+    config = load(config_path).replaced(
+        **{
+            "server.endpoint": endpoint,
+            "model.name": model_name,
+            "client.api_key_file": api_key_file,
+            **changes,
+        }
+    )
+    return Context(config=config, out=Console(), err=Console(stderr=True), json=as_json)

@@ -1,0 +1,208 @@
+"""
+One connection to one embeddings endpoint, ours or anybody's who speaks OpenAI's `POST …/v1/embeddings`.
+
+The table `_failure` is the only place where outside errors become ours. A request never retries here: who
+measures wants to see the failure, and who does not can ask again.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+import requests
+
+from slo.errors import (
+    BadAnswer,
+    BadRequest,
+    ConfigError,
+    Refused,
+    RequestError,
+    RequestTimeout,
+    ServerFault,
+    Unauthorized,
+    Unreachable,
+)
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+@dataclass(frozen=True)
+class ApiKey:
+    """A secret with the place it came from; prints as the place, never as the secret."""
+
+    value: str = field(repr=False)
+    origin: str
+
+    def __str__(self) -> str:
+        return f"API key from {self.origin}"
+
+
+def find_api_key(file: Path | None = None, *, environ: dict[str, str] | None = None) -> ApiKey | None:
+    """The key from `SLO_API_KEY`, else from `file`; None where there is none.
+
+    A file that others can read is refused: it would be a secret no longer.
+    """
+    value = (dict(os.environ) if environ is None else environ).get("SLO_API_KEY", "").strip()
+    if value:
+        return ApiKey(value, "environment variable SLO_API_KEY")
+    if file is None or not file.exists():
+        return None
+    if file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigError("readable by others", where=str(file), hint=f"chmod 600 {file}")
+    value = file.read_text(encoding="utf-8").strip()
+    return ApiKey(value, str(file)) if value else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one request brought: vectors in the order of the inputs, tokens counted by the server."""
+
+    vectors: list[list[float]]
+    tokens: int | None
+    headers: dict[str, str]
+
+    @property
+    def cached(self) -> bool:
+        """Did a cache answer (RFC 9211 `Cache-Status: …; hit`)?"""
+        return "; hit" in self.headers.get("cache-status", "")
+
+
+def embeddings_url(endpoint: str) -> str:
+    """`http://h:9997` → `http://h:9997/v1/embeddings`; a path that already names the API is kept."""
+    parts = urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise ConfigError(f"{endpoint!r} is not an HTTP address", hint="write it like http://127.0.0.1:9997")
+    base = endpoint.rstrip("/")
+    if base.endswith("/embeddings"):
+        return base
+    return f"{base}/embeddings" if base.endswith("/v1") else f"{base}/v1/embeddings"
+
+
+class EmbeddingsClient:
+    """A kept-alive connection. Not for use by several threads at once; close it, or use `with`."""
+
+    def __init__(self, endpoint: str, model: str, *, api_key: ApiKey | None = None, timeout_s: float = 10.0) -> None:
+        self.url = embeddings_url(endpoint)
+        self.model = model
+        self.timeout_s = timeout_s
+        self.api_key = api_key
+        self._session = requests.Session()
+        # A proxy from the environment must not sit between us and this machine.
+        self._session.trust_env = urlsplit(self.url).hostname not in LOOPBACK
+        self._session.headers.update({"Content-Type": "application/json", "Accept": "application/json"})
+        if api_key:
+            self._session.headers["Authorization"] = f"Bearer {api_key.value}"
+
+    def __enter__(self) -> EmbeddingsClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._session.close()
+
+    def embed(self, texts: str | Sequence[str], *, dimension: int | None = None) -> Answer:
+        """Vectors of `texts`, one each. Raises a `RequestError` for anything but a whole, finite answer."""
+        body = orjson.dumps({"model": self.model, "input": texts if isinstance(texts, str) else list(texts)})
+        expected = 1 if isinstance(texts, str) else len(texts)
+        try:
+            response = self._session.post(self.url, data=body, timeout=self.timeout_s, allow_redirects=False)
+        except requests.RequestException as error:
+            raise self._transport_failure(error) from error
+        if response.status_code != 200:
+            raise self._failure(response)
+        vectors, tokens = self._parsed(response, expected, dimension)
+        return Answer(vectors=vectors, tokens=tokens, headers={k.lower(): v for k, v in response.headers.items()})
+
+    def _parsed(
+        self, response: requests.Response, expected: int, dimension: int | None
+    ) -> tuple[list[list[float]], int | None]:
+        try:
+            data: Any = orjson.loads(response.content)
+            rows = sorted(data["data"], key=lambda row: row["index"])
+            vectors = [row["embedding"] for row in rows]
+            tokens = (data.get("usage") or {}).get("total_tokens")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self._bad(response, "the body is not an embeddings answer") from error
+        if len(vectors) != expected:
+            raise self._bad(response, f"{len(vectors)} vectors for {expected} texts")
+        for vector in vectors:
+            if not isinstance(vector, list) or not vector:
+                raise self._bad(response, "a vector is empty or not a list of numbers")
+            if dimension is not None and len(vector) != dimension:
+                raise self._bad(response, f"a vector has {len(vector)} dimensions instead of {dimension}")
+            try:
+                # A NaN or an infinity anywhere makes the sum one: a single pass in C.
+                finite = math.isfinite(sum(vector))
+            except TypeError as error:
+                raise self._bad(response, "a vector holds something that is not a number") from error
+            if not finite:
+                raise self._bad(response, "a vector holds NaN or infinity")
+        return vectors, tokens
+
+    def _bad(self, response: requests.Response, message: str) -> BadAnswer:
+        return BadAnswer(f"{self.url}: {message}", url=self.url, status=response.status_code)
+
+    def _transport_failure(self, error: requests.RequestException) -> RequestError:
+        if isinstance(error, requests.Timeout):
+            return RequestTimeout(f"{self.url}: no answer within {self.timeout_s:g} s", url=self.url)
+        if isinstance(error, requests.exceptions.SSLError):
+            return Unreachable(f"{self.url}: the TLS certificate is not trusted: {error}", url=self.url)
+        if isinstance(error, requests.ConnectionError):
+            return Unreachable(
+                f"{self.url}: nobody answers there", url=self.url, hint="is the server up? `make status`"
+            )
+        return BadAnswer(f"{self.url}: {type(error).__name__} while reading the answer", url=self.url)
+
+    def _failure(self, response: requests.Response) -> RequestError:
+        status, text = response.status_code, _detail(response)
+        message = f"{self.url}: HTTP {status}: {text}"
+        if status in (401, 403):
+            tried = str(self.api_key) if self.api_key else "no API key was given"
+            return Unauthorized(
+                f"{message} ({tried})", url=self.url, status=status, hint="set SLO_API_KEY, or --api-key-file"
+            )
+        if status == 429:
+            return Refused(message, url=self.url, status=status, retry_after_s=_seconds(response))
+        if status >= 500:
+            return ServerFault(message, url=self.url, status=status, retry_after_s=_seconds(response))
+        if status == 404:
+            return BadRequest(
+                message, url=self.url, status=status, hint=f"is {self.model!r} the name of a running model?"
+            )
+        return BadRequest(message, url=self.url, status=status)
+
+
+def _detail(response: requests.Response) -> str:
+    """The server's own words, from either error shape, at most 300 characters."""
+    try:
+        data = orjson.loads(response.content)
+        text = data["error"]["message"] if isinstance(data.get("error"), dict) else data["detail"]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        text = response.text
+    return " ".join(str(text).split())[:300] or "(no message)"
+
+
+def _seconds(response: requests.Response) -> float | None:
+    try:
+        return float(response.headers.get("Retry-After", ""))
+    except ValueError:
+        return None
+
+
+def cosine(a: Sequence[float], b: Sequence[float]) -> float:
+    """Cosine similarity of two vectors of one length; 0 if either is all zeros."""
+    if len(a) != len(b):
+        raise ValueError(f"vectors of {len(a)} and {len(b)} dimensions")
+    norm = math.hypot(*a) * math.hypot(*b)
+    return math.fsum(x * y for x, y in zip(a, b, strict=True)) / norm if norm else 0.0

@@ -1,0 +1,281 @@
+"""
+One file, `configs/slo.yaml`, as frozen values; the only module that reads YAML and `SLO_…` variables.
+
+Order, later wins: defaults below → the file → environment → command line. Every leaf key has a variable:
+`server.port` is `SLO_SERVER_PORT`, `serve.cache.max_size` is `SLO_SERVE_CACHE_MAX_SIZE`. Unknown keys and
+unknown `SLO_` variables are errors that name where they stand. Secrets are never part of the configuration:
+an API key comes from `SLO_API_KEY` or a file readable by its owner alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from slo.errors import ConfigError, SloError
+from slo.objective import Objective, parse_objective
+from slo.units import parse_duration, parse_size
+
+DEFAULT_PATH = Path("configs/slo.yaml")
+
+# Read elsewhere, for reasons of their own: the file itself, the secret, and what the launcher hands to the server.
+RESERVED_VARIABLES = frozenset({"SLO_CONFIG", "SLO_API_KEY", "SLO_SERVE_SETTINGS"})
+
+
+def _unit(parse: Any) -> BeforeValidator:
+    """Turn `ConfigError` of a unit parser into the `ValueError` that pydantic reports with its path."""
+
+    def convert(value: Any) -> Any:
+        try:
+            return parse(value)
+        except (SloError, TypeError, ValueError) as error:
+            raise ValueError(getattr(error, "message", str(error))) from error
+
+    return BeforeValidator(convert)
+
+
+Duration = Annotated[float, _unit(parse_duration)]  # seconds
+Size = Annotated[int, _unit(parse_size)]  # bytes
+Precision = Literal["auto", "int8", "bf16", "fp32"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and intolerant of keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelSection(Section):
+    """Which model, and where its files come from."""
+
+    name: str = Field("gte-base-zh", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+    path: Path = Path("/usr/local/bin/AI-ModelScope/gte-base-zh")
+    modelscope_id: str = "AI-ModelScope/gte-base-zh"
+    huggingface_id: str = "thenlper/gte-base-zh"
+    download: bool = True
+    stand_in: Literal["full", "tiny", "off"] = "full"
+    language: tuple[str, ...] = ("zh",)
+
+
+class ServerSection(Section):
+    """The Xinference server that runs the model."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(9997, ge=1, le=65535)
+    endpoint: str | None = None
+    engine: str = "openvino"
+    precision: Precision = "auto"
+    device: str = "cpu"
+    replicas: int = Field(1, ge=1, le=64)
+    log: Path = Path("model_server.log")
+    start_timeout: Duration = 180.0
+    launch_timeout: Duration = 300.0
+    stop_timeout: Duration = 40.0
+
+
+class ClientSection(Section):
+    """How this toolkit talks to an embeddings endpoint."""
+
+    timeout: Duration = 10.0
+    api_key_file: Path | None = None
+
+
+class BaselineSection(Section):
+    """`slo baseline`: requests and warm-up per length class."""
+
+    requests: int = Field(200, ge=1, le=1_000_000)
+    warmup: int = Field(20, ge=0, le=100_000)
+    seed: int = 1
+
+
+class WatchSection(Section):
+    """`slo check` and `slo watch`."""
+
+    interval: Duration = 60.0
+    window: Duration = 300.0
+    probes: int = Field(60, ge=3, le=10_000)
+
+
+class BatchSection(Section):
+    """Micro-batching in the API process."""
+
+    max_tokens: int = Field(512, ge=16, le=65536)
+    max_items: int = Field(256, ge=1, le=4096)
+    max_wait: Duration = 0.002
+    in_flight: int = Field(2, ge=1, le=8)
+
+
+class CacheSection(Section):
+    """Exact-text cache of computed vectors."""
+
+    enabled: bool = True
+    max_size: Size = 64 * 2**20
+
+
+class AdmissionSection(Section):
+    """What happens when the objective cannot be met for one more request."""
+
+    policy: Literal["shed", "queue"] = "shed"
+    deadline: Duration = 0.150
+    max_queue_tokens: int = Field(200_000, ge=512)
+    request_timeout: Duration = 10.0
+
+
+class LimitsSection(Section):
+    """Bounds on what one request may carry."""
+
+    max_body: Size = 4 * 2**20
+    max_inputs: int = Field(2048, ge=1)
+
+
+class ServeSection(Section):
+    """The extension inside Xinference."""
+
+    enabled: bool = True
+    batch: BatchSection = BatchSection()
+    cache: CacheSection = CacheSection()
+    admission: AdmissionSection = AdmissionSection()
+    limits: LimitsSection = LimitsSection()
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    model: ModelSection = ModelSection()
+    server: ServerSection = ServerSection()
+    client: ClientSection = ClientSection()
+    objective: str = "p95 <= 150ms"
+    confidence: float = Field(0.95, ge=0.5, lt=1)
+    baseline: BaselineSection = BaselineSection()
+    watch: WatchSection = WatchSection()
+    serve: ServeSection = ServeSection()
+    state_dir: Path = Path(".slo")
+
+    @field_validator("objective")
+    @classmethod
+    def _objective_is_readable(cls, text: str) -> str:
+        try:
+            parse_objective(text)
+        except ConfigError as error:
+            raise ValueError(f"{error.message}; {error.hint}") from error
+        return text
+
+    @property
+    def slo(self) -> Objective:
+        """The objective with its confidence."""
+        return parse_objective(self.objective, confidence=self.confidence)
+
+    @property
+    def endpoint(self) -> str:
+        """Base URL of the server: the one given, else where `make launch` starts its own."""
+        if self.server.endpoint:
+            return self.server.endpoint.rstrip("/")
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.server.host, self.server.host)  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{self.server.port}"
+
+    def replaced(self, **changes: Any) -> Config:
+        """A copy with dotted keys replaced: `replaced(**{"server.port": 9998})`. `None` changes nothing."""
+        data = self.model_dump()
+        for dotted, value in changes.items():
+            if value is not None:
+                _put(data, tuple(dotted.split(".")), value)
+        return _validated(data, {})
+
+
+def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
+    """The configuration from `path` (default `configs/slo.yaml` when it exists) and `environ`.
+
+    Raises `ConfigError` with file, key path and value for anything unreadable, unknown or out of range.
+    """
+    environ = os.environ if environ is None else environ
+    if path is None and environ.get("SLO_CONFIG"):
+        path = Path(environ["SLO_CONFIG"])
+    data: dict[str, Any] = {}
+    if path is not None or DEFAULT_PATH.exists():
+        data = _read(path or DEFAULT_PATH)
+    source = str(path or DEFAULT_PATH)
+    origins: dict[tuple[str, ...], str] = {}
+    leaves = dict(variables())
+    for name in sorted(environ):
+        if not name.startswith("SLO_") or name in RESERVED_VARIABLES:
+            continue
+        if name not in leaves:
+            raise ConfigError("no such setting", where=f"environment variable {name}",
+                              hint="`slo validate --variables` lists them all")  # fmt: skip
+        try:
+            value = yaml.safe_load(environ[name])
+        except yaml.YAMLError as error:
+            raise ConfigError("not readable as a YAML value", where=f"environment variable {name}") from error
+        origins[leaves[name]] = f"environment variable {name}"
+        _put(data, leaves[name], value)
+    return _validated(data, origins, source)
+
+
+def variables() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Every environment variable with the key path that it overrides."""
+    for path in _leaves(Config):
+        yield "SLO_" + "_".join(path).upper(), path
+
+
+def _leaves(section: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, info in section.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and get_origin(kind) is None:
+            yield from _leaves(kind, (*prefix, name))
+        else:
+            assert not any(isinstance(a, type) and issubclass(a, BaseModel) for a in get_args(kind))  # noqa: S101
+            yield (*prefix, name)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError("no such file", where=str(path), hint="give another with --config") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise ConfigError(problem, where=f"{path}{line}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError("expected a mapping of settings at the top level", where=str(path))
+    return data
+
+
+def _put(data: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for key in path[:-1]:
+        inner = data.setdefault(key, {})
+        if not isinstance(inner, dict):
+            return  # the file is wrong here: validation will say so with its path
+        data = inner
+    data[path[-1]] = value
+
+
+def _validated(data: dict[str, Any], origins: dict[tuple[str, ...], str], source: str = "settings") -> Config:
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        lines = []
+        for item in error.errors(include_url=False):
+            path = tuple(str(part) for part in item["loc"])
+            where = origins.get(path, f"{source}: {'.'.join(path)}")
+            message = item["msg"].removeprefix("Value error, ")
+            if item["type"] == "extra_forbidden":
+                message = "no such setting"
+            else:
+                message += f", got {item['input']!r}"
+            lines.append((where, message))
+        where, message = lines[0]
+        more = "".join(f"\n{w}: {m}" for w, m in lines[1:])
+        raise ConfigError(message + more, where=where, hint="configs/slo.yaml documents every setting") from error

@@ -1,0 +1,1 @@
+"""Bring the model up on this machine: files, server process, registration, launch, proof."""

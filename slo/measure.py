@@ -1,0 +1,52 @@
+"""
+The one-client measurement: texts sent one after another over one kept-alive connection.
+
+A request is due when the one before it is done, so latency and service time are the same here. What holds
+under load is for `slo load` and `slo capacity` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from slo.client import EmbeddingsClient
+from slo.clock import Clock, SystemClock
+from slo.errors import RequestError
+from slo.records import Sample
+from slo.texts import Text
+
+
+def one_by_one(
+    client: EmbeddingsClient,
+    texts: Iterable[Text],
+    *,
+    dimension: int | None = None,
+    clock: Clock | None = None,
+    on_sample: Callable[[Sample, RequestError | None], None] | None = None,
+) -> list[Sample]:
+    """One sample per text. A failed request is a sample with its outcome; it never ends the measurement.
+
+    `on_sample` hears of each sample at once, with the error if there was one.
+    """
+    clock = clock or SystemClock()
+    samples: list[Sample] = []
+    for text in texts:
+        sent_s = clock.monotonic()
+        failure: RequestError | None = None
+        cached = False
+        try:
+            cached = client.embed(text.value, dimension=dimension).cached
+        except RequestError as error:
+            failure = error
+        sample = Sample(
+            due_s=sent_s,
+            sent_s=sent_s,
+            done_s=clock.monotonic(),
+            outcome=failure.outcome if failure else "ok",
+            length_class=text.length_class,
+            cached=cached,
+        )
+        samples.append(sample)
+        if on_sample:
+            on_sample(sample, failure)
+    return samples

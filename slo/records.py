@@ -1,0 +1,273 @@
+"""
+What was measured, as plain data: one `Sample` per request, one `Run` per measurement, JSON in and out.
+
+A run record describes itself: every report is made from records, never from live objects. Times of a sample
+are seconds on the monotonic clock of the run; `Run.started_at` is the wall clock. Texts are never recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slo import __version__
+from slo.clock import iso
+from slo.errors import StoreError
+from slo.objective import Judgement, Objective, Verdict, judge
+from slo.stats import nearest_rank, percentile_interval
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One request. `outcome` is `ok` or the `outcome` of the `RequestError` that ended it."""
+
+    due_s: float
+    sent_s: float
+    done_s: float
+    outcome: str
+    length_class: str
+    cached: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.outcome == "ok"
+
+    @property
+    def latency_ms(self) -> float:
+        """From the moment the request was due; what an objective is held against."""
+        return (self.done_s - self.due_s) * 1000
+
+    @property
+    def service_ms(self) -> float:
+        """From the moment it was sent."""
+        return (self.done_s - self.sent_s) * 1000
+
+    def good(self, objective: Objective) -> bool:
+        """Correct, and within the threshold."""
+        return self.ok and self.latency_ms <= objective.threshold_ms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Figures over some samples. Percentiles count failures as infinitely slow; means leave them out."""
+
+    name: str
+    total: int
+    failed: int
+    p50_ms: float
+    p95_ms: float
+    p95_low_ms: float
+    p95_high_ms: float
+    p99_ms: float
+    max_ms: float
+    mean_ms: float
+    judgement: Judgement
+
+    @property
+    def success_ratio(self) -> float:
+        return (self.total - self.failed) / self.total if self.total else float("nan")
+
+
+def summarize(name: str, samples: Sequence[Sample], objective: Objective) -> Summary:
+    """The figures and the verdict over `samples`."""
+    latencies = sorted(s.latency_ms if s.ok else float("inf") for s in samples)
+    answered = [value for value in latencies if value != float("inf")]
+    low, high = percentile_interval(latencies, objective.target, objective.confidence)
+    return Summary(
+        name=name,
+        total=len(samples),
+        failed=len(samples) - len(answered),
+        p50_ms=nearest_rank(latencies, 0.50),
+        p95_ms=nearest_rank(latencies, 0.95),
+        p95_low_ms=low,
+        p95_high_ms=high,
+        p99_ms=nearest_rank(latencies, 0.99),
+        max_ms=nearest_rank(latencies, 1.0),
+        mean_ms=sum(answered) / len(answered) if answered else float("nan"),
+        judgement=judge(sum(s.good(objective) for s in samples), len(samples), objective),
+    )
+
+
+def host_facts() -> dict[str, Any]:
+    """The machine, as far as it explains a latency."""
+    return {
+        "cpu": cpu_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load_1m": round(os.getloadavg()[0], 2),
+    }
+
+
+def cpu_name() -> str:
+    """Model name of the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One measurement: what was asked, of whom, on which machine, and every sample."""
+
+    kind: str
+    started_wall_s: float
+    endpoint: str
+    model: str
+    objective: Objective
+    settings: dict[str, Any]
+    samples: list[Sample]
+    server: dict[str, Any] = field(default_factory=dict)
+    host: dict[str, Any] = field(default_factory=host_facts)
+    notes: list[str] = field(default_factory=list)
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            stamp = iso(self.started_wall_s)[:19].replace(":", "").replace("-", "")
+            self.id = f"{stamp}-{self.kind}-{secrets.token_hex(3)}"
+
+    @property
+    def stand_in(self) -> bool:
+        """Were the weights generated instead of trained?"""
+        return bool(self.server.get("stand_in"))
+
+    def summaries(self) -> list[Summary]:
+        """One per length class in order of first appearance, then `overall` when there are several."""
+        names = list(dict.fromkeys(sample.length_class for sample in self.samples))
+        parts = [summarize(name, [s for s in self.samples if s.length_class == name], self.objective) for name in names]
+        return parts if len(parts) == 1 else [*parts, summarize("overall", self.samples, self.objective)]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Missed if any class or the whole missed; met only if all are."""
+        verdicts = {summary.judgement.verdict for summary in self.summaries()}
+        if Verdict.MISSED in verdicts:
+            return Verdict.MISSED
+        return Verdict.MET if verdicts == {Verdict.MET} else Verdict.UNPROVEN
+
+    def to_json(self) -> dict[str, Any]:
+        """The record; samples as rows of `[due, sent, done, outcome, class, cached]`."""
+        return {
+            "format": FORMAT,
+            "tool": f"xinference-slo {__version__}",
+            "id": self.id,
+            "kind": self.kind,
+            "started_at": iso(self.started_wall_s),
+            "started_wall_s": self.started_wall_s,
+            "endpoint": self.endpoint,
+            "model": self.model,
+            "stand_in": self.stand_in,
+            "objective": asdict(self.objective),
+            "settings": self.settings,
+            "server": self.server,
+            "host": self.host,
+            "notes": self.notes,
+            "verdict": self.verdict.value if self.samples else None,
+            "summaries": [_summary_json(summary) for summary in self.summaries()] if self.samples else [],
+            "samples": [
+                [
+                    round(s.due_s, 7),
+                    round(s.sent_s, 7),
+                    round(s.done_s, 7),
+                    s.outcome,
+                    s.length_class,
+                    s.cached,
+                ]
+                for s in self.samples
+            ],
+        }
+
+
+def run_from_json(data: dict[str, Any], *, source: str = "record") -> Run:
+    """The run that `to_json` described. Raises `StoreError` naming `source` if it is not one."""
+    try:
+        if data["format"] != FORMAT:
+            raise StoreError(f"{source}: record format {data['format']}, this version reads {FORMAT}")
+        return Run(
+            kind=data["kind"], started_wall_s=data["started_wall_s"], endpoint=data["endpoint"],
+            model=data["model"], objective=Objective(**data["objective"]), settings=data["settings"],
+            samples=[Sample(*row) for row in data["samples"]], server=data["server"], host=data["host"],
+            notes=data["notes"], id=data["id"],
+        )  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{source}: not a run record ({error})", hint="records lie in .slo/runs/*.json") from error
+
+
+def save_run(run: Run, state_dir: Path) -> Path:
+    """Write the record to `runs/<id>.json` under `state_dir`, whole or not at all."""
+    path = state_dir / "runs" / f"{run.id}.json"
+    write_atomically(path, json.dumps(run.to_json(), ensure_ascii=False, allow_nan=True) + "\n")
+    return path
+
+
+def load_run(reference: str, state_dir: Path) -> Run:
+    """A run by file name, by id (or its unique beginning), or `last` / `last:stress` for the newest of a kind."""
+    path = _find_run(reference, state_dir)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read: {error}") from error
+    return run_from_json(data, source=str(path))
+
+
+def _find_run(reference: str, state_dir: Path) -> Path:
+    direct = Path(reference)
+    if direct.is_file():
+        return direct
+    known = sorted((state_dir / "runs").glob("*.json"))
+    if reference == "last" or reference.startswith("last:"):
+        kind = reference.partition(":")[2]
+        matching = [path for path in known if not kind or f"-{kind}-" in path.name][-1:]
+    else:
+        matching = [path for path in known if path.name.startswith(reference)]
+    if len(matching) == 1:
+        return matching[0]
+    problem = "fits several records" if matching else "is no record"
+    raise StoreError(f"{reference!r} {problem} in {state_dir / 'runs'}", hint="`slo baseline` writes one")
+
+
+def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Write, fsync, rename: readers see the old file or the new one. Raises `StoreError` naming `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StoreError(
+            f"{path}: cannot be written: {error.strerror}", hint="free space, or fix its permissions"
+        ) from error
+
+
+def _summary_json(summary: Summary) -> dict[str, Any]:
+    data = {k: v for k, v in asdict(summary).items() if k != "judgement"}
+    data["success_ratio"] = summary.success_ratio
+    data["good"] = summary.judgement.good
+    data["verdict"] = summary.judgement.verdict.value
+    data["advice"] = summary.judgement.advice
+    return {key: _finite(value) for key, value in data.items()}
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no infinity: a percentile that is a failed request becomes null."""
+    return None if isinstance(value, float) and not -float("inf") < value < float("inf") else value
+
+
+def merge(parts: Iterable[list[Sample]]) -> list[Sample]:
+    """All samples in order of their due time."""
+    return sorted((s for part in parts for s in part), key=lambda s: s.due_s)

@@ -1,0 +1,1 @@
+"""Show what was recorded: tables for terminals, pages for people, exports for machines."""

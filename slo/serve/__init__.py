@@ -1,0 +1,1 @@
+"""What runs inside Xinference: the extension, the engine and everything between them."""

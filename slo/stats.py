@@ -1,0 +1,163 @@
+"""
+The statistics behind a verdict, in plain Python: no rounding before a comparison, no averaging of percentiles.
+
+* Percentile: nearest rank, x₍⌈qn⌉₎ of the sorted values, so "P95 ≤ 150 ms" says exactly that at
+  least 95 % of the samples are ≤ 150 ms. (numpy's default interpolates and can flip a verdict.)
+* Interval of a percentile: order statistics, from the binomial distribution of the rank.
+* Proof: exact binomial tail (Clopper-Pearson one-sided test), as in MLPerf LoadGen's early stopping.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+# Seconds. The edge at 0.150 makes "how many within the objective" exact; see design, metric names.
+LATENCY_EDGES_S: tuple[float, ...] = (
+    0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+
+
+def nearest_rank(ascending: Sequence[float], quantile: float) -> float:
+    """The ⌈q·n⌉-th smallest value; NaN when there is none. `ascending` must be sorted."""
+    if not ascending:
+        return math.nan
+    return ascending[rank(len(ascending), quantile) - 1]
+
+
+def rank(n: int, quantile: float) -> int:
+    """⌈q·n⌉, at least 1, computed without the float error of `0.95 * 20 == 19.000000000000004`."""
+    if not 0 < quantile <= 1:
+        raise ValueError(f"quantile {quantile} is not within (0, 1]")
+    return max(1, math.ceil(round(quantile * n, 9)))
+
+
+def binomial_cdf(k: int, n: int, p: float) -> float:
+    """P(X ≤ k) for X ~ Binomial(n, p), summed in log space from the smaller tail; error below 1e-10."""
+    if k < 0:
+        return 0.0
+    if k >= n:
+        return 1.0
+    if p <= 0:
+        return 1.0
+    if p >= 1:
+        return 0.0
+    if k > n * p:  # the upper tail is the shorter sum
+        return 1.0 - _tail_sum(n - k - 1, n, 1 - p)
+    return _tail_sum(k, n, p)
+
+
+def _tail_sum(k: int, n: int, p: float) -> float:
+    """Sum of the pmf from k down to 0: term ratios, starting at the largest, until they vanish."""
+    if k < 0:
+        return 0.0
+    log_top = (
+        math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) + k * math.log(p) + (n - k) * math.log1p(-p)
+    )
+    term = total = 1.0
+    odds = (1 - p) / p
+    for i in range(k, 0, -1):
+        term *= i / (n - i + 1) * odds
+        total += term
+        if term < total * 1e-16:
+            break
+    return min(1.0, math.exp(log_top) * total)
+
+
+def percentile_interval(ascending: Sequence[float], quantile: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Lower and upper bound of the true percentile: order statistics whose ranks the binomial allows.
+
+    A bound that the sample cannot give (too few values) is 0 or infinity.
+    """
+    n = len(ascending)
+    if n == 0:
+        return 0.0, math.inf
+    alpha = (1 - confidence) / 2
+    low = _largest_rank(lambda r: binomial_cdf(r - 1, n, quantile) <= alpha, n)
+    high = _largest_rank(lambda r: binomial_cdf(r - 1, n, quantile) < 1 - alpha, n) + 1
+    return (ascending[low - 1] if low >= 1 else 0.0), (ascending[high - 1] if high <= n else math.inf)
+
+
+def _largest_rank(holds: Callable[[int], bool], n: int) -> int:
+    """Largest r in 0..n with `holds(r)`, for a predicate that is true and then false."""
+    low, high = 0, n
+    while low < high:
+        middle = (low + high + 1) // 2
+        if holds(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def wilson(bad: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson score interval of the bad ratio: (p̂+z²/2n ± z√(p̂(1−p̂)/n+z²/4n²))/(1+z²/n)."""
+    if total == 0:
+        return 0.0, 1.0
+    p, z2 = bad / total, z * z
+    centre = p + z2 / (2 * total)
+    half = z * math.sqrt(p * (1 - p) / total + z2 / (4 * total * total))
+    scale = 1 + z2 / total
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts of latencies by fixed edges (seconds, `le` as in Prometheus); histograms add, so windows do."""
+
+    edges_s: tuple[float, ...] = LATENCY_EDGES_S
+    counts: list[int] = field(default_factory=list)
+    sum_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.counts:
+            self.counts = [0] * (len(self.edges_s) + 1)
+        if len(self.counts) != len(self.edges_s) + 1:
+            raise ValueError(f"{len(self.counts)} counts for {len(self.edges_s)} edges")
+
+    @property
+    def total(self) -> int:
+        return sum(self.counts)
+
+    def observe(self, seconds: float) -> None:
+        """Count one latency; a value equal to an edge belongs to that edge."""
+        self.counts[bisect_left(self.edges_s, seconds)] += 1
+        self.sum_s += seconds
+
+    def add(self, other: Histogram) -> None:
+        """Count all that `other` counted."""
+        if other.edges_s != self.edges_s:
+            raise ValueError("histograms with different edges do not add")
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.sum_s += other.sum_s
+
+    def within(self, limit_s: float) -> int:
+        """How many were ≤ `limit_s`; exact only at an edge, so anything else is refused."""
+        if limit_s not in self.edges_s:
+            raise ValueError(f"{limit_s} s is not an edge of this histogram")
+        return sum(self.counts[: self.edges_s.index(limit_s) + 1])
+
+    def quantile(self, q: float) -> float:
+        """Estimate in seconds, linear within the bucket, for display; NaN when empty, ∞ in the last bucket."""
+        total = self.total
+        if total == 0:
+            return math.nan
+        target, below = rank(total, q), 0
+        for index, count in enumerate(self.counts):
+            if count and below + count >= target:
+                if index == len(self.edges_s):
+                    return math.inf
+                low = self.edges_s[index - 1] if index else 0.0
+                return low + (self.edges_s[index] - low) * (target - below) / count
+            below += count
+        raise AssertionError("unreachable")
+
+
+def histogram_of(latencies_s: Iterable[float]) -> Histogram:
+    """A histogram with the standard edges over `latencies_s`."""
+    result = Histogram()
+    for value in latencies_s:
+        result.observe(value)
+    return result

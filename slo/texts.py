@@ -1,0 +1,173 @@
+"""
+Chinese texts for probes and load: short (4 characters), medium (20) and long (50).
+
+Texts are unique by default, since a repeated text would measure a cache. They come from a seeded generator
+that fits common words into sentence frames and trims to the exact length, so that two runs with one seed
+send the same bytes.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+CLASSES: dict[str, int] = {"short": 4, "medium": 20, "long": 50}  # characters
+
+# The examples of the article that this project grew from, shown among the samples.
+SEED_EXAMPLES: dict[str, str] = {
+    "short": "你好世界",
+    "medium": "今天天气真不错，适合出去散步和拍照片呢。",
+    "long": "人工智能正在改变我们的生活方式，从语音助手到自动驾驶，它的应用越来越广泛，未来会更加普及和深入人心。",
+}
+
+_SUBJECTS = (
+    "用户",
+    "客户",
+    "老师",
+    "学生",
+    "医生",
+    "工程师",
+    "分析师",
+    "司机",
+    "编辑",
+    "市民",
+    "经理",
+    "研究员",
+    "店员",
+    "游客",
+    "作者",
+    "法官",
+)
+_PLACES = (
+    "在北京",
+    "在上海",
+    "在学校",
+    "在医院",
+    "在图书馆",
+    "在车站",
+    "在公司",
+    "在网上",
+    "在山里",
+    "在海边",
+    "在广州",
+    "在家里",
+)
+_TIMES = ("今天", "昨天", "上周", "明年", "早晨", "深夜", "最近", "去年", "春天", "周末", "刚才", "平时")
+_VERBS = (
+    "查询",
+    "购买",
+    "讨论",
+    "学习",
+    "修理",
+    "设计",
+    "测试",
+    "发布",
+    "翻译",
+    "整理",
+    "评价",
+    "下载",
+    "预订",
+    "比较",
+    "记录",
+    "分享",
+)
+_OBJECTS = (
+    "手机",
+    "电脑",
+    "合同",
+    "论文",
+    "药品",
+    "机票",
+    "房屋",
+    "数据",
+    "模型",
+    "音乐",
+    "新闻",
+    "菜谱",
+    "汽车",
+    "股票",
+    "课程",
+    "地图",
+    "保险",
+    "相机",
+    "天气",
+    "历史",
+)
+_ADJECTIVES = (
+    "便宜的",
+    "最新的",
+    "复杂的",
+    "安静的",
+    "重要的",
+    "有趣的",
+    "进口的",
+    "破旧的",
+    "免费的",
+    "热门的",
+    "智能的",
+    "传统的",
+)
+_WORDS = tuple(word for word in (*_SUBJECTS, *_TIMES, *_VERBS, *_OBJECTS) if len(word) == 2)
+_LINKS = ("因为", "但是", "所以", "然后", "而且", "虽然", "如果", "同时", "不过", "因此")
+_COMMON = (
+    "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能下过子说产种面而方后多定行学法所民得经十三之进着等部度家电力里如水化高自二理起小物现实加量都"
+    "两体制机当使点从业本去把性好应开它合还因由其些然前外天政四日那社义事平形相全表间样与关各重新线内数正心反你明看原又么利比或但质气第向道命此变条只没结解问意建月公无系军很情者最立代想"
+    "已通并提直题党程展五果料象员革位入常文总次品式活设及管特件长求老头基资边流路级少图山统接知较将组见计别她手角期根论运农指几九区强放决西被干做必战先回则任取据处理"
+)
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text and the length class that it belongs to."""
+
+    value: str
+    length_class: str
+
+
+def texts(length_class: str, seed: int) -> Iterator[str]:
+    """Endless unique texts of exactly `CLASSES[length_class]` characters; the same for the same seed."""
+    length = CLASSES[length_class]
+    source = random.Random(f"{seed}/{length_class}")
+    make = _phrase if length < 8 else _sentences
+    seen: set[str] = set()
+    while True:
+        for attempt in range(8):
+            text = make(source, length) if attempt < 7 else _characters(source, length)
+            if text not in seen:
+                seen.add(text)
+                yield text
+                break
+
+
+def mix(seed: int, weights: dict[str, float] | None = None) -> Iterator[Text]:
+    """Endless unique texts of all classes, drawn by weight (default: a third each)."""
+    weights = weights or dict.fromkeys(CLASSES, 1.0)
+    source = random.Random(f"{seed}/mix")
+    streams = {name: texts(name, seed) for name in weights}
+    names, odds = list(weights), list(weights.values())
+    while True:
+        name = source.choices(names, odds)[0]
+        yield Text(next(streams[name]), name)
+
+
+def _phrase(source: random.Random, length: int) -> str:
+    """Two words side by side: 机票天气."""
+    return "".join(source.choice(_WORDS) for _ in range((length + 1) // 2))[:length]
+
+
+def _characters(source: random.Random, length: int) -> str:
+    """Common characters at random, for when the word pairs are used up."""
+    return "".join(source.choice(_COMMON) for _ in range(length))
+
+
+def _sentences(source: random.Random, length: int) -> str:
+    parts: list[str] = []
+    while sum(map(len, parts)) < length:
+        link = source.choice(_LINKS) if parts else source.choice(_TIMES)
+        parts.append(
+            link + source.choice(_SUBJECTS) + source.choice(_PLACES) + source.choice(_VERBS)
+            + source.choice(_ADJECTIVES) + source.choice(_OBJECTS) + "，"
+        )  # fmt: skip
+    text = "".join(parts)[: length - 1]
+    return text.rstrip("，").ljust(length - 1, "了") + "。"
