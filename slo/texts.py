@@ -1,16 +1,18 @@
 """
 Chinese texts for probes and load: short (4 characters), medium (20) and long (50).
 
-Texts are unique by default, since a repeated text would measure a cache. They come from a seeded generator
-that fits common words into sentence frames and trims to the exact length, so that two runs with one seed
-send the same bytes.
+Texts never repeat, since a repeated text would measure a cache: the i-th text spells the number π(i), where
+π is a seeded permutation, in words. So a day of load needs no memory of what was sent, and two runs with one
+seed send the same bytes.
 """
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 CLASSES: dict[str, int] = {"short": 4, "medium": 20, "long": 50}  # characters
 
@@ -31,6 +33,7 @@ _OBJECTS = tuple(
 _ADJECTIVES = tuple("便宜的 最新的 复杂的 安静的 重要的 有趣的 进口的 破旧的 免费的 热门的 智能的 传统的".split())
 _WORDS = tuple(word for word in (*_SUBJECTS, *_TIMES, *_VERBS, *_OBJECTS) if len(word) == 2)
 _LINKS = tuple("因为 但是 所以 然后 而且 虽然 如果 同时 不过 因此".split())
+_FRAME = (_TIMES, _SUBJECTS, _PLACES, _VERBS, _ADJECTIVES, _OBJECTS)
 _COMMON = (
     "的一是在不了有和人这中大为上个国我以要他时来用们生到作地于出就分对成会可主发年动同工也能下过子说产种面而方后多定行学法所民得经十三之进着等部度家电力里如水化高自二理起小物现实加量都"
     "两体制机当使点从业本去把性好应开它合还因由其些然前外天政四日那社义事平形相全表间样与关各重新线内数正心反你明看原又么利比或但质气第向道命此变条只没结解问意建月公无系军很情者最立代想"
@@ -47,22 +50,19 @@ class Text:
 
 
 def texts(length_class: str, seed: int) -> Iterator[str]:
-    """Endless unique texts of exactly `CLASSES[length_class]` characters; the same for the same seed."""
+    """Unique texts of exactly `CLASSES[length_class]` characters; the same for the same seed.
+
+    There are 88 million of medium and long ones, and 4·10⁹ short ones (the first 3,700 of them made of words).
+    """
     length = CLASSES[length_class]
     source = random.Random(f"{seed}/{length_class}")
-    make = _phrase if length < 8 else _sentences
-    seen: set[str] = set()
-    while True:
-        for attempt in range(8):
-            text = make(source, length) if attempt < 7 else _characters(source, length)
-            if text not in seen:
-                seen.add(text)
-                yield text
-                break
+    if length < 8:
+        return chain(_phrases(source), _characters(source, length))
+    return (_sentences(source, parts, length) for parts in _spelled(source, (*_FRAME, _LINKS)))
 
 
 def mix(seed: int, weights: dict[str, float] | None = None) -> Iterator[Text]:
-    """Endless unique texts of all classes, drawn by weight (default: a third each)."""
+    """Unique texts of all classes, drawn by weight (default: a third each)."""
     weights = weights or dict.fromkeys(CLASSES, 1.0)
     source = random.Random(f"{seed}/mix")
     streams = {name: texts(name, seed) for name in weights}
@@ -72,23 +72,37 @@ def mix(seed: int, weights: dict[str, float] | None = None) -> Iterator[Text]:
         yield Text(next(streams[name]), name)
 
 
-def _phrase(source: random.Random, length: int) -> str:
+def _spelled(source: random.Random, alphabets: Sequence[Sequence[str]]) -> Iterator[list[str]]:
+    """Every combination of one entry per alphabet, once each, in a seeded order (an affine permutation)."""
+    size = math.prod(map(len, alphabets))
+    factor = next(f for f in iter(lambda: source.randrange(size // 3, size), None) if math.gcd(f, size) == 1)
+    offset = source.randrange(size)
+    for index in range(size):
+        number, parts = (factor * index + offset) % size, []
+        for alphabet in alphabets:
+            number, digit = divmod(number, len(alphabet))
+            parts.append(alphabet[digit])
+        yield parts
+
+
+def _phrases(source: random.Random) -> Iterator[str]:
     """Two words side by side: 机票天气."""
-    return "".join(source.choice(_WORDS) for _ in range((length + 1) // 2))[:length]
+    return (first + second for first, second in _spelled(source, (_WORDS, _WORDS)))
 
 
-def _characters(source: random.Random, length: int) -> str:
-    """Common characters at random, for when the word pairs are used up."""
-    return "".join(source.choice(_COMMON) for _ in range(length))
+def _characters(source: random.Random, length: int) -> Iterator[str]:
+    """Common characters in any order, for when the word pairs are used up."""
+    words = frozenset(_WORDS)
+    for parts in _spelled(source, (tuple(dict.fromkeys(_COMMON)),) * length):
+        text = "".join(parts)
+        if not (text[:2] in words and text[2:] in words):
+            yield text
 
 
-def _sentences(source: random.Random, length: int) -> str:
-    parts: list[str] = []
-    while sum(map(len, parts)) < length:
-        link = source.choice(_LINKS) if parts else source.choice(_TIMES)
-        parts.append(
-            link + source.choice(_SUBJECTS) + source.choice(_PLACES) + source.choice(_VERBS)
-            + source.choice(_ADJECTIVES) + source.choice(_OBJECTS) + "，"
-        )  # fmt: skip
-    text = "".join(parts)[: length - 1]
-    return text.rstrip("，").ljust(length - 1, "了") + "。"
+def _sentences(source: random.Random, parts: list[str], length: int) -> str:
+    """The frame that `parts` fill (at most 19 characters, so never cut), then filler up to `length`."""
+    *frame, link = parts
+    text = "".join(frame) + "，" + link
+    while len(text) < length:
+        text += "".join(source.choice(words) for words in _FRAME[1:]) + "，" + source.choice(_LINKS)
+    return text[: length - 1].rstrip("，").ljust(length - 1, "了") + "。"
