@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import orjson
 import requests
+from urllib3.exceptions import ReadTimeoutError
 
 from slo.errors import (
     BadAnswer,
@@ -80,6 +81,10 @@ def embeddings_url(endpoint: str) -> str:
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ConfigError(f"{endpoint!r} is not an HTTP address", hint="write it like http://127.0.0.1:9997")
+    if "@" in parts.netloc:  # it would be printed in every message and record
+        raise ConfigError("the address contains a password", hint="leave it out, and set SLO_API_KEY")
+    if parts.query or parts.fragment:
+        raise ConfigError(f"{endpoint!r} has a query or a fragment", hint="give the address up to its path only")
     base = endpoint.rstrip("/")
     if base.endswith("/embeddings"):
         return base
@@ -119,7 +124,7 @@ class EmbeddingsClient:
             response = self._session.post(self.url, data=body, timeout=self.timeout_s, allow_redirects=False)
         except requests.RequestException as error:
             raise self._transport_failure(error) from error
-        if response.status_code != 200:
+        if not 200 <= response.status_code < 300:
             raise self._failure(response)
         vectors, tokens = self._parsed(response, expected, dimension)
         return Answer(vectors=vectors, tokens=tokens, headers={k.lower(): v for k, v in response.headers.items()})
@@ -158,6 +163,8 @@ class EmbeddingsClient:
             return RequestTimeout(f"{self.url}: no answer within {self.timeout_s:g} s", url=self.url)
         if isinstance(error, requests.exceptions.SSLError):
             return Unreachable(f"{self.url}: the TLS certificate is not trusted: {error}", url=self.url)
+        if _read_timed_out(error):
+            return RequestTimeout(f"{self.url}: the answer broke off for {self.timeout_s:g} s", url=self.url)
         if isinstance(error, requests.ConnectionError):
             return Unreachable(
                 f"{self.url}: nobody answers there", url=self.url, hint="is the server up? `make status`"
@@ -181,6 +188,11 @@ class EmbeddingsClient:
                 message, url=self.url, status=status, hint=f"is {self.model!r} the name of a running model?"
             )
         return BadRequest(message, url=self.url, status=status)
+
+
+def _read_timed_out(error: requests.RequestException) -> bool:
+    """Did the body stall? requests reports that as a `ConnectionError` around urllib3's timeout."""
+    return any(isinstance(argument, ReadTimeoutError) for argument in error.args)
 
 
 def _detail(response: requests.Response) -> str:

@@ -15,39 +15,28 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
 
-from slo.errors import ConfigError, SloError
+from slo.errors import ConfigError
 from slo.objective import Objective, parse_objective
-from slo.units import parse_duration, parse_size
+from slo.settings import Duration, Precision, Section, Size, switch
+from slo.settings_watch import WatchSection
 
 DEFAULT_PATH = Path("configs/slo.yaml")
 
+# Secrets of alert channels: read where the channel is made, never part of the configuration.
+CHANNEL_SECRETS = frozenset(
+    {
+        "SLO_WEBHOOK_URL", "SLO_WEBHOOK_SECRET", "SLO_DINGTALK_URL", "SLO_DINGTALK_SECRET", "SLO_FEISHU_URL",
+        "SLO_FEISHU_SECRET", "SLO_WECOM_URL", "SLO_SLACK_URL", "SLO_SMTP_PASSWORD",
+    }
+)  # fmt: skip
+
 # Read elsewhere, for reasons of their own: the file itself, the secret, and what the launcher hands to the server.
-RESERVED_VARIABLES = frozenset({"SLO_CONFIG", "SLO_API_KEY", "SLO_SERVE_SETTINGS"})
-
-
-def _unit(parse: Any) -> BeforeValidator:
-    """Turn `ConfigError` of a unit parser into the `ValueError` that pydantic reports with its path."""
-
-    def convert(value: Any) -> Any:
-        try:
-            return parse(value)
-        except (SloError, TypeError, ValueError) as error:
-            raise ValueError(getattr(error, "message", str(error))) from error
-
-    return BeforeValidator(convert)
-
-
-Duration = Annotated[float, _unit(parse_duration)]  # seconds
-Size = Annotated[int, _unit(parse_size)]  # bytes
-Precision = Literal["auto", "int8", "bf16", "fp32"]
-
-
-class Section(BaseModel):
-    """A part of the configuration: immutable, and intolerant of keys that it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+RESERVED_VARIABLES = (
+    frozenset({"SLO_CONFIG", "SLO_API_KEY", "SLO_ADMIN_USER", "SLO_ADMIN_PASSWORD", "SLO_SERVE_SETTINGS"})
+    | CHANNEL_SECRETS
+)
 
 
 class ModelSection(Section):
@@ -58,7 +47,7 @@ class ModelSection(Section):
     modelscope_id: str = "AI-ModelScope/gte-base-zh"
     huggingface_id: str = "thenlper/gte-base-zh"
     download: bool = True
-    stand_in: Literal["full", "tiny", "off"] = "full"
+    stand_in: Annotated[Literal["full", "tiny", "off"], BeforeValidator(switch)] = "full"
     language: tuple[str, ...] = ("zh",)
 
 
@@ -72,6 +61,7 @@ class ServerSection(Section):
     precision: Precision = "auto"
     device: str = "cpu"
     replicas: int = Field(1, ge=1, le=64)
+    auth: Annotated[Literal["auto", "on", "off"], BeforeValidator(switch)] = "auto"
     log: Path = Path("model_server.log")
     start_timeout: Duration = 180.0
     launch_timeout: Duration = 300.0
@@ -86,19 +76,14 @@ class ClientSection(Section):
 
 
 class BaselineSection(Section):
-    """`slo baseline`: requests and warm-up per length class."""
+    """`slo baseline`: requests and warm-up per length class; a seed of None is taken from the clock.
+
+    A fixed default seed would send the same texts again, and the second run would measure the server's cache.
+    """
 
     requests: int = Field(200, ge=1, le=1_000_000)
     warmup: int = Field(20, ge=0, le=100_000)
-    seed: int = 1
-
-
-class WatchSection(Section):
-    """`slo check` and `slo watch`."""
-
-    interval: Duration = 60.0
-    window: Duration = 300.0
-    probes: int = Field(60, ge=3, le=10_000)
+    seed: int | None = None
 
 
 class BatchSection(Section):
@@ -143,6 +128,113 @@ class ServeSection(Section):
     limits: LimitsSection = LimitsSection()
 
 
+class RoutesSection(Section):
+    """Channels by severity; an empty list means all that are set up."""
+
+    critical: tuple[str, ...] = ()
+    page: tuple[str, ...] = ()
+    ticket: tuple[str, ...] = ()
+    info: tuple[str, ...] = ()
+    fallback: tuple[str, ...] = ("file",)
+
+
+class RetrySection(Section):
+    """How an undelivered notification is tried again."""
+
+    first: Duration = Field(5.0, gt=0)
+    cap: Duration = Field(300.0, gt=0, le=3600)
+    fallback_after: int = Field(3, ge=1)
+    give_up: Duration = Field(6 * 3600.0, gt=0)
+
+
+class AlertFileSection(Section):
+    """Notifications as JSON lines; `path` is below the state directory unless absolute."""
+
+    enabled: bool = True
+    path: Path = Path("alerts.jsonl")
+
+
+class ConsoleSection(Section):
+    """Notifications on stderr."""
+
+    enabled: bool = True
+
+
+class WebhookSection(Section):
+    """A generic webhook. Address: `SLO_WEBHOOK_URL` or `url_file`; key: `SLO_WEBHOOK_SECRET` or `secret_file`."""
+
+    enabled: bool = False
+    url_file: Path | None = None
+    secret_file: Path | None = None
+
+
+class AlertmanagerSection(Section):
+    """Push to every one of `peers`."""
+
+    peers: tuple[str, ...] = ()
+    repeat: Duration = Field(60.0, ge=1, le=100)  # Alertmanager forgets after five minutes
+
+
+class RobotSection(Section):
+    """A group robot. Address and key as for the webhook, e.g. `SLO_DINGTALK_URL` and `SLO_DINGTALK_SECRET`."""
+
+    enabled: bool = False
+    url_file: Path | None = None
+    secret_file: Path | None = None
+    keyword: str = ""
+    mention: tuple[str, ...] = ()
+    mention_all: bool = False
+
+
+class SlackSection(Section):
+    """Slack. Address: `SLO_SLACK_URL` or `url_file`."""
+
+    enabled: bool = False
+    url_file: Path | None = None
+
+
+class WeComSection(Section):
+    """WeCom. Address, key included: `SLO_WECOM_URL` or `url_file`."""
+
+    enabled: bool = False
+    url_file: Path | None = None
+    mention: tuple[str, ...] = ()
+    mention_all: bool = False
+
+
+class SmtpSection(Section):
+    """Mail. Password: `SLO_SMTP_PASSWORD` or `password_file`; without a user there is no login."""
+
+    enabled: bool = False
+    host: str = ""
+    port: int = Field(587, ge=1, le=65535)
+    security: Literal["starttls", "tls"] = "starttls"
+    user: str = ""
+    password_file: Path | None = None
+    sender: str = ""
+    recipients: tuple[str, ...] = ()
+
+
+class AlertsSection(Section):
+    """Who is told, by which channels, in which language."""
+
+    language: Literal["zh", "en", "both"] = "zh"
+    timeout: Duration = Field(10.0, gt=0, le=60)
+    ca_file: Path | None = None
+    external_url: str = ""
+    routes: RoutesSection = RoutesSection()
+    retry: RetrySection = RetrySection()
+    console: ConsoleSection = ConsoleSection()
+    file: AlertFileSection = AlertFileSection()
+    webhook: WebhookSection = WebhookSection()
+    alertmanager: AlertmanagerSection = AlertmanagerSection()
+    dingtalk: RobotSection = RobotSection()
+    feishu: RobotSection = RobotSection()
+    wecom: WeComSection = WeComSection()
+    slack: SlackSection = SlackSection()
+    smtp: SmtpSection = SmtpSection()
+
+
 class Config(Section):
     """The whole configuration."""
 
@@ -153,6 +245,7 @@ class Config(Section):
     confidence: float = Field(0.95, ge=0.5, lt=1)
     baseline: BaselineSection = BaselineSection()
     watch: WatchSection = WatchSection()
+    alerts: AlertsSection = AlertsSection()
     serve: ServeSection = ServeSection()
     state_dir: Path = Path(".slo")
 

@@ -8,11 +8,13 @@ are seconds on the monotonic clock of the run; `Run.started_at` is the wall cloc
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,7 @@ def summarize(name: str, samples: Sequence[Sample], objective: Objective) -> Sum
     """The figures and the verdict over `samples`."""
     latencies = sorted(s.latency_ms if s.ok else float("inf") for s in samples)
     answered = [value for value in latencies if value != float("inf")]
-    low, high = percentile_interval(latencies, objective.target, objective.confidence)
+    low, high = percentile_interval(latencies, 0.95)
     return Summary(
         name=name,
         total=len(samples),
@@ -118,7 +120,13 @@ def cpu_name() -> str:
 
 @dataclass(kw_only=True)
 class Run:
-    """One measurement: what was asked, of whom, on which machine, and every sample."""
+    """One measurement: what was asked, of whom, on which machine, and every sample.
+
+    A run too long to keep them all keeps a random part, and says in `exact` (and `exact_cached`) what was counted
+    over all of them. `decided` is the verdict of who measured, where that knows more than the samples say: that
+    they depend on each other, or that the run is void, for the reasons in `void`. `details` holds what a kind of
+    measurement adds: per-second `series`, `resources`, `self_check`, `stages`, `probes`, `slices`.
+    """
 
     kind: str
     started_wall_s: float
@@ -130,6 +138,12 @@ class Run:
     server: dict[str, Any] = field(default_factory=dict)
     host: dict[str, Any] = field(default_factory=host_facts)
     notes: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    exact: list[Summary] = field(default_factory=list)
+    exact_cached: Summary | None = None
+    decided: Verdict | None = None
+    void: list[str] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
     id: str = ""
 
     def __post_init__(self) -> None:
@@ -143,14 +157,31 @@ class Run:
         return bool(self.server.get("stand_in"))
 
     def summaries(self) -> list[Summary]:
-        """One per length class in order of first appearance, then `overall` when there are several."""
-        names = list(dict.fromkeys(sample.length_class for sample in self.samples))
-        parts = [summarize(name, [s for s in self.samples if s.length_class == name], self.objective) for name in names]
-        return parts if len(parts) == 1 else [*parts, summarize("overall", self.samples, self.objective)]
+        """One per length class in order of first appearance, then `overall` when there are several.
+
+        Answers from a cache are left out: they say nothing about computing. `cached()` has them.
+        """
+        if self.exact:
+            return list(self.exact)
+        computed = [sample for sample in self.samples if not sample.cached]
+        names = list(dict.fromkeys(sample.length_class for sample in computed))
+        parts = [summarize(name, [s for s in computed if s.length_class == name], self.objective) for name in names]
+        return parts if len(parts) < 2 else [*parts, summarize("overall", computed, self.objective)]
+
+    def cached(self) -> Summary | None:
+        """The answers that a cache gave; None without any. They never decide the verdict."""
+        if self.exact:
+            return self.exact_cached
+        hits = [sample for sample in self.samples if sample.cached]
+        return summarize("cached", hits, self.objective) if hits else None
 
     @property
     def verdict(self) -> Verdict:
-        """Missed if any class or the whole missed; met only if all are."""
+        """As decided, else: missed if any class or the whole missed; met only if all are. Void is unproven."""
+        if self.void:
+            return Verdict.UNPROVEN
+        if self.decided is not None:
+            return self.decided
         verdicts = {summary.judgement.verdict for summary in self.summaries()}
         if Verdict.MISSED in verdicts:
             return Verdict.MISSED
@@ -158,6 +189,7 @@ class Run:
 
     def to_json(self) -> dict[str, Any]:
         """The record; samples as rows of `[due, sent, done, outcome, class, cached]`."""
+        cached = self.cached()
         return {
             "format": FORMAT,
             "tool": f"xinference-slo {__version__}",
@@ -173,8 +205,14 @@ class Run:
             "server": self.server,
             "host": self.host,
             "notes": self.notes,
-            "verdict": self.verdict.value if self.samples else None,
-            "summaries": [_summary_json(summary) for summary in self.summaries()] if self.samples else [],
+            "interrupted": self.interrupted,
+            "verdict": self.verdict.value,
+            "decided": self.decided.value if self.decided else None,
+            "void": self.void,
+            "thinned": bool(self.exact),
+            "details": self.details,
+            "summaries": [_summary_json(summary) for summary in self.summaries()],
+            "cached": _summary_json(cached) if cached else None,
             "samples": [
                 [
                     round(s.due_s, 7),
@@ -194,11 +232,16 @@ def run_from_json(data: dict[str, Any], *, source: str = "record") -> Run:
     try:
         if data["format"] != FORMAT:
             raise StoreError(f"{source}: record format {data['format']}, this version reads {FORMAT}")
+        objective, thinned = Objective(**data["objective"]), data.get("thinned", False)
         return Run(
             kind=data["kind"], started_wall_s=data["started_wall_s"], endpoint=data["endpoint"],
-            model=data["model"], objective=Objective(**data["objective"]), settings=data["settings"],
+            model=data["model"], objective=objective, settings=data["settings"],
             samples=[Sample(*row) for row in data["samples"]], server=data["server"], host=data["host"],
-            notes=data["notes"], id=data["id"],
+            notes=data["notes"], interrupted=data["interrupted"], id=data["id"],
+            exact=[_summary_from_json(row, objective) for row in data["summaries"]] if thinned else [],
+            exact_cached=_summary_from_json(data["cached"], objective) if thinned and data["cached"] else None,
+            decided=Verdict(data["decided"]) if data.get("decided") else None, void=data.get("void", []),
+            details=data.get("details", {}),
         )  # fmt: skip
     except (KeyError, TypeError) as error:
         raise StoreError(f"{source}: not a run record ({error})", hint="records lie in .slo/runs/*.json") from error
@@ -248,7 +291,8 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the first problem is the one to tell
+            temporary.unlink(missing_ok=True)
         raise StoreError(
             f"{path}: cannot be written: {error.strerror}", hint="free space, or fix its permissions"
         ) from error
@@ -261,6 +305,13 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
     data["verdict"] = summary.judgement.verdict.value
     data["advice"] = summary.judgement.advice
     return {key: _finite(value) for key, value in data.items()}
+
+
+def _summary_from_json(row: dict[str, Any], objective: Objective) -> Summary:
+    """Null stands for a percentile that is a failed request."""
+    figures = {f.name: row[f.name] for f in fields(Summary) if f.name != "judgement"}
+    figures = {name: math.inf if value is None else value for name, value in figures.items()}
+    return Summary(**figures, judgement=judge(row["good"], row["total"], objective))
 
 
 def _finite(value: Any) -> Any:

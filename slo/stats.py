@@ -28,7 +28,7 @@ def nearest_rank(ascending: Sequence[float], quantile: float) -> float:
 
 
 def rank(n: int, quantile: float) -> int:
-    """⌈q·n⌉, at least 1, computed without the float error of `0.95 * 20 == 19.000000000000004`."""
+    """⌈q·n⌉, at least 1, computed without the float error of `0.07 * 100 == 7.000000000000001`."""
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile {quantile} is not within (0, 1]")
     return max(1, math.ceil(round(quantile * n, 9)))
@@ -72,12 +72,18 @@ def percentile_interval(ascending: Sequence[float], quantile: float, confidence:
     A bound that the sample cannot give (too few values) is 0 or infinity.
     """
     n = len(ascending)
+    low, high = rank_interval(n, quantile, confidence)
+    return (ascending[low - 1] if low >= 1 else 0.0), (ascending[high - 1] if high <= n else math.inf)
+
+
+def rank_interval(n: int, quantile: float, confidence: float = 0.95) -> tuple[int, int]:
+    """Ranks (1…n) of the order statistics that bound the true percentile; 0 or n + 1 where n values give none."""
     if n == 0:
-        return 0.0, math.inf
+        return 0, 1
     alpha = (1 - confidence) / 2
     low = _largest_rank(lambda r: binomial_cdf(r - 1, n, quantile) <= alpha, n)
     high = _largest_rank(lambda r: binomial_cdf(r - 1, n, quantile) < 1 - alpha, n) + 1
-    return (ascending[low - 1] if low >= 1 else 0.0), (ascending[high - 1] if high <= n else math.inf)
+    return low, high
 
 
 def _largest_rank(holds: Callable[[int], bool], n: int) -> int:

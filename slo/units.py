@@ -64,6 +64,8 @@ def show_ms(milliseconds: float) -> str:
     """`8.31 ms`, `148 ms`, `4.59 s`: three figures, for display only; never compare the result."""
     if math.isnan(milliseconds):
         return "–"
+    if math.isinf(milliseconds):
+        return "∞"  # a percentile that is a failed request
     if milliseconds >= 10_000:
         return f"{milliseconds / 1000:.1f} s"
     if milliseconds >= 1000:

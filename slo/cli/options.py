@@ -31,13 +31,13 @@ class Context:
         """The key given by the environment or the configured file, else the one that our launch stored."""
         return find_api_key(self.config.client.api_key_file or self.config.state_dir / "api_key")
 
-    def client(self) -> EmbeddingsClient:
-        """A connection to the configured endpoint and model."""
+    def client(self, *, timeout_s: float | None = None) -> EmbeddingsClient:
+        """A connection to the configured endpoint and model; `timeout_s` instead of the configured one."""
         return EmbeddingsClient(
             self.config.endpoint,
             self.config.model.name,
             api_key=self.api_key(),
-            timeout_s=self.config.client.timeout,
+            timeout_s=self.config.client.timeout if timeout_s is None else timeout_s,
         )
 
     def emit_json(self, data: Any) -> None:

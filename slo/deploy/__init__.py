@@ -1,1 +1,1 @@
-"""Bring the model up on this machine: files, server process, registration, launch, proof."""
+"""Bringing a model up on Xinference, on this host: files, server process, registration, launch, status and stop."""

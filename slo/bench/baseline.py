@@ -1,0 +1,165 @@
+"""
+The baseline: what one client gets from an otherwise idle service, per length class.
+
+Requests go out one after another over one kept-alive connection, in blocks of ten of a class, the classes in a new
+seeded order each round. Blocks of all classes spread over the whole run, so that a slow minute (a neighbour on the
+machine, a processor that heats up) weighs on every class alike instead of spoiling one; the changing order keeps a
+periodic pause of the server from always meeting the same class. Ten in a row still lets each class show what it
+costs without the others in between.
+
+A run ends early when ten requests in a row were never answered, and on Ctrl-C; what was measured until then is kept.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from slo.client import EmbeddingsClient
+from slo.clock import Clock
+from slo.errors import RequestError, RequestTimeout, RunError, Unreachable
+from slo.measure import one_by_one
+from slo.objective import Objective
+from slo.records import Run, Sample
+from slo.texts import CLASSES, SEED_EXAMPLES, Text, texts
+
+BLOCK = 10
+GIVE_UP_AFTER = 10  # unanswered requests in a row
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselinePlan:
+    """`requests` and `warmup` are per class. One seed sends the same texts again, in the same order."""
+
+    requests: int
+    warmup: int
+    seed: int
+    classes: tuple[str, ...] = tuple(CLASSES)
+
+    def warm_texts(self) -> Iterator[Text]:
+        """`warmup` texts per class, the article's example first."""
+        for name in self.classes:
+            source = texts(name, _warm_seed(self.seed))
+            yield from (Text(value, name) for value in islice(_with_example(name, source), self.warmup))
+
+    def measured_texts(self) -> Iterator[Text]:
+        """`requests` texts per class in blocks: the first round in the given order, the others shuffled."""
+        order = random.Random(f"{self.seed}/blocks")
+        sources = {name: islice(texts(name, self.seed), self.requests) for name in self.classes}
+        for start in range(0, self.requests, BLOCK):
+            names = order.sample(self.classes, len(self.classes)) if start else self.classes
+            for name in names:
+                yield from (Text(value, name) for value in islice(sources[name], BLOCK))
+
+    def examples(self, count: int = 2) -> dict[str, list[str]]:
+        """What is sent: the article's example and the first `count` generated texts of each class."""
+        return {name: [SEED_EXAMPLES[name], *islice(texts(name, self.seed), count)] for name in self.classes}
+
+
+def run_baseline(
+    client: EmbeddingsClient,
+    plan: BaselinePlan,
+    objective: Objective,
+    *,
+    server: dict[str, object],
+    clock: Clock,
+    progress: Progress = lambda _phase, _done, _total: None,
+) -> Run:
+    """Warm up, measure, and return the record; the caller saves it.
+
+    Raises the `RequestError` of the very first request, when that can only mean a mistake (key, model name), and
+    `RunError` when nobody answers at all: then nothing was measured. Later failures are samples.
+    """
+    _open(client)
+    warm = list(plan.warm_texts())
+    _, stopped, _ = _measure(client, warm, None, clock, lambda done: progress("warm-up", done, len(warm)))
+    if stopped:
+        raise KeyboardInterrupt  # nothing was measured yet, so there is nothing to keep
+    total = plan.requests * len(plan.classes)
+    started_wall_s = clock.wall()
+    dimension = server.get("dimensions")
+    run = Run(
+        kind="baseline",
+        started_wall_s=started_wall_s,
+        endpoint=client.url,
+        model=client.model,
+        objective=objective,
+        settings={
+            "requests": plan.requests,
+            "warmup": plan.warmup,
+            "seed": plan.seed,
+            "classes": list(plan.classes),
+            "block": BLOCK,
+            "connections": 1,
+        },
+        samples=[],
+        server=server,
+    )
+    run.samples, run.interrupted, given_up = _measure(
+        client,
+        plan.measured_texts(),
+        dimension if isinstance(dimension, int) else None,
+        clock,
+        lambda done: progress("measure", done, total),
+    )
+    if run.interrupted:
+        run.notes.append(f"stopped by the user after {len(run.samples)} of {total} requests")
+    if given_up:
+        run.notes.append(f"ended after {len(run.samples)} of {total}: {GIVE_UP_AFTER} in a row were never answered")
+    if hits := sum(sample.cached for sample in run.samples):
+        run.notes.append(f"{hits} answers came from a cache (seed used before?); they are reported apart")
+    return run
+
+
+def _open(client: EmbeddingsClient) -> None:
+    """One request outside the measurement: it opens the connection and shows mistakes before time is spent."""
+    try:
+        client.embed(SEED_EXAMPLES["short"])
+    except (Unreachable, RequestTimeout) as error:
+        raise RunError(f"nothing measured: {error.message}", hint=error.hint) from error
+
+
+def _measure(
+    client: EmbeddingsClient,
+    wanted: Iterator[Text] | list[Text],
+    dimension: int | None,
+    clock: Clock,
+    on_count: Callable[[int], None],
+) -> tuple[list[Sample], bool, bool]:
+    """The samples, whether Ctrl-C ended them, and whether silence did."""
+    samples: list[Sample] = []
+    unanswered, given_up = 0, False
+
+    def on_sample(sample: Sample, error: RequestError | None) -> None:
+        nonlocal unanswered
+        samples.append(sample)
+        unanswered = unanswered + 1 if isinstance(error, Unreachable | RequestTimeout) else 0
+        on_count(len(samples))
+
+    def until_silent() -> Iterator[Text]:
+        nonlocal given_up
+        for text in wanted:
+            given_up = unanswered >= GIVE_UP_AFTER
+            if given_up:
+                return
+            yield text
+
+    try:
+        one_by_one(client, until_silent(), dimension=dimension, clock=clock, on_sample=on_sample)
+    except KeyboardInterrupt:
+        return samples, True, False
+    return samples, False, given_up
+
+
+def _with_example(name: str, source: Iterator[str]) -> Iterator[str]:
+    yield SEED_EXAMPLES[name]
+    yield from source
+
+
+def _warm_seed(seed: int) -> int:
+    """Another stream than the measured one, so that warming does not fill a cache with what is measured."""
+    return ~seed

@@ -1,0 +1,111 @@
+"""`slo baseline` and `slo compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from slo.bench.baseline import BaselinePlan, run_baseline
+from slo.cli.options import Context, config_option, context, json_option, target_options
+from slo.cli.progress import progress_on
+from slo.clock import SystemClock
+from slo.facts import server_facts
+from slo.records import Run, load_run, save_run
+from slo.report.table import comparison_report, run_report
+from slo.texts import CLASSES
+
+TABLE_WIDTH = 118  # where stdout is not a terminal: a table in a log must not break at 80
+
+
+def _classes(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+    unknown = [name for name in names if name not in CLASSES]
+    if unknown or not names:
+        raise click.BadParameter(f"{', '.join(unknown) or 'nothing'}: choose from {', '.join(CLASSES)}")
+    return names
+
+
+@click.command()
+@click.option("--requests", type=int, help="Measured requests per class.")
+@click.option("--warmup", type=int, help="Requests per class before that, not counted.")
+@click.option("--classes", default=",".join(CLASSES), show_default=True, callback=_classes, help="Which text lengths.")
+@click.option("--seed", type=int, help="Same seed, same texts (default: from the clock).")
+@target_options
+@config_option
+@json_option
+def baseline(
+    *,
+    config_path: Path | None,
+    as_json: bool,
+    requests: int | None,
+    warmup: int | None,
+    classes: tuple[str, ...],
+    seed: int | None,
+    **target: Any,
+) -> int:
+    """Measure one client's latency per text length: short 4, medium 20, long 50 characters.
+
+    \b
+    Exit codes: 0 met in every class, 1 missed in one, 3 unproven (too few samples),
+    2 nothing could be measured (nobody answers, wrong key or model), 130 Ctrl-C.
+    What was measured before a Ctrl-C is shown and saved, marked as interrupted.
+    The record is saved in .slo/runs/; `slo compare` reads it.
+    """
+    changes: dict[str, Any] = {"baseline.requests": requests, "baseline.warmup": warmup, "baseline.seed": seed}
+    ctx = context(config_path, as_json=as_json, **target, **changes)
+    run = _baseline(ctx, classes)
+    path = save_run(run, ctx.config.state_dir)
+    if ctx.json:
+        ctx.emit_json(run.to_json())
+    else:
+        wide(ctx.out).print(run_report(run))
+    ctx.err.print(f"saved {path}", highlight=False, soft_wrap=True)
+    return 130 if run.interrupted else run.verdict.exit_code
+
+
+def _baseline(ctx: Context, classes: tuple[str, ...]) -> Run:
+    clock, chosen = SystemClock(), ctx.config.baseline
+    plan = BaselinePlan(
+        requests=chosen.requests,
+        warmup=chosen.warmup,
+        seed=int(clock.wall()) if chosen.seed is None else chosen.seed,
+        classes=classes,
+    )
+    for name, values in plan.examples().items():
+        ctx.err.print(f"{name:<7} {' · '.join(values)}", highlight=False, soft_wrap=True)
+    facts = server_facts(ctx.config.endpoint, ctx.config.model.name, api_key=ctx.api_key())
+    with ctx.client() as client, progress_on(ctx.err) as progress:
+        return run_baseline(client, plan, ctx.config.slo, server=facts, clock=clock, progress=progress)
+
+
+@click.command()
+@click.argument("before")
+@click.argument("after")
+@config_option
+@json_option
+def compare(config_path: Path | None, as_json: bool, before: str, after: str) -> int:
+    """P95 before and after, with what the difference proves.
+
+    BEFORE and AFTER are records: a file, an id or its beginning, `last`, or `last:baseline`.
+
+    \b
+    Exit codes: 0 not slower, 1 significantly slower in any row, 2 no such record.
+    """
+    from slo.bench import compare as compared  # noqa: PLC0415 - numpy, which no other command should load
+
+    ctx = context(config_path, as_json=as_json)
+    state = ctx.config.state_dir
+    result = compared.compare(load_run(before, state), load_run(after, state))
+    if ctx.json:
+        ctx.emit_json(result.to_json())
+    else:
+        wide(ctx.out).print(comparison_report(result))
+    return 1 if result.slower else 0
+
+
+def wide(console: Console) -> Console:
+    """The console, wide enough for a table where it is not a terminal."""
+    return console if console.is_terminal else Console(width=TABLE_WIDTH)

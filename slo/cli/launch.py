@@ -1,0 +1,185 @@
+"""`python launch_model_server.py`: launch, `--status`, `--stop`."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+from rich.table import Table
+
+from slo.cli.options import Context, config_option, context, json_option
+from slo.cli.setup import print_stand_in
+from slo.config import ModelSection
+from slo.deploy.doctor import shown
+from slo.deploy.foreign import launch_on
+from slo.deploy.job import Launched
+from slo.deploy.launch import launch
+from slo.deploy.plan import absolute
+from slo.deploy.process import log_tail
+from slo.deploy.progress import Progress
+from slo.deploy.state import read_state
+from slo.deploy.status import status, stop
+from slo.errors import StartError
+from slo.units import show_bytes, show_duration, show_ms
+
+HELP = """Bring an embedding model up on Xinference, check it, and measure it for the first time.
+
+Safe to run again at any time: what is up stays up. Exit codes: 0 up, 2 set-up error, 130 stopped by Ctrl-C;
+with --status: 0 up, 1 not up. Whether the objective is met does not change the exit code.
+
+\b
+Credentials come from the environment alone:
+  SLO_API_KEY                        a key of the server, instead of the one that a launch creates
+  SLO_ADMIN_USER, SLO_ADMIN_PASSWORD an account that may launch models, for --endpoint
+"""
+
+
+@click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@config_option
+@json_option
+@click.option("--model-path", type=click.Path(path_type=Path), help="Folder with the model's files.")
+@click.option("--model", "model_name", help="Name under which the model is served.")
+@click.option("--engine", help="openvino (ours), sentence_transformers, or another engine that Xinference has.")
+@click.option("--precision", type=click.Choice(["auto", "int8", "bf16", "fp32"]), help="Of the openvino engine.")
+@click.option("--replica", type=int, help="Number of model processes.")
+@click.option("--host", help="Address to listen on; any but loopback turns authentication on.")
+@click.option("--port", type=int, help="Port to listen on.")
+@click.option("--endpoint", help="Launch the model on this running Xinference instead of starting one.")
+@click.option("--stock", is_flag=True, help="Xinference exactly as it comes: the baseline for comparisons.")
+@click.option("--no-download", is_flag=True, help="Never ask ModelScope or Hugging Face for the model.")
+@click.option("--foreground", is_flag=True, help="Stay until the server ends; Ctrl-C stops it.")
+@click.option("--log", type=click.Path(path_type=Path), help="Where everything that the server says goes.")
+@click.option("--status", "mode", flag_value="status", help="Say what is up, and change nothing.")
+@click.option("--stop", "mode", flag_value="stop", help="Stop what was started here.")
+def launch_model_server(
+    config_path: Path | None, as_json: bool, model_path: Path | None, stock: bool, no_download: bool,
+    foreground: bool, mode: str | None, **options: Any,
+) -> int:  # fmt: skip
+    """Dispatch to the mode that was asked for."""
+    changes = {
+        "model.name": options["model_name"], "model.path": model_path, "server.engine": options["engine"],
+        "server.precision": options["precision"], "server.replicas": options["replica"],
+        "server.host": options["host"], "server.port": options["port"], "server.log": options["log"],
+        "model.download": False if no_download else None,
+    }  # fmt: skip
+    ctx = context(config_path, as_json=as_json, endpoint=options["endpoint"], **changes)
+    if mode == "status":
+        return show_status(ctx)
+    if mode == "stop":
+        return stop_server(ctx)
+    return launch_server(ctx, stock=stock, path_given=model_path is not None, foreground=foreground)
+
+
+def launch_server(ctx: Context, *, stock: bool, path_given: bool, foreground: bool) -> int:
+    """Launch, print the summary, and stay if asked to."""
+    progress = Progress(ctx.err)
+    required = path_given or ctx.config.model.path != ModelSection().path
+    if ctx.config.server.endpoint:
+        launched = launch_on(ctx.config, progress, path_required=required)
+    else:
+        launched = launch(ctx.config, progress, stock=stock, path_required=required)
+    if ctx.json:
+        ctx.emit_json(_as_json(launched))
+    else:
+        _print_summary(ctx, launched)
+    return stay(ctx) if foreground and not ctx.config.server.endpoint else 0
+
+
+def _as_json(launched: Launched) -> dict[str, Any]:
+    data = {f.name: getattr(launched, f.name) for f in dataclasses.fields(launched) if f.name not in ("first", "plan")}
+    first = launched.first
+    return {
+        **data,
+        "log": str(launched.log) if launched.log else None,
+        "model": launched.plan.to_json(),
+        "stand_in": launched.plan.stand_in,
+        "first": None if first is None else {
+            "verdict": first.judgement.verdict.value, "samples": first.total, "good": first.judgement.good,
+            "p50_ms": first.p50_ms, "p95_ms": first.p95_ms, "max_ms": first.max_ms,
+        },
+    }  # fmt: skip
+
+
+def _print_summary(ctx: Context, launched: Launched) -> None:
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    grid.add_row("endpoint", f"{launched.endpoint}/v1/embeddings  (model {launched.plan.name})")
+    grid.add_row("access", launched.access)
+    if launched.log:
+        grid.add_row("log", shown(launched.log))
+    if launched.first:
+        first = launched.first
+        grid.add_row("first look", f"{first.total} requests, one client: P50 {show_ms(first.p50_ms)}, "
+                     f"P95 {show_ms(first.p95_ms)}, max {show_ms(first.max_ms)}")  # fmt: skip
+        grid.add_row("verdict", str(first.judgement))
+    if launched.changed:
+        times = ", ".join(f"{name} {seconds:.1f}" for name, seconds in launched.stages.items() if seconds >= 0.05)
+        grid.add_row("seconds", times)
+    grid.add_row("next", "slo baseline · slo similarity A B · python launch_model_server.py --status | --stop")
+    ctx.out.print(grid)
+    if launched.label:
+        ctx.out.print(f"[bold yellow]{launched.label}[/]")
+    ctx.out.print(str(launched), style="bold green", soft_wrap=True, markup=False, highlight=False)
+
+
+def show_status(ctx: Context) -> int:
+    """Print what is up; 0 if the model can be used, else 1."""
+    found = status(ctx.config)
+    if ctx.json:
+        ctx.emit_json({**dataclasses.asdict(found), "stand_in": found.stand_in})
+        return 0 if found.up else 1
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold")
+    grid.add_column(overflow="fold")
+    colour = {"up": "green", "starting": "yellow"}.get(found.state, "red")
+    grid.add_row("state", f"[{colour}]{found.state}[/]" + (f": {found.problem}" if found.problem else ""))
+    grid.add_row("endpoint", found.endpoint)
+    replicas = ", ".join(f"{count} {state}" for state, count in found.replicas.items())
+    engine = found.settings.get("engine", "")
+    grid.add_row("model", " · ".join(part for part in (found.model, engine, replicas) if part))
+    if found.pid:
+        grid.add_row("process", f"pid {found.pid}, {found.processes} processes, up {show_duration(found.uptime_s)}, "
+                     f"{show_bytes(found.memory_bytes)}")  # fmt: skip
+        grid.add_row("metrics", f"http://127.0.0.1:{found.metrics_port}/metrics (worker)")
+        grid.add_row("log", found.log)
+    ctx.out.print(grid)
+    print_stand_in(ctx, found.stand_in)
+    return 0 if found.up else 1
+
+
+def stop_server(ctx: Context) -> int:
+    """Stop what was started here; fine if nothing was."""
+    count = stop(ctx.config, say=lambda text: ctx.err.print(text, markup=False, highlight=False))
+    if ctx.json:
+        ctx.emit_json({"stopped_processes": count})
+    else:
+        ctx.out.print("stopped" if count else "nothing to stop: no server was running that was started here")
+    return 0
+
+
+def stay(ctx: Context) -> int:
+    """Wait for the server's end: 0 if a signal asked for it, 2 if it came by itself."""
+    asked: list[int] = []
+
+    def ask(number: int, _: FrameType | None) -> None:
+        asked.append(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, ask)
+    config = absolute(ctx.config)
+    while not asked:
+        own = read_state(config.state_dir)
+        if own is None:
+            return 0  # stopped from elsewhere, by `--stop`
+        if not own.alive:
+            raise StartError("the server ended by itself", log_tail=log_tail(config.server.log), hint="launch it again")
+        time.sleep(0.5)
+    stop_server(dataclasses.replace(ctx, json=False))
+    return 0

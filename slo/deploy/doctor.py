@@ -1,0 +1,250 @@
+"""
+Can this machine run the server? A list of checks, each with what was found and what to do about it.
+
+`fail` means that a launch cannot succeed; `warn` that it can, but slower or less safely than it could.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
+from slo.config import Config
+from slo.deploy import machine as machines
+from slo.deploy.machine import Machine
+from slo.deploy.model_files import ModelFiles, read_model
+from slo.deploy.state import ServerState, processes_of, read_state
+from slo.errors import EnvironmentProblem, ModelSourceError, StoreError
+from slo.units import show_bytes
+
+XINFERENCE = "4.1.0"
+MIB = 2**20
+# Proportional set sizes, measured: two server processes, then per replica the interpreter with its libraries.
+SERVER_BYTES = 1500 * MIB
+REPLICA_BYTES = 800 * MIB
+WEIGHT_FACTOR = 3  # read, converted, and in use
+STAND_IN_BYTES = {"full": 400 * MIB, "tiny": 15 * MIB, "off": 0}
+LOG_BYTES = 100 * MIB
+
+
+class Level(Enum):
+    """How a check went."""
+
+    PASS = "pass"  # noqa: S105
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding. `fix` is empty where nothing is to be done."""
+
+    name: str
+    level: Level
+    value: str
+    fix: str = ""
+
+
+def examine(
+    config: Config, machine: Machine, files: ModelFiles | None, *, own: ServerState | None = None
+) -> list[Check]:
+    """All checks that need no model directory to exist. `files` are the model's, if known; `own` is our server."""
+    running = own is not None and own.alive
+    return [
+        *check_software(machine),
+        check_cpu(machine, config.server.engine),
+        check_cores(machine, config.server.replicas),
+        # A running server has its memory and its port already.
+        *([] if running else [check_memory(machine, config, files)]),
+        check_disk(config, files),
+        check_writable("state", machines.unwritable(config.state_dir), f"{config.state_dir}", "state_dir"),
+        check_writable("log", machines.unwritable_file(config.server.log), f"{config.server.log}", "server.log"),
+        check_port(config, own),
+    ]
+
+
+def diagnose(config: Config, machine: Machine) -> list[Check]:
+    """Everything that `slo doctor` shows: `examine` and the model's files."""
+    model = check_model(config)
+    files = None
+    try:
+        own = read_state(config.state_dir)
+        state = []
+    except StoreError as error:
+        own, state = None, [Check("state record", Level.FAIL, error.message, error.hint or "")]
+    if model.level is Level.PASS:
+        files = read_model(config.model.path)
+    return [*examine(config, machine, files, own=own), *state, model]
+
+
+def require(checks: Sequence[Check]) -> None:
+    """Raise `EnvironmentProblem` for the failed checks, if any."""
+    failed = [check for check in checks if check.level is Level.FAIL]
+    if failed:
+        message = "; ".join(f"{check.name}: {check.value}" for check in failed)
+        raise EnvironmentProblem(message, hint="; ".join(check.fix for check in failed if check.fix) or None)
+
+
+def check_software(machine: Machine) -> list[Check]:
+    """Python, the exact Xinference, and a torch that torchvision and transformers can live with."""
+    python = "{}.{}".format(*machine.python)
+    found = machine.versions["xinference"]
+    if found is None:
+        xinference = Check("xinference", Level.FAIL, "not installed", f"pip install xinference=={XINFERENCE}")
+    elif found != XINFERENCE:
+        problem = f"{found}, but this toolkit works with {XINFERENCE} only: it uses Xinference's internals"
+        xinference = Check("xinference", Level.FAIL, problem, f"pip install xinference=={XINFERENCE}")
+    else:
+        xinference = Check("xinference", Level.PASS, found)
+    return [
+        Check("system", Level.PASS, machine.system)
+        if machine.system == "Linux"
+        else Check("system", Level.FAIL, machine.system, "run the server on Linux"),
+        Check("python", Level.PASS, python)
+        if (3, 10) <= machine.python < (3, 13)
+        else Check("python", Level.FAIL, python, "use Python 3.10, 3.11 or 3.12"),
+        xinference,
+        check_torch(machine),
+    ]
+
+
+def check_torch(machine: Machine) -> Check:
+    """A torchvision built for another torch breaks `import transformers` with a message that names neither."""
+    torch, vision = machine.versions["torch"], machine.versions["torchvision"]
+    missing = [name for name in ("torch", "transformers", "sentence-transformers") if machine.versions[name] is None]
+    if missing or torch is None:
+        return Check("torch", Level.FAIL, f"{', '.join(missing)} not installed", f"pip install {' '.join(missing)}")
+    value = f"{torch}, transformers {machine.versions['transformers']}"
+    if vision is None:
+        return Check("torch", Level.PASS, value)
+    builds = [Version(version).local for version in (torch, vision)]
+    try:
+        fits = SpecifierSet(machine.torchvision_wants or "").contains(Version(torch).public, prereleases=True)
+    except InvalidSpecifier:
+        fits = True
+    if not fits or builds[0] != builds[1]:
+        return Check(
+            "torch",
+            Level.FAIL,
+            f"torch {torch} beside torchvision {vision}: `import transformers` will fail",
+            "install both from one index, or remove torchvision: nothing here needs it",
+        )
+    return Check("torch", Level.PASS, f"{value}, torchvision {vision}")
+
+
+def check_cpu(machine: Machine, engine: str) -> Check:
+    """Which fast number formats the processor has."""
+    flags = machine.cpu_flags
+    known = {
+        "AVX2": {"avx2"}, "AVX-512": {"avx512f"}, "VNNI": {"avx512_vnni", "avx_vnni"}, "BF16": {"avx512_bf16", "bf16"},
+        "AMX": {"amx_int8", "amx_tile"}, "NEON": {"asimd"}, "I8MM": {"i8mm"},
+    }  # fmt: skip
+    found = [name for name, wanted in known.items() if flags & wanted]
+    value = f"{machine.architecture}: {', '.join(found) or 'no vector extensions known to us'}"
+    if machine.architecture == "x86_64" and "AVX2" not in found:
+        return Check(
+            "cpu", Level.WARN, f"{value}; AVX2 missing", "expect several times the latency; use another machine"
+        )
+    if engine == "openvino" and not {"VNNI", "AMX", "I8MM"} & set(found):
+        return Check(
+            "cpu", Level.WARN, f"{value}; no int8 instructions", "int8 will bring little; measure with `slo tune`"
+        )
+    return Check("cpu", Level.PASS, value)
+
+
+def check_cores(machine: Machine, replicas: int) -> Check:
+    """Cores we may use, against the replicas that want one each."""
+    usable = min(machine.cores, machine.core_limit or machine.cores)
+    value = f"{machine.cores}" + (f", limited to {machine.core_limit:g}" if machine.core_limit else "")
+    if usable < 2:
+        return Check("cores", Level.WARN, value, "the API and the model will take turns; give it two cores or more")
+    if replicas > usable:
+        return Check("cores", Level.WARN, f"{value} for {replicas} replicas", "use no more replicas than cores")
+    return Check("cores", Level.PASS, value)
+
+
+def memory_needed(config: Config, files: ModelFiles | None) -> int:
+    """Bytes that server and model will take."""
+    weights = files.weight_bytes if files else STAND_IN_BYTES["full"]
+    return SERVER_BYTES + config.server.replicas * (REPLICA_BYTES + WEIGHT_FACTOR * weights)
+
+
+def check_memory(machine: Machine, config: Config, files: ModelFiles | None) -> Check:
+    """Memory at hand against what server and replicas take."""
+    needed, available = memory_needed(config, files), machine.memory_bytes
+    value = f"{show_bytes(available)} available, {show_bytes(needed)} needed"
+    if available < needed:
+        return Check("memory", Level.FAIL, f"not enough: {value}", "free some, or use fewer replicas (server.replicas)")
+    if available < 1.25 * needed:
+        return Check("memory", Level.WARN, value, "close to the limit: other programs may be pushed out")
+    return Check("memory", Level.PASS, value)
+
+
+def check_disk(config: Config, files: ModelFiles | None) -> Check:
+    """Space for logs and converted models, and for weights that are still to come."""
+    weights = 0 if files else STAND_IN_BYTES[config.model.stand_in]
+    needed = LOG_BYTES + weights + (files.weight_bytes if files else weights)
+    available = machines.free_bytes(config.state_dir)
+    value = f"{show_bytes(available)} free at {config.state_dir}, {show_bytes(needed)} needed"
+    if available < needed:
+        return Check("disk", Level.FAIL, f"not enough: {value}", "free some, or set state_dir to another disk")
+    return Check("disk", Level.PASS, value)
+
+
+def check_writable(name: str, problem: str | None, value: str, setting: str) -> Check:
+    """Can we write there?"""
+    if problem:
+        return Check(name, Level.FAIL, f"{value}: {problem}", f"set {setting} to a place that you may write to")
+    return Check(name, Level.PASS, value)
+
+
+def check_port(config: Config, own: ServerState | None) -> Check:
+    """Free, ours, or whose?"""
+    host, port = config.server.host, config.server.port
+    if config.server.endpoint:
+        return Check("port", Level.PASS, f"not needed: {config.server.endpoint} is someone else's server")
+    problem = machines.port_taken(host, port)
+    if problem is None:
+        return Check("port", Level.PASS, f"{host}:{port} is free")
+    if not problem.endswith("taken"):
+        return Check("port", Level.FAIL, problem, "set server.host and server.port, or give --host and --port")
+    holder = machines.listener(port)
+    if holder is not None and own is not None and holder.pid in {p.pid for p in processes_of(own.instance)}:
+        return Check("port", Level.PASS, f"{host}:{port} is our server's (pid {holder.pid})")
+    who = f"pid {holder.pid}, {machines.program_of(holder)}" if holder else "a program of another user"
+    return Check("port", Level.FAIL, f"{problem} by {who}", "stop that program, or give another --port")
+
+
+def check_model(config: Config) -> Check:
+    """Are the configured model's files there and whole?"""
+    path = config.model.path
+    if not path.is_dir():
+        plan = "a download will be tried, else " if config.model.download else ""
+        if config.model.stand_in == "off":
+            return Check("model", Level.FAIL, f"{path}: no such model directory", "give one with --model-path")
+        return Check("model", Level.WARN, f"{path}: no such directory; {plan}a stand-in takes its place",
+                     "put the model there, or set model.path")  # fmt: skip
+    try:
+        files = read_model(path)
+    except ModelSourceError as error:
+        return Check("model", Level.FAIL, error.message, error.hint or "")
+    value = (
+        f"{path}: {files.architecture}, {files.dimension} dimensions, {files.max_tokens} tokens, "
+        f"{files.pooling} pooling, {show_bytes(files.weight_bytes)}"
+    )
+    return (
+        Check("model", Level.WARN, f"{value}; {files.label}") if files.stand_in else Check("model", Level.PASS, value)
+    )
+
+
+def shown(path: Path) -> str:
+    """A path relative to here where it lies below here."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

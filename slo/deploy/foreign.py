@@ -1,0 +1,113 @@
+"""
+Launching the model on a Xinference that someone else runs: nothing is started or stopped there but the model.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+from slo.client import ApiKey, find_api_key
+from slo.clock import Clock, SystemClock
+from slo.config import Config
+from slo.deploy import auth, source
+from slo.deploy.exclusive import interruptible
+from slo.deploy.job import Job, Launched
+from slo.deploy.machine import this_machine
+from slo.deploy.model import check_answers, start_model
+from slo.deploy.model_files import ModelFiles
+from slo.deploy.plan import Engine, absolute, model_plan
+from slo.deploy.progress import Progress
+from slo.deploy.registration import OPENVINO, STAND_IN_REVISION, STOCK_ENGINE, ensure_registered, wait_ready
+from slo.deploy.xinference_api import XinferenceApi
+from slo.errors import ModelSourceError, Unreachable
+
+
+def launch_on(
+    config: Config, progress: Progress, *, path_required: bool = False, clock: Clock | None = None
+) -> Launched:
+    """Register, launch and check the model at `server.endpoint`; a model that runs there already is only checked.
+
+    The model's folder must exist under the same path on this machine and on the server's.
+    """
+    config, clock = absolute(config), clock or SystemClock()
+    start_s = clock.monotonic()
+    key = find_api_key(config.client.api_key_file or config.state_dir / auth.KEY_FILE)
+    with interruptible(), ExitStack() as undo:
+        job = Job(config=config, progress=progress, clock=clock, machine=this_machine(), undo=undo)
+        with progress.stage("server"):
+            api = _connect(config, key)
+            undo.callback(api.close)
+            asks = api.auth_enabled()
+            progress.note(f"{api.endpoint}, run by someone else" + (", asks for credentials" if asks else ""))
+        running = bool(api.replicas(config.model.name))
+        with progress.stage("model files"):
+            files = _files(job, api, running=running, required=path_required)
+            progress.note(str(files.directory) if files.weight_bytes else "not on this machine: as the server says")
+        if not running:
+            with progress.stage("registration"):
+                fresh = api.registration(config.model.name) is None
+                # Registered with the engine unknown: which engines there are depends on the registration.
+                plan = model_plan(config, files, Engine(name=STOCK_ENGINE, extension=False))
+                progress.note(ensure_registered(api, plan, files))
+                if fresh:
+                    undo.callback(api.unregister, plan.name)
+        plan = model_plan(config, files, _engine(job, api))
+        with progress.stage("model"):
+            if not running:
+                start_model(job, api, plan)
+            wait_ready(
+                api, plan.name, timeout_s=config.server.launch_timeout, clock=clock, still_running=lambda: None,
+                on_progress=progress.busy,
+            )  # fmt: skip
+            progress.note("was up: left as it is" if running else plan.engine)
+        if asks and key is None:
+            key = auth.ensure_api_key(api, config)
+        first = check_answers(job, plan, files, key)
+        undo.pop_all()
+        api.close()
+    return Launched(
+        endpoint=config.endpoint, plan=plan, label=files.label, log=None, pid=0, auth=asks,
+        access=auth.describe(asks, key), changed=job.changed,
+        seconds=clock.monotonic() - start_s, stages=dict(progress.seconds), first=first,
+    )  # fmt: skip
+
+
+def _connect(config: Config, key: ApiKey | None) -> XinferenceApi:
+    api = XinferenceApi(config.endpoint, account=auth.given_account(), key=key)
+    if api.workers():
+        return api
+    api.close()
+    raise Unreachable(
+        f"{api.endpoint}: no Xinference with a worker answers there", url=api.endpoint, hint="is the address right?"
+    )
+
+
+def _files(job: Job, api: XinferenceApi, *, running: bool, required: bool) -> ModelFiles:
+    """The model's files on this machine; of a model that runs already, what its server says will do."""
+    files = source.on_disk(job.config.model, job.models_dir, required=required)
+    if files is not None:
+        return files
+    listed = [model for model in api.models() if model.get("id") == job.config.model.name]
+    if running and listed and listed[0].get("dimensions"):
+        return ModelFiles(
+            directory=Path("/on/the/server"), architecture="unknown", dimension=int(listed[0]["dimensions"]),
+            max_tokens=int(listed[0].get("max_tokens") or 0), pooling="unknown", normalizes=False, weight_bytes=0,
+            stand_in=listed[0].get("model_revision") == STAND_IN_REVISION,
+        )  # fmt: skip
+    raise ModelSourceError(
+        f"{job.config.model.path}: no such model directory on this machine",
+        hint="give the folder with --model-path; it must have the same path on the server's machine",
+    )
+
+
+def _engine(job: Job, api: XinferenceApi) -> Engine:
+    """The engine of the running model, else the configured one if that server offers it."""
+    name, asked = job.config.model.name, job.config.server.engine
+    for model in api.models():
+        if model.get("id") == name and model.get("model_engine"):
+            return Engine(name=str(model["model_engine"]), extension=False)
+    if asked == OPENVINO and OPENVINO not in api.engines(name):
+        job.progress.say(f"engine {STOCK_ENGINE} instead of {OPENVINO}: that server does not have it", style="yellow")
+        return Engine(name=STOCK_ENGINE, extension=False)
+    return Engine(name=asked, extension=False)

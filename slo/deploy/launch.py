@@ -1,0 +1,128 @@
+"""
+The launch: look at the machine, find the files, start the server, register the model, launch it, check it.
+
+Every step is done only where it is not done already, so that a second launch changes nothing and a half-finished one
+is completed. What a failing or interrupted launch had started is undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from slo.clock import Clock, SystemClock
+from slo.config import Config
+from slo.deploy import auth, doctor, source
+from slo.deploy.exclusive import exclusive, interruptible
+from slo.deploy.job import Job, Launched
+from slo.deploy.machine import Machine, this_machine
+from slo.deploy.model import check_answers, ensure_model
+from slo.deploy.model_files import ModelFiles, read_model
+from slo.deploy.plan import absolute, choose_engine, model_plan, server_settings
+from slo.deploy.process import append_log, log_tail
+from slo.deploy.progress import Progress
+from slo.deploy.registration import ensure_registered
+from slo.deploy.server import living_server, same_server, start_server, wait_for_workers
+from slo.deploy.state import ServerState
+from slo.deploy.xinference_api import XinferenceApi
+from slo.errors import RequestTimeout, ServerFault, StartError, Unreachable
+
+
+def launch(
+    config: Config,
+    progress: Progress,
+    *,
+    stock: bool = False,
+    path_required: bool = False,
+    machine: Machine | None = None,
+    clock: Clock | None = None,
+    hubs: Sequence[source.Hub] | None = None,
+) -> Launched:
+    """Bring server and model up, or find them up.
+
+    `stock` runs Xinference as it comes; `path_required` makes a missing model directory an error instead of a reason
+    to look elsewhere. Raises a `SloError` for everything that can be expected to go wrong.
+    """
+    config, clock = absolute(config), clock or SystemClock()
+    start_s = clock.monotonic()
+    lock = exclusive(config.state_dir, wait_s=config.server.start_timeout, clock=clock, on_wait=progress.say)
+    with interruptible(), lock, ExitStack() as undo:
+        job = Job(
+            config=config, progress=progress, clock=clock, machine=machine or this_machine(), undo=undo, stock=stock,
+            path_required=path_required, hubs=source.hubs(config.model) if hubs is None else hubs,
+        )  # fmt: skip
+        try:
+            launched = _bring_up(job, start_s)
+        except (Unreachable, RequestTimeout, ServerFault) as error:
+            raise StartError(
+                f"the server stopped answering: {error.message}",
+                log_tail=log_tail(config.server.log, job.log_offset),
+                hint=f"the whole story is in {config.server.log}",
+            ) from error
+        undo.pop_all()  # good: nothing is undone
+    return launched
+
+
+def _bring_up(job: Job, start_s: float) -> Launched:
+    config, progress = job.config, job.progress
+    engine = choose_engine(config, stock=job.stock)
+    with progress.stage("checks"):
+        own = living_server(job)
+        files = _files_on_disk(job, own)
+        _check(job, files, own)
+    if files is None and config.model.download:
+        with progress.stage("download"):
+            downloaded = source.download(config.model, job.models_dir, progress.say, job.hubs)
+            files = read_model(downloaded) if downloaded else None
+            progress.note(str(downloaded) if downloaded else "not possible")
+    if files is None:
+        source.stand_in_directory(config.model, job.models_dir)  # refused here if it is refused at all
+    if engine.reason:
+        progress.say(engine.reason, style="yellow")
+    settings = server_settings(config, engine, stock=job.stock)
+    state = same_server(own, settings) if own else start_server(job, settings)
+    if files is None:  # while the server process is busy importing
+        with progress.stage("stand-in"):
+            files = source.stand_in(config.model, job.models_dir)
+            progress.note(f"written to {doctor.shown(files.directory)}")
+    if files.label:
+        progress.say(f"{files.label} ({files.directory})", style="bold yellow")
+    plan = model_plan(config, files, engine)
+    api = XinferenceApi(config.endpoint, account=auth.own_account(config.state_dir) if settings["auth"] else None)
+    job.undo.callback(api.close)
+    with progress.stage("server"):
+        wait_for_workers(job, api, state)
+        progress.note(f"{config.endpoint}, pid {state.pid}" + ("" if job.changed else ", was up"))
+    with progress.stage("registration"):
+        progress.note(ensure_registered(api, plan, files))
+    key = auth.ensure_api_key(api, config) if settings["auth"] else None
+    with progress.stage("model"):
+        ensure_model(job, api, state, plan)
+    first = check_answers(job, plan, files, key)
+    api.close()
+    launched = Launched(
+        endpoint=config.endpoint, plan=plan, label=files.label, log=config.server.log, pid=state.pid,
+        auth=settings["auth"],
+        access=auth.describe(settings["auth"], key), changed=job.changed, seconds=job.clock.monotonic() - start_s,
+        stages=dict(progress.seconds), first=first,
+    )  # fmt: skip
+    if job.changed:
+        append_log(config.server.log, str(launched), job.clock)
+    return launched
+
+
+def _files_on_disk(job: Job, own: ServerState | None) -> ModelFiles | None:
+    """Model files that need no network; on a running server also the stand-in that it already uses."""
+    files = source.on_disk(job.config.model, job.models_dir, required=job.path_required)
+    if files is None and own and own.model.get("stand_in") and job.config.model.stand_in != "off":
+        return source.stand_in(job.config.model, job.models_dir)
+    return files
+
+
+def _check(job: Job, files: ModelFiles | None, own: ServerState | None) -> None:
+    checks = doctor.examine(job.config, job.machine, files, own=own)
+    doctor.require(checks)
+    warnings = [check for check in checks if check.level is doctor.Level.WARN]
+    for check in warnings:
+        job.progress.say(f"{check.name}: {check.value}; {check.fix}", style="yellow")
+    job.progress.note(f"{len(checks)} done, {len(warnings)} warnings")

@@ -1,0 +1,183 @@
+"""
+What a model directory says about itself, and whether its files are whole.
+
+Reads the layout that Hugging Face and sentence-transformers share. Weights are never loaded: a safetensors file
+names its own length in its first bytes, so a truncated download is found in milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slo.deploy.standin import is_standin
+from slo.errors import ModelSourceError
+
+HEADER_LIMIT_BYTES = 100 * 2**20  # of a safetensors header, as the format's own reader has it
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model")
+POOLINGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_lasttoken": "last",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len",
+    "pooling_mode_weightedmean_tokens": "weighted_mean",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFiles:
+    """A complete model directory and what its files promise. `weight_bytes` is the size on disk."""
+
+    directory: Path
+    architecture: str
+    dimension: int
+    max_tokens: int
+    pooling: str
+    normalizes: bool
+    weight_bytes: int
+    stand_in: bool
+
+    @property
+    def label(self) -> str:
+        """How the weights must be called wherever the model is named: empty for trained ones."""
+        return "stand-in weights: latencies are true, meanings are not" if self.stand_in else ""
+
+
+def read_model(directory: Path) -> ModelFiles:
+    """Check the files in `directory` and read the model's dimensions from them.
+
+    Raises `ModelSourceError` naming the file that is missing, truncated or contradictory.
+    """
+    directory = directory.expanduser().absolute()
+    if not directory.is_dir():
+        raise ModelSourceError(
+            f"{directory}: no such model directory", hint="give the folder that holds config.json with --model-path"
+        )
+    config = _json(directory / "config.json")
+    if not any((directory / name).is_file() for name in TOKENIZERS):
+        raise ModelSourceError(f"{directory}: no tokenizer ({', '.join(TOKENIZERS[:2])} …)", hint=_AGAIN)
+    weights = _weights(directory)
+    hidden = _positive(config, "hidden_size", directory / "config.json")
+    for path in weights:
+        _check_whole(path, hidden=hidden)
+    pooling, normalizes, dimension = _modules(directory, hidden)
+    return ModelFiles(
+        directory=directory,
+        architecture=str(config.get("model_type") or "unknown"),
+        dimension=dimension,
+        max_tokens=_max_tokens(directory, config),
+        pooling=pooling,
+        normalizes=normalizes,
+        weight_bytes=sum(path.stat().st_size for path in weights),
+        stand_in=is_standin(directory),
+    )
+
+
+_AGAIN = "copy or download the model again"
+
+
+def _weights(directory: Path) -> list[Path]:
+    """The weight files that a loader would open: safetensors first, shards by their index."""
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (directory / name).is_file():
+            return [directory / name]
+        index = directory / f"{name}.index.json"
+        if index.is_file():
+            table = _json(index).get("weight_map")
+            if not isinstance(table, dict) or not table:
+                raise ModelSourceError(f"{index}: lists no weights", hint=_AGAIN)
+            shards = [directory / shard for shard in sorted(set(table.values()))]
+            for shard in shards:
+                if not shard.is_file():
+                    raise ModelSourceError(f"{shard}: missing, though {index.name} lists it", hint=_AGAIN)
+            return shards
+    raise ModelSourceError(f"{directory}: no weights (model.safetensors or pytorch_model.bin)", hint=_AGAIN)
+
+
+def _check_whole(path: Path, *, hidden: int) -> None:
+    """Compare the file's size with what its own header promises, and its embedding table with `config.json`."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(64)
+        if start.startswith(b"version https://git-lfs"):
+            raise ModelSourceError(f"{path}: a Git LFS pointer, not the weights", hint="run `git lfs pull` there")
+        if path.suffix != ".safetensors":
+            if start[:2] == b"PK" and not zipfile.is_zipfile(path):
+                raise ModelSourceError(f"{path}: truncated: its closing index is missing", hint=_AGAIN)
+            return
+        length = int.from_bytes(start[:8], "little")
+        if len(start) < 8 or length > HEADER_LIMIT_BYTES:
+            raise ModelSourceError(f"{path}: not a safetensors file", hint=_AGAIN)
+        file.seek(8)
+        header = file.read(length)
+    try:
+        tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
+        expected = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelSourceError(f"{path}: its header cannot be read; truncated or damaged", hint=_AGAIN) from error
+    if size != expected:
+        raise ModelSourceError(
+            f"{path}: {'truncated' if size < expected else 'damaged'}: {size:,} bytes instead of {expected:,}",
+            hint=_AGAIN,
+        )
+    for name, entry in tensors.items():
+        if name.endswith("embeddings.word_embeddings.weight") and entry["shape"][-1] != hidden:
+            raise ModelSourceError(
+                f"{path}: wrong dimension: the weights are {entry['shape'][-1]} wide, config.json says {hidden}",
+                hint="the files belong to different models; " + _AGAIN,
+            )
+
+
+def _modules(directory: Path, hidden: int) -> tuple[str, bool, int]:
+    """Pooling, whether vectors leave normalised, and their dimension, as sentence-transformers would build it."""
+    path = directory / "modules.json"
+    if not path.is_file():
+        return "mean", False, hidden  # its own default for a bare transformer
+    pooling, normalizes, dimension = "mean", False, hidden
+    modules = _json(path, kind=list)
+    for module in modules:
+        kind, folder = str(module.get("type", "")).rpartition(".")[2], directory / str(module.get("path", ""))
+        if kind == "Pooling":
+            settings = _json(folder / "config.json")
+            modes = [name for key, name in POOLINGS.items() if settings.get(key)]
+            pooling = "+".join(modes) or str(settings.get("pooling_mode", "mean"))
+            dimension = hidden * max(1, len(modes))
+        elif kind == "Dense":
+            dimension = _positive(_json(folder / "config.json"), "out_features", folder / "config.json")
+        elif kind == "Normalize":
+            normalizes = True
+    return pooling, normalizes, dimension
+
+
+def _max_tokens(directory: Path, config: dict[str, Any]) -> int:
+    """Longest input: what sentence-transformers was told, else the tokenizer's limit, else the position table."""
+    for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
+        path = directory / name
+        value = _json(path).get(key) if path.is_file() else None
+        # A tokenizer without a limit says 10^30.
+        if isinstance(value, int) and 0 < value <= 10**7:
+            return value
+    return _positive(config, "max_position_embeddings", directory / "config.json")
+
+
+def _positive(data: dict[str, Any], key: str, path: Path) -> int:
+    value = data.get(key)
+    if not isinstance(value, int) or value <= 0:
+        raise ModelSourceError(f"{path}: {key} is {value!r}, expected a positive number", hint=_AGAIN)
+    return value
+
+
+def _json(path: Path, *, kind: type = dict) -> Any:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelSourceError(f"{path}: missing", hint=_AGAIN) from None
+    except (OSError, ValueError) as error:
+        raise ModelSourceError(f"{path}: cannot be read: {error}", hint=_AGAIN) from error
+    if not isinstance(data, kind):
+        raise ModelSourceError(f"{path}: not the expected kind of JSON", hint=_AGAIN)
+    return data

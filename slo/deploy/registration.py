@@ -1,0 +1,173 @@
+"""
+Making the model known to Xinference and running on it, each step only if it is not done already.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from slo.clock import Clock
+from slo.deploy.model_files import ModelFiles
+from slo.deploy.xinference_api import XinferenceApi
+from slo.errors import RegisterError, RequestTimeout, ServerFault, Unreachable
+
+OPENVINO = "openvino"
+STOCK_ENGINE = "sentence_transformers"
+STAND_IN_REVISION = "stand-in-weights"  # the one free-text field that /v1/models shows
+POLL_S = 0.1
+SILENCE_LIMIT_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelPlan:
+    """What shall run. Two plans that are equal need no relaunch."""
+
+    name: str
+    directory: str
+    dimension: int
+    max_tokens: int
+    language: tuple[str, ...]
+    stand_in: bool
+    engine: str
+    precision: str
+    device: str
+    replicas: int
+    threads: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as recorded in `server.json`."""
+        return {**asdict(self), "language": list(self.language)}
+
+
+def description(plan: ModelPlan, label: str) -> dict[str, Any]:
+    """The registration document. The hub must read huggingface: other specs get no engine (notes, section 3)."""
+    return {
+        "version": 2,
+        "model_name": plan.name,
+        "model_description": label,
+        "dimensions": plan.dimension,
+        "max_tokens": plan.max_tokens,
+        "language": list(plan.language),
+        "model_specs": [
+            {
+                "model_format": "pytorch",
+                "model_hub": "huggingface",
+                "model_id": None,
+                "model_uri": Path(plan.directory).as_uri(),
+                "model_revision": STAND_IN_REVISION if plan.stand_in else None,
+                "quantization": "none",
+            }
+        ],
+    }
+
+
+def same_model(known: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Does the registration `known` describe the same files, dimensions and label as `wanted`?"""
+    keys = ("model_name", "model_description", "dimensions", "max_tokens", "language")
+    if any(known.get(key) != wanted[key] for key in keys):
+        return False
+    specs = known.get("model_specs") or [{}]
+    spec = wanted["model_specs"][0]
+    return all(specs[0].get(key) == spec[key] for key in ("model_uri", "model_revision", "model_format"))
+
+
+def launch_body(plan: ModelPlan, models_dir: Path) -> dict[str, Any]:
+    """The body of `POST /v1/models`. Keys that Xinference does not know go to the engine's constructor."""
+    body: dict[str, Any] = {
+        "model_uid": plan.name,
+        "model_name": plan.name,
+        "model_type": "embedding",
+        "model_engine": plan.engine,
+        "model_format": "pytorch",
+        "quantization": "none",
+        "replica": plan.replicas,
+        # "auto" takes a graphics card where there is one; null hides them all from the model process
+        "n_gpu": None if plan.device == "cpu" else "auto",
+        "enable_virtual_env": False,
+    }
+    if plan.engine == OPENVINO:
+        body |= {
+            "device": plan.device,
+            "slo_precision": plan.precision,
+            "slo_models_dir": str(models_dir),
+            "slo_threads": plan.threads,
+        }
+    elif plan.replicas > 1:
+        # Every process would otherwise use all cores, and they would wait for each other.
+        body["envs"] = {"OMP_NUM_THREADS": str(plan.threads), "MKL_NUM_THREADS": str(plan.threads)}
+    return body
+
+
+def threads_per_replica(replicas: int, cores: int | None = None) -> int:
+    """Cores available to this process, shared out evenly; at least one."""
+    return max(1, (cores or len(os.sched_getaffinity(0))) // replicas)
+
+
+def ensure_registered(api: XinferenceApi, plan: ModelPlan, files: ModelFiles) -> str:
+    """Register the model unless it is; replace a registration that says something else. Tells which it was."""
+    wanted = description(plan, files.label)
+    known = api.registration(plan.name)
+    if known is not None and known.get("is_builtin"):
+        raise RegisterError(
+            f"{plan.name} is the name of a model built into Xinference", hint="set model.name to one of your own"
+        )
+    if known is not None and same_model(known, wanted):
+        return "known already"
+    if known is not None:
+        api.terminate(plan.name)
+        api.unregister(plan.name)
+    api.register(json.dumps(wanted, ensure_ascii=False))
+    return "registered" if known is None else f"replaced: was {_uri(known)}"
+
+
+def _uri(known: dict[str, Any]) -> str:
+    specs = known.get("model_specs") or [{}]
+    return str(specs[0].get("model_uri"))
+
+
+def wait_ready(
+    api: XinferenceApi,
+    uid: str,
+    *,
+    timeout_s: float,
+    clock: Clock,
+    still_running: Callable[[], None],
+    on_progress: Callable[[str], None],
+) -> int:
+    """Return the number of replicas once every one is ready.
+
+    `still_running` raises when waiting has become pointless. Raises `RegisterError` when a replica fails or time is up.
+    """
+    deadline_s = clock.monotonic() + timeout_s
+    silent_since_s: float | None = None
+    while True:
+        still_running()
+        try:
+            replicas = api.replicas(uid)
+            silent_since_s = None
+        except (Unreachable, RequestTimeout, ServerFault):
+            # A dying server refuses or fails for a moment before it is gone: let `still_running` tell that story.
+            silent_since_s = silent_since_s or clock.monotonic()
+            if clock.monotonic() - silent_since_s > SILENCE_LIMIT_S:
+                raise
+            clock.sleep(POLL_S)
+            continue
+        states = [str(replica.get("status")) for replica in replicas]
+        failed = [replica for replica in replicas if replica.get("status") == "ERROR"]
+        if failed:
+            reason = " ".join(str(failed[0].get("error_message") or "no reason given").split())[:600]
+            raise RegisterError(f"{uid}: the launch failed: {reason}", hint="the server's log has the traceback")
+        if states and set(states) == {"READY"}:
+            return len(states)
+        if clock.monotonic() > deadline_s:
+            raise RegisterError(
+                f"{uid}: not ready after {timeout_s:g} s (replicas: {', '.join(states) or 'none'})",
+                hint="raise server.launch_timeout, or look into the server's log",
+            )
+        on_progress(", ".join(sorted({state.lower() for state in states})) or "starting")
+        clock.sleep(POLL_S)

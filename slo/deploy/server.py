@@ -1,0 +1,115 @@
+"""The server process as a stage of a launch: the one that runs already, or a new one."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from pathlib import Path
+from typing import Any
+
+from slo.clock import Clock
+from slo.deploy import auth
+from slo.deploy.job import Job
+from slo.deploy.machine import free_port
+from slo.deploy.plan import differences, server_environment
+from slo.deploy.process import (
+    ensure_running,
+    entry_command,
+    kill_instance,
+    log_tail,
+    open_log,
+    spawn,
+    stop_instance,
+)
+from slo.deploy.state import ServerState, created_s, forget_state, read_state, write_state
+from slo.deploy.xinference_api import XinferenceApi
+from slo.errors import ConfigError, StartError
+
+
+def living_server(job: Job) -> ServerState | None:
+    """The server that we started earlier, if it still runs. What is left of a dead one is cleared away."""
+    own = read_state(job.config.state_dir)
+    if own is None or own.alive:
+        return own
+    orphans = stop_instance(own, timeout_s=5.0, clock=job.clock)
+    forget_state(job.config.state_dir)
+    tail = f", {orphans} left-over processes of it stopped" if orphans else ""
+    job.progress.say(f"the server started earlier (pid {own.pid}) is gone{tail}", style="yellow")
+    return None
+
+
+def same_server(own: ServerState, settings: dict[str, Any]) -> ServerState:
+    """`own`, if it runs with `settings`."""
+    changed = differences(own.server, settings)
+    if changed:
+        raise ConfigError(
+            f"the server runs already (pid {own.pid}) with other settings: {', '.join(changed)}",
+            hint="stop it first: python launch_model_server.py --stop",
+        )
+    return own
+
+
+def start_server(job: Job, settings: dict[str, Any]) -> ServerState:
+    """A server process, started and recorded; not ready yet."""
+    config, server = job.config, job.config.server
+    instance = secrets.token_hex(8)
+    for fresh in (config.state_dir / "xinference", config.state_dir / auth.ADMIN_FILE):
+        if not fresh.exists():
+            job.undo.callback(_remove, fresh)
+    admin_file = None
+    if settings["auth"]:
+        auth.own_account(config.state_dir)
+        admin_file = config.state_dir / auth.ADMIN_FILE
+    metrics_host = server.host if auth.is_loopback(server.host) else "127.0.0.1"
+    metrics_port = free_port(metrics_host)
+    command = entry_command(
+        host=server.host, port=server.port, metrics_host=metrics_host, metrics_port=metrics_port, stock=job.stock,
+        admin_file=admin_file,
+    )  # fmt: skip
+    new_log = not server.log.exists()
+    job.log_offset = open_log(server.log, f"start of xinference-local on {server.host}:{server.port}", job.clock)
+    if new_log and server.log.is_file():
+        job.undo.callback(_keep_only_a_telling_log, server.log)
+    # Before the process exists: an interrupt between its start and the next line must find it, too.
+    job.undo.callback(_undo_start, config.state_dir, instance, job.clock)
+    pid = spawn(command, environment=server_environment(config, settings), log=server.log, instance=instance)
+    job.started = job.changed = True
+    state = ServerState(
+        instance=instance, endpoint=config.endpoint, log=str(server.log), server=settings, pid=pid,
+        created_s=created_s(pid), metrics_port=metrics_port,
+    )  # fmt: skip
+    write_state(config.state_dir, state)
+    return state
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a tree that a start has made and that no server uses any more."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _undo_start(state_dir: Path, instance: str, clock: Clock) -> None:
+    kill_instance(instance, clock=clock)
+    forget_state(state_dir)
+
+
+def _keep_only_a_telling_log(log: Path) -> None:
+    """Remove a log that did not exist before and in which the server has not written a line."""
+    if log.read_bytes().count(b"\n") <= 1:
+        log.unlink()
+
+
+def wait_for_workers(job: Job, api: XinferenceApi, state: ServerState) -> None:
+    deadline_s = job.clock.monotonic() + job.config.server.start_timeout
+    while not api.workers():
+        ensure_running(state, job.log_offset)
+        if job.clock.monotonic() > deadline_s:
+            raise StartError(
+                f"{api.endpoint}: no answer after {job.config.server.start_timeout:g} s",
+                log_tail=log_tail(Path(state.log), job.log_offset),
+                hint="raise server.start_timeout, or look into the log",
+            )
+        job.progress.busy("importing libraries, starting processes")
+        job.clock.sleep(0.1)

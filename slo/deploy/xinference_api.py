@@ -1,0 +1,229 @@
+"""
+Xinference's management API, as far as a launch needs it.
+
+The server's own words reach the reader without the actor address that it puts in front of them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+
+from slo.client import LOOPBACK, ApiKey
+from slo.errors import BadAnswer, RegisterError, RequestTimeout, ServerFault, Unauthorized, Unreachable
+
+_ACTOR = re.compile(r"^\[address=[^\]]*\]\s*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """A user who may register and launch models; prints without the password."""
+
+    username: str
+    password: str = field(repr=False)
+    origin: str
+
+
+def base_url(endpoint: str) -> str:
+    """The address without a trailing `/v1` or `/v1/embeddings`: management has paths of its own."""
+    return endpoint.rstrip("/").removesuffix("/embeddings").removesuffix("/v1")
+
+
+class XinferenceApi:
+    """A connection to one Xinference supervisor. Logs in as `account` where the server wants to know who asks."""
+
+    def __init__(
+        self, endpoint: str, *, account: Account | None = None, key: ApiKey | None = None, timeout_s: float = 30.0
+    ) -> None:
+        self.endpoint = base_url(endpoint)
+        self.account = account
+        self.key = key
+        self.timeout_s = timeout_s
+        self._logged_in = False
+        self._session = requests.Session()
+        # Calls are few, and the server waits for idle connections when it stops: leave none behind.
+        self._session.headers["Connection"] = "close"
+        self._session.trust_env = urlsplit(self.endpoint).hostname not in LOOPBACK
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._session.close()
+
+    def workers(self) -> int | None:
+        """How many workers are connected; None while nobody answers."""
+        try:
+            response = self._send("GET", "/status", timeout_s=5.0)
+        except (Unreachable, RequestTimeout, BadAnswer):
+            return None
+        if response.status_code != 200:
+            return None
+        data = _json(response)
+        workers = data.get("workers") if isinstance(data, dict) else None
+        return len(workers) if isinstance(workers, dict) else None
+
+    def auth_enabled(self) -> bool:
+        """Does the server ask for credentials?"""
+        data = self._call("GET", "/v1/cluster/auth")
+        return bool(data.get("auth")) if isinstance(data, dict) else False
+
+    def registration(self, name: str) -> dict[str, Any] | None:
+        """The model description known under `name`."""
+        response = self._authorized("GET", f"/v1/model_registrations/embedding/{quote(name)}")
+        if response.status_code == 400:
+            return None
+        data = self._checked(response)
+        return data if isinstance(data, dict) else None
+
+    def register(self, description: str) -> None:
+        """Make the model known, also after a restart."""
+        self._order("POST", "/v1/model_registrations/embedding", {"model": description, "persist": True})
+
+    def unregister(self, name: str) -> None:
+        """Forget the model; fine if it is not known."""
+        self._call("DELETE", f"/v1/model_registrations/embedding/{quote(name)}")
+
+    def launch(self, body: dict[str, Any]) -> None:
+        """Begin to launch a model; `replicas` tells when it is ready."""
+        self._order("POST", "/v1/models?wait_ready=false", body)
+
+    def terminate(self, uid: str) -> None:
+        """Stop a model, or cancel its launch; fine if it does not run."""
+        response = self._authorized("DELETE", f"/v1/models/{quote(uid)}")
+        if response.status_code not in (200, 400, 404):
+            self._checked(response)
+
+    def cancel(self, uid: str) -> None:
+        """Give up a launch that is under way; fine if there is none."""
+        self._authorized("POST", f"/v1/models/{quote(uid)}/cancel")
+
+    def replicas(self, uid: str) -> list[dict[str, Any]]:
+        """State of every replica of the running or starting model `uid`; empty if there is no such model."""
+        data = self._call("GET", f"/v1/models/instances?model_uid={quote(uid)}")
+        statuses: list[dict[str, Any]] = []
+        for instance in data if isinstance(data, list) else []:
+            if instance.get("model_uid") != uid or instance.get("status") == "TERMINATED":
+                continue
+            found = instance.get("replica_statuses") or []
+            statuses += found or [{"status": instance.get("status"), "error_message": None}]
+        return statuses
+
+    def progress(self, uid: str) -> str:
+        """What a launch is doing, in a word; empty if the server does not say."""
+        data = self._call("GET", f"/v1/models/{quote(uid)}/progress")
+        return str(data.get("stage") or "") if isinstance(data, dict) else ""
+
+    def models(self) -> list[dict[str, Any]]:
+        """Running models as `/v1/models` lists them."""
+        data = self._call("GET", "/v1/models")
+        return list(data.get("data") or []) if isinstance(data, dict) else []
+
+    def engines(self, name: str) -> set[str]:
+        """Engines that can run the registered model `name`."""
+        data = self._call("GET", f"/v1/engines/embedding/{quote(name)}?enable_virtual_env=false")
+        # A string in place of parameters is the reason why an engine cannot.
+        return (
+            {engine for engine, offer in data.items() if isinstance(offer, list)} if isinstance(data, dict) else set()
+        )
+
+    def create_key(self, name: str) -> str:
+        """A new API key that may ask every model and nothing else."""
+        data = self._call("POST", "/v1/admin/keys", {"name": name, "description": "made by xinference-slo"})
+        if not isinstance(data, dict) or not data.get("key"):
+            raise RegisterError(f"{self.endpoint}: the server made no API key")
+        return str(data["key"])
+
+    def login(self) -> None:
+        """Take the account's token for the calls that follow. Raises `Unauthorized` if it is refused."""
+        assert self.account is not None  # noqa: S101
+        credentials = {"username": self.account.username, "password": self.account.password}
+        response = self._send("POST", "/token", credentials)
+        if response.status_code != 200:
+            raise Unauthorized(
+                f"{self.endpoint}: the login of {self.account.username!r} ({self.account.origin}) failed: "
+                f"{detail(response)}",
+                url=self.endpoint,
+                status=response.status_code,
+                hint="set SLO_ADMIN_USER and SLO_ADMIN_PASSWORD to an account that may launch models",
+            )
+        self._session.headers["Authorization"] = f"Bearer {_json(response)['access_token']}"
+        self._logged_in = True
+
+    def _call(self, method: str, path: str, body: Any = None) -> Any:
+        return self._checked(self._authorized(method, path, body))
+
+    def _order(self, method: str, path: str, body: Any) -> None:
+        """A call that asks for something to be done: also a refusal with 5xx is a refusal."""
+        try:
+            self._call(method, path, body)
+        except ServerFault as error:
+            raise RegisterError(error.message, hint=error.hint) from error
+
+    def _authorized(self, method: str, path: str, body: Any = None) -> requests.Response:
+        """Ask; on 401 log in (again: a token lives for half an hour) and ask once more."""
+        if self.account is None and self.key is not None:
+            self._session.headers["Authorization"] = f"Bearer {self.key.value}"
+        response = self._send(method, path, body)
+        if response.status_code == 401 and self.account is not None:
+            self.login()
+            response = self._send(method, path, body)
+        if response.status_code in (401, 403):
+            who = self.account.origin if self.account else str(self.key) if self.key else "no credentials"
+            raise Unauthorized(
+                f"{self.endpoint}{path}: HTTP {response.status_code}: {detail(response)} (tried {who})",
+                url=self.endpoint,
+                status=response.status_code,
+                hint="launching needs an administrator: set SLO_ADMIN_USER and SLO_ADMIN_PASSWORD",
+            )
+        return response
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> requests.Response:
+        url = f"{self.endpoint}{path}"
+        timeout_s = timeout_s or self.timeout_s
+        try:
+            return self._session.request(method, url, json=body, timeout=timeout_s, allow_redirects=False)
+        except requests.Timeout as error:
+            raise RequestTimeout(f"{url}: no answer within {timeout_s:g} s", url=url) from error
+        except requests.ConnectionError as error:
+            raise Unreachable(f"{url}: nobody answers there", url=url, hint="is the server up?") from error
+        except requests.RequestException as error:
+            raise BadAnswer(f"{url}: {type(error).__name__}: {error}", url=url) from error
+
+    def _checked(self, response: requests.Response) -> Any:
+        if response.status_code >= 500:
+            raise ServerFault(
+                f"{response.url}: HTTP {response.status_code}: {detail(response)}",
+                url=response.url,
+                status=response.status_code,
+                hint="the server's log has the traceback",
+            )
+        if response.status_code not in (200, 201):
+            raise RegisterError(
+                f"{urlsplit(response.url).path}: HTTP {response.status_code}: {detail(response)}",
+                hint="is that a Xinference 4.1 server?" if response.status_code == 404 else None,
+            )
+        return _json(response)
+
+
+def detail(response: requests.Response) -> str:
+    """The server's explanation, in at most 500 characters."""
+    data = _json(response)
+    text = data.get("detail", data) if isinstance(data, dict) else data if data is not None else response.text
+    return _ACTOR.sub("", " ".join(str(text).split()))[:500] or "(no message)"
+
+
+def _json(response: requests.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None

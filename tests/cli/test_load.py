@@ -1,0 +1,153 @@
+"""The commands as a user types them: what is printed where, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slo.cli.main import cli, run
+
+TESTS = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLO_CLIENT_TIMEOUT", "5s")
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    command = [sys.executable, str(TESTS / "batch_server.py"), "--fixed", "4", "--token", "0.05"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        process.kill()
+
+
+def slo(endpoint: str, *words: str) -> int:
+    return run(cli, [*words, "--endpoint", endpoint, "--model", "queue"])
+
+
+LOAD = ("load", "--rate", "80", "--duration", "2s", "--warmup", "0.3s", "--seed", "5")
+
+
+def test_load_prints_the_product_on_stdout_and_the_rest_on_stderr(
+    endpoint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert slo(endpoint, *LOAD) == 0
+    out, err = capfd.readouterr()
+    assert "verdict: MET" in out
+    assert "overall" in out
+    assert f"slo load --rate 80 --duration 2 --warmup 0.3s --endpoint {endpoint} --model queue --seed 5" in err
+    assert "saved .slo/runs/" in err
+
+
+def test_load_as_json_is_the_record(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert slo(endpoint, *LOAD, "--json") == 0
+    data = json.loads(capfd.readouterr().out)
+    assert data["kind"] == "load"
+    (saved,) = Path(".slo/runs").glob("*-load-*.json")
+    assert json.loads(saved.read_text())["id"] == data["id"]
+
+
+def test_a_missed_objective_is_exit_code_1(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLO_OBJECTIVE", "p95 <= 2ms")
+    assert slo(endpoint, *LOAD) == 1
+
+
+def test_against_fails_on_a_regression_only(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert slo(endpoint, *LOAD) == 0
+    assert slo(endpoint, *LOAD, "--against", "last") == 0
+    command = [sys.executable, str(TESTS / "batch_server.py"), "--fixed", "40"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as slower:
+        assert slower.stdout is not None
+        other = f"http://127.0.0.1:{int(slower.stdout.readline())}"
+        assert slo(other, *LOAD, "--against", "last") == 1
+        slower.kill()
+    assert "slower" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("load", "--duration", "2s"),
+        ("load", "--rate", "5", "--duration", "2x"),
+        ("load", "--rate", "5", "--duration", "2s", "--mix", "tiny"),
+        ("load", "--rate", "5", "--duration", "2s", "--texts", "nowhere.txt"),
+        ("load", "--rate", "5", "--duration", "2s", "--against", "nothing"),
+        ("load", "--rate", "5", "--duration", "2s", "--arrivals", "uniform"),
+        ("stress", "--resume", "nothing"),
+        ("stress", "--duration", "0"),
+        ("capacity", "--floor", "10", "--ceiling", "5"),
+        ("plan",),
+        ("plan", "--rate", "5", "--concurrency", "5"),
+    ],
+)
+def test_mistakes_are_exit_code_2_and_one_message(
+    endpoint: str, words: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert slo(endpoint, *words) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "rror" in err
+    assert "Traceback" not in err
+
+
+def test_nobody_there_is_said_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    assert slo("http://127.0.0.1:9", *LOAD) == 2
+    assert "nothing measured" in capfd.readouterr().err
+
+
+def test_stress_prints_the_table_and_resumes(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ("stress", "--concurrency", "4", "--duration", "3s", "--slice", "1s", "--warmup", "0")
+    assert slo(endpoint, *words) == 0
+    out, err = capfd.readouterr()
+    assert "concurrent requests" in out
+    assert "slice 1:" in err
+    (file,) = Path(".slo/runs").glob("*.slices.jsonl")
+    name = file.name.removesuffix(".slices.jsonl")
+    assert slo(endpoint, "stress", "--resume", name) == 2  # complete
+    file.write_text("\n".join(file.read_text().splitlines()[:2]) + "\n")
+    assert slo(endpoint, "stress", "--resume", name, "--warmup", "0") == 0
+    assert len(file.read_text().splitlines()) >= 3
+    assert "slices that met it, of 3" in capfd.readouterr().out
+
+
+def test_ctrl_c_reports_what_was_done(endpoint: str) -> None:
+    words = ["stress", "--concurrency", "4", "--duration", "1h", "--endpoint", endpoint, "--model", "queue"]
+    command = ["timeout", "--signal=INT", "--preserve-status", "4", sys.executable, "-m", "slo", *words]
+    done = subprocess.run([*command, "--warmup", "0"], capture_output=True, text=True, check=False, env=_environment())
+    assert done.returncode == 130
+    assert "requests within the objective" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def _environment() -> dict[str, Any]:
+    import os  # noqa: PLC0415
+
+    return os.environ | {"PYTHONPATH": str(TESTS.parent)}
+
+
+def test_capacity_finds_a_rate_and_proves_it(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ("capacity", "--floor", "30", "--ceiling", "40", "--least", "2s", "--precision", "0.4", "--json")
+    assert slo(endpoint, *words) == 0
+    data = json.loads(capfd.readouterr().out)
+    found = data["details"]["searches"]["mix"]
+    assert found["confirmed"]
+    assert not found["bounded"]
+    assert found["best"] == 40
+    assert data["kind"] == "capacity"
+
+
+def test_plan_shows_its_model_and_its_check(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert slo(endpoint, "plan", "--rate", "1000", "--check", "3s", "--batch-tokens", "160") == 0
+    out = capfd.readouterr().out
+    for words in ("replicas", "M/D/1", "per token", "slower under load", "check at"):
+        assert words in out

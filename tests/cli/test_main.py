@@ -1,0 +1,110 @@
+import os
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+
+from slo import __version__
+from slo.cli.main import COMMANDS, cli, run
+from slo.errors import ConfigError, Interrupted, Unreachable
+
+HEAVY = {"numpy", "torch", "xinference", "openvino", "plotly", "transformers", "aiohttp", "nncf"}
+
+
+def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, timeout=60, encoding="utf-8"
+    )
+
+
+def loaded_by(code: str) -> set[str]:
+    """Which heavy packages are in memory after `code`."""
+    done = python("-c", f"{code}\nimport sys; print('LOADED', *sys.modules)")
+    assert done.returncode == 0, done.stderr
+    return HEAVY & set(done.stdout.rpartition("LOADED")[2].split())
+
+
+def command(error: BaseException | None = None, code: int | None = None) -> click.Command:
+    @click.command()
+    def one() -> int | None:
+        if error:
+            raise error
+        return code
+
+    return one
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (ConfigError("odd", hint="do this"), 2, "error: odd\n  → do this\n"),
+        (Unreachable("nobody", url="http://h"), 1, "error: nobody\n"),
+        (Interrupted("stopped early"), 130, "error: stopped early\n"),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+    ],
+)
+def test_an_expected_failure_is_a_message_and_an_exit_code(
+    capsys: pytest.CaptureFixture[str], error: BaseException, code: int, text: str
+) -> None:
+    assert run(command(error), []) == code
+    out, err = capsys.readouterr()
+    assert (out, err.lstrip("\n")) == ("", text)
+
+
+@pytest.mark.parametrize("code", [0, 1, 3])
+def test_the_code_of_a_command_is_the_exit_code(code: int) -> None:
+    assert run(command(code=code), []) == code
+
+
+def test_a_command_without_a_code_is_done() -> None:
+    assert run(command(), []) == 0
+
+
+def test_an_unexpected_error_is_not_hidden() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(command(ZeroDivisionError()), [])
+
+
+def test_usage_errors_are_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, ["nonsense"]) == 2
+    assert "No such command" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, ["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself_and_its_exit_codes(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, [name, "--help"]) == 0
+    assert re.search(rf"Usage: .*{name}", capsys.readouterr().out)
+
+
+def test_help_lists_every_command() -> None:
+    done = python("-m", "slo", "--help")
+    assert done.returncode == 0
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param("from slo.cli.main import cli, run; run(cli, ['--help'])", id="help"),
+        pytest.param("import slo.cli.watch", id="check and watch"),
+    ],
+)
+def test_what_runs_every_minute_stays_light(code: str) -> None:
+    assert loaded_by(code) == set()
+
+
+def test_output_that_nobody_reads_any_more_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "slo", "--help"], stdout=write, stderr=subprocess.PIPE, check=False, timeout=60
+    )
+    os.close(write)
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,176 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slo.cli.main import cli, run
+from tests.stub_server import Reply, StubServer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StubServer]:
+    monkeypatch.chdir(tmp_path)
+    with StubServer(prefix="/openai/v1") as stub:
+        yield stub
+
+
+def slo(server: StubServer, *arguments: str) -> int:
+    return run(cli, [arguments[0], "--endpoint", server.endpoint, "--model", "m", *arguments[1:]])
+
+
+def started(server: StubServer, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "slo", "watch", "--endpoint", server.endpoint, "--model", "m", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_check_prints_one_line_and_exits_by_the_contract(
+    server: StubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert slo(server, "check") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("OK P95 ")
+    assert (out.count("\n"), err) == (1, "")
+
+
+def test_check_of_a_healthy_server_takes_less_than_two_seconds_all_in_all(server: StubServer) -> None:
+    server.script = lambda _n, _texts: Reply(delay_s=0.012)
+    before = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "slo", "check", "--endpoint", server.endpoint],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    # 61 × 12 ms of the server's own; the bound is wide, for a machine that is busy with other tests.
+    assert time.monotonic() - before < 5
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("reply", "code", "word"),
+    [
+        (Reply(status=429), 1, "MISSED"),
+        (Reply(status=503), 1, "OUTAGE"),
+        (Reply(delay_s=0.1), 3, "UNPROVEN"),
+    ],
+    ids=["sheds all load", "down", "too slow to decide in time"],
+)
+def test_check_says_what_is_wrong(
+    server: StubServer, capsys: pytest.CaptureFixture[str], reply: Reply, code: int, word: str
+) -> None:
+    server.script = lambda _n, _texts: reply
+    assert slo(server, "check", "--timeout", "1s") == code
+    assert capsys.readouterr().out.startswith(word)
+
+
+def test_check_of_a_server_that_is_gone_is_an_outage_at_once(
+    server: StubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.stop()
+    before = time.monotonic()
+    assert slo(server, "check") == 1
+    assert time.monotonic() - before < 2
+    assert capsys.readouterr().out.startswith("OUTAGE ")
+
+
+def test_check_for_machines(server: StubServer, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert slo(server, "check", "--json") == 0
+    assert json.loads(capfdbinary.readouterr().out)["status"] == "ok"
+
+
+@pytest.mark.parametrize("options", [["--timeout", "0s"], ["--timeout", "soon"], ["--endpoint", "ftp://h"]])
+def test_check_refuses_nonsense(server: StubServer, options: list[str]) -> None:
+    assert slo(server, "check", *options) == 2
+
+
+def test_a_rejected_key_is_two_and_says_where_the_key_came_from(
+    server: StubServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.api_key = "right"
+    monkeypatch.setenv("SLO_API_KEY", "sk-marker")
+    assert slo(server, "check") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "environment variable SLO_API_KEY" in err
+    assert "sk-marker" not in err
+
+
+def test_watch_writes_a_line_per_check_and_a_record(server: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert slo(server, "watch", "--interval", "200ms", "--window", "1s", "--probes", "10", "--count", "3") == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert all("  ok  " in line for line in out.splitlines())
+    assert "watching m at" in err
+    records = [json.loads(line) for line in Path(".slo/watch.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(r["good"], r["total"], r["window_total"]) for r in records] == [(10, 10, 10), (10, 10, 20), (10, 10, 30)]
+    assert len(set(server.texts)) == len(server.texts)
+
+
+def test_watch_for_machines_writes_a_record_per_line(server: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.script = lambda _n, _texts: Reply(status=500)
+    assert slo(server, "watch", "--interval", "2s", "--probes", "10", "--count", "1", "--json") == 1
+    record = json.loads(capsys.readouterr().out)
+    assert (record["state"], record["event"], record["total"]) == ("violated", "ALERT", 10)
+
+
+def test_watch_tells_of_an_outage_and_of_its_end(server: StubServer) -> None:
+    child = started(server, "--interval", "250ms", "--window", "500ms", "--probes", "60")
+    assert child.stdout is not None
+    seen: list[str] = []
+    try:
+        for line in child.stdout:
+            seen.append(line)
+            if " ok " in line and len(seen) == 1:
+                server.script = lambda _n, _texts: Reply(fault="reset")
+            if "ALERT" in line:
+                server.script = lambda _n, _texts: Reply()
+            if "RECOVERED" in line:
+                break
+        child.send_signal(signal.SIGTERM)
+        _, err = child.communicate(timeout=10)
+    finally:
+        child.kill()
+    assert child.returncode == 0
+    assert sum("ALERT m misses" in line for line in seen) == 1
+    assert "stopped" in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("delay_s", [0.0, 10.0], ids=["while waiting", "while a probe hangs"])
+def test_watch_stops_within_a_second(server: StubServer, number: signal.Signals, delay_s: float) -> None:
+    server.script = lambda _n, _texts: Reply(delay_s=delay_s)
+    child = started(server)
+    try:
+        deadline = time.monotonic() + 20
+        while len(server.requests) < (1 if delay_s else 61) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        before = time.monotonic()
+        child.send_signal(number)
+        _, err = child.communicate(timeout=10)
+    finally:
+        child.kill()
+    assert child.returncode == 0, err
+    assert time.monotonic() - before < 1
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("options", [["--interval", "0s"], ["--probes", "1"], ["--count", "0"], ["--endpoint", "h"]])
+def test_watch_refuses_nonsense(server: StubServer, options: list[str]) -> None:
+    assert slo(server, "watch", *options) == 2

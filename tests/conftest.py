@@ -1,0 +1,38 @@
+"""
+Shared by all tests: a real Xinference with the tiny stand-in model, started at most once per session.
+
+`server` runs as `make launch` would start it, extension and engine included. `stock_server` is Xinference as it comes.
+Both are stopped at the end of the session, whatever happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from slo.deploy.standin import write_standin
+from tests.servers import Server, running, settings
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with the tiny stand-in: 2 layers, 128 dimensions."""
+    directory = tmp_path_factory.mktemp("models") / "tiny"
+    write_standin(directory, size="tiny")
+    return directory
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
+    """The whole thing: our extension and engine on Xinference."""
+    directory = tmp_path_factory.mktemp("server")
+    yield from running(settings(directory, tiny_model), directory)
+
+
+@pytest.fixture(scope="session")
+def stock_server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
+    """Xinference 4.1.0 as it comes, with its sentence_transformers engine."""
+    directory = tmp_path_factory.mktemp("stock")
+    yield from running(settings(directory, tiny_model), directory, stock=True)

@@ -1,0 +1,192 @@
+"""Each check passes, warns or fails by the facts alone, and says what to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slo.config import Config
+from slo.deploy import doctor
+from slo.deploy.doctor import Level
+from slo.deploy.machine import Machine, cpu_flags, free_port, port_taken, this_machine, unwritable, unwritable_file
+from slo.errors import EnvironmentProblem
+
+GIB = 2**30
+
+GOOD = Machine(
+    system="Linux",
+    python=(3, 11),
+    architecture="x86_64",
+    cpu_flags=frozenset({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"}),
+    cores=4,
+    core_limit=None,
+    memory_available_bytes=16 * GIB,
+    memory_limit_bytes=None,
+    versions={
+        "xinference": "4.1.0",
+        "torch": "2.15.0",
+        "torchvision": "0.29.2",
+        "transformers": "5.17.0",
+        "sentence-transformers": "6.2.0",
+        "openvino": "2026.4.1",
+        "uvloop": "0.23.0",
+    },
+    torchvision_wants=">=2.14.0",
+)
+
+
+def with_versions(**versions: str | None) -> Machine:
+    return dataclasses.replace(GOOD, versions={**GOOD.versions, **versions})
+
+
+def machine(**changes: Any) -> Machine:
+    return dataclasses.replace(GOOD, **changes)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config.model_validate(
+        {
+            "state_dir": tmp_path / "state",
+            "server": {"log": tmp_path / "server.log", "port": free_port("127.0.0.1")},
+            "model": {"path": tmp_path / "nowhere", "stand_in": "tiny"},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "name", "level", "words"),
+    [
+        pytest.param(GOOD, "xinference", Level.PASS, "4.1.0", id="all is well"),
+        pytest.param(with_versions(xinference="4.2.0"), "xinference", Level.FAIL, "4.1.0 only", id="newer xinference"),
+        pytest.param(with_versions(xinference=None), "xinference", Level.FAIL, "not installed", id="no xinference"),
+        pytest.param(machine(python=(3, 13)), "python", Level.FAIL, "3.13", id="python too new"),
+        pytest.param(machine(python=(3, 9)), "python", Level.FAIL, "3.9", id="python too old"),
+        pytest.param(machine(system="Darwin"), "system", Level.FAIL, "Darwin", id="not Linux"),
+        pytest.param(
+            with_versions(torch="2.15.0+cpu"), "torch", Level.FAIL, "import transformers", id="CPU torch, CUDA vision"
+        ),
+        pytest.param(
+            with_versions(torch="2.15.0+cpu", torchvision="0.29.2+cpu"), "torch", Level.PASS, "", id="both for CPU"
+        ),
+        pytest.param(with_versions(torch="2.4.0"), "torch", Level.FAIL, "0.29.2", id="torch older than vision wants"),
+        pytest.param(with_versions(torchvision=None), "torch", Level.PASS, "2.15.0", id="no torchvision"),
+        pytest.param(with_versions(transformers=None), "torch", Level.FAIL, "transformers", id="no transformers"),
+    ],
+)
+def test_software_is_checked_by_its_metadata(found: Machine, name: str, level: Level, words: str) -> None:
+    check = next(check for check in doctor.check_software(found) if check.name == name)
+    assert check.level is level
+    assert words in check.value
+    assert bool(check.fix) == (level is not Level.PASS)
+
+
+@pytest.mark.parametrize(
+    ("flags", "architecture", "level", "words"),
+    [
+        pytest.param({"avx2", "avx512f", "avx512_vnni", "avx512_bf16"}, "x86_64", Level.PASS, "VNNI", id="Zen 4"),
+        pytest.param({"avx2", "avx512f", "avx512_vnni", "amx_int8"}, "x86_64", Level.PASS, "AMX", id="Sapphire Rapids"),
+        pytest.param({"avx2", "avx_vnni"}, "x86_64", Level.PASS, "VNNI", id="a laptop"),
+        pytest.param({"avx2"}, "x86_64", Level.WARN, "no int8", id="Haswell"),
+        pytest.param({"sse4_2"}, "x86_64", Level.WARN, "AVX2 missing", id="older still"),
+        pytest.param({"asimd", "i8mm", "bf16"}, "aarch64", Level.PASS, "I8MM", id="Graviton"),
+        pytest.param(set(), "aarch64", Level.WARN, "no vector extensions", id="nothing known"),
+    ],
+)
+def test_the_processor_is_judged_by_its_number_formats(
+    flags: set[str], architecture: str, level: Level, words: str
+) -> None:
+    check = doctor.check_cpu(machine(cpu_flags=frozenset(flags), architecture=architecture), "openvino")
+    assert check.level is level
+    assert words in check.value
+
+
+@pytest.mark.parametrize(
+    ("facts", "replicas", "level"),
+    [
+        pytest.param({"cores": 1}, 1, Level.WARN, id="one core"),
+        pytest.param({"core_limit": 1.5}, 1, Level.WARN, id="a container with one and a half"),
+        pytest.param({"cores": 2}, 4, Level.WARN, id="more replicas than cores"),
+        pytest.param({"cores": 4}, 4, Level.PASS, id="a core each"),
+    ],
+)
+def test_cores_are_compared_with_replicas(facts: dict[str, Any], replicas: int, level: Level) -> None:
+    assert doctor.check_cores(machine(**facts), replicas).level is level
+
+
+@pytest.mark.parametrize(
+    ("available", "limit", "replicas", "level"),
+    [
+        pytest.param(16 * GIB, None, 1, Level.PASS, id="plenty"),
+        pytest.param(1 * GIB, None, 1, Level.FAIL, id="a small machine"),
+        pytest.param(16 * GIB, 1 * GIB, 1, Level.FAIL, id="a small container on a large machine"),
+        pytest.param(4 * GIB, None, 1, Level.WARN, id="tight"),
+        pytest.param(3 * GIB, None, 8, Level.FAIL, id="too many replicas"),
+    ],
+)
+def test_memory_is_compared_with_what_replicas_take(
+    config: Config, available: int, limit: int | None, replicas: int, level: Level
+) -> None:
+    found = machine(memory_available_bytes=available, memory_limit_bytes=limit)
+    check = doctor.check_memory(found, config.replaced(**{"server.replicas": replicas}), None)
+    assert check.level is level, check
+
+
+def test_failed_checks_become_one_error_with_every_fix(config: Config) -> None:
+    found = dataclasses.replace(GOOD, python=(3, 13), memory_available_bytes=GIB)
+    with pytest.raises(EnvironmentProblem, match=r"python: 3\.13; memory: not enough") as caught:
+        doctor.require(doctor.examine(config, found, None))
+    assert "fewer replicas" in (caught.value.hint or "")
+    assert caught.value.exit_code == 2
+
+
+def test_a_good_machine_passes_every_check(config: Config) -> None:
+    doctor.require(doctor.examine(config, GOOD, None))
+
+
+@pytest.fixture
+def listening() -> Iterator[int]:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener.getsockname()[1]
+
+
+def test_a_taken_port_names_the_program_that_has_it(config: Config, listening: int) -> None:
+    check = doctor.check_port(config.replaced(**{"server.port": listening}), None)
+    assert check.level is Level.FAIL
+    assert f"port {listening} is taken by pid {os.getpid()}" in check.value
+
+
+def test_a_foreign_address_cannot_be_listened_on() -> None:
+    assert "cannot be listened on" in (port_taken("192.0.2.1", 9997) or "")
+    assert "not an address" in (port_taken("no.such.host.invalid", 9997) or "")
+
+
+def test_places_that_cannot_be_written_are_known_without_trying(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert unwritable(tmp_path / "a" / "b") is None
+    assert "is a file" in (unwritable(tmp_path / "file" / "state") or "")
+    assert unwritable(Path("/proc/slo")) is not None
+    assert unwritable_file(tmp_path / "new.log") is None
+    assert "is a folder" in (unwritable_file(tmp_path) or "")
+    assert not (tmp_path / "a").exists()
+
+
+def test_processor_flags_are_read_on_both_architectures() -> None:
+    assert cpu_flags(["processor\t: 0", "flags\t\t: fpu avx2"]) == {"fpu", "avx2"}
+    assert cpu_flags(["Features\t: asimd i8mm"]) == {"asimd", "i8mm"}
+    assert cpu_flags([]) == frozenset()
+
+
+def test_this_machine_can_be_looked_at() -> None:
+    found = this_machine()
+    assert found.cores >= 1
+    assert found.memory_bytes > 0
+    assert found.versions["xinference"] == doctor.XINFERENCE
