@@ -37,6 +37,7 @@ watch: install ## Check P95 every minute until stopped
 
 test: ## Run lint, types and all tests, as CI does
 	@bash scripts/install.sh dev
+	@bash scripts/install-test-tools.sh
 	@bash scripts/lint.sh
 	@$(PY) -m pytest -p no:cacheprovider $(ARGS)
 

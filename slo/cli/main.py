@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "slo.cli.setup",
     "validate": "slo.cli.setup",
     "similarity": "slo.cli.setup",
+    "quantize": "slo.cli.quantize",
     "baseline": "slo.cli.bench",
     "compare": "slo.cli.bench",
     "load": "slo.cli.load",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from slo.client import ApiKey, EmbeddingsClient
 from slo.deploy.job import Job
 from slo.deploy.model_files import ModelFiles
@@ -15,6 +18,8 @@ from slo.errors import DeployError, RequestError
 from slo.records import Summary
 
 WARM_UP_TIMEOUT_S = 60.0
+ENGINE_PROGRESS = re.compile(rb"openvino engine: ([a-z0-9 ]+ \d+ %)")  # as `slo.serve.helper` prints it
+ENGINE_LOOK_BACK = 65536  # bytes of the log's end
 
 
 def ensure_model(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPlan) -> None:
@@ -29,11 +34,24 @@ def ensure_model(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPl
     if not states:
         start_model(job, api, plan)
     write_state(job.config.state_dir, state.with_model(plan.to_json()))
+    log = job.config.server.log
+    begun = log.stat().st_size if log.exists() else 0
     count = wait_ready(
         api, plan.name, timeout_s=job.config.server.launch_timeout, clock=job.clock,
-        still_running=lambda: ensure_running(state, job.log_offset), on_progress=job.progress.busy,
+        still_running=lambda: ensure_running(state, job.log_offset),
+        on_progress=lambda states: job.progress.busy(engine_says(log, begun) or states),
     )  # fmt: skip
     job.progress.note(f"{plan.engine}, {count} replica{'s' if count > 1 else ''}" + ("" if job.changed else ", was up"))
+
+
+def engine_says(log: Path, offset: int) -> str:
+    """What our engine last wrote about its slow first work (`quantising 40 %`); empty when it has none."""
+    if not log.exists():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(offset, log.stat().st_size - ENGINE_LOOK_BACK))
+        found = ENGINE_PROGRESS.findall(file.read())
+    return found[-1].decode() + " (once per model)" if found else ""
 
 
 def start_model(job: Job, api: XinferenceApi, plan: ModelPlan) -> None:

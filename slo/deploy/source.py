@@ -84,6 +84,15 @@ def hubs(model: ModelSection) -> list[Hub]:
     ]
 
 
+def find(model: ModelSection, models_dir: Path, *, required: bool, say: Callable[[str], None]) -> ModelFiles:
+    """The model by the whole order: on disk, from a hub, else the stand-in."""
+    files = on_disk(model, models_dir, required=required)
+    if files is None and model.download:
+        fresh = download(model, models_dir, say, hubs(model))
+        files = read_model(fresh) if fresh else None
+    return files or stand_in(model, models_dir)
+
+
 def on_disk(model: ModelSection, models_dir: Path, *, required: bool) -> ModelFiles | None:
     """The model at the configured path, or one downloaded earlier; None if there is neither.
 
@@ -143,8 +152,8 @@ def stand_in_directory(model: ModelSection, models_dir: Path) -> Path:
 
 def stand_in(model: ModelSection, models_dir: Path) -> ModelFiles:
     """The stand-in, written now if it is not there yet."""
-    assert model.stand_in != "off"  # noqa: S101 - stand_in_directory has refused that
     directory = stand_in_directory(model, models_dir)
+    assert model.stand_in != "off"  # noqa: S101 - stand_in_directory has refused that
     if directory.is_dir():
         try:
             return read_model(directory)

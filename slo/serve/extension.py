@@ -1,0 +1,84 @@
+"""
+The API side inside Xinference: `XINFERENCE_EXTENSIONS=slo.serve.extension:create`.
+
+Loaded in every process of the server except the model's own. Everywhere it publishes the engine; in the API process
+it also puts our front door before the built-in one. Fails loudly on a Xinference that it was not checked against.
+"""
+
+# ruff: noqa: PLC0415 - only the API process may pay for the imports of the front door
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from typing import Any
+
+import xinference
+
+from slo.serve.settings import load_settings
+
+HOST_VERSION = "4.1.0"
+
+
+class Extension:
+    """The hooks of Xinference's extension API, version 1."""
+
+    name = "slo"
+    api_version = 1
+
+    def __init__(self) -> None:
+        if xinference.__version__ != HOST_VERSION:
+            raise RuntimeError(
+                f"xinference-slo was built for Xinference {HOST_VERSION}, this is {xinference.__version__}: "
+                "install that version, or unset XINFERENCE_EXTENSIONS to run without"
+            )
+        self.settings = load_settings(os.environ)
+        if self.settings.enabled and importlib.util.find_spec("slo.serve.engine"):
+            importlib.import_module("slo.serve.engine").publish()
+
+    def worker_metadata(self) -> dict[str, str]:
+        """What the worker tells the supervisor of this extension."""
+        return {"host_version": HOST_VERSION}
+
+    def filter_worker_resources(self, worker: dict[str, Any], workers: list[dict[str, Any]]) -> list[int]:  # noqa: ARG002
+        """All devices: placement is Xinference's business."""
+        devices: list[int] = worker["gpu_devices"]
+        return devices
+
+    def configure_api(self, context: Any) -> None:
+        """Install the front door. `context` is Xinference's `APIExtensionContext`."""
+        if not self.settings.enabled:
+            return
+        from fastapi import Security
+        from xinference.api.model_request_logging import ModelRequestLoggingRoute
+        from xinference.core.exceptions import ModelNotReadyError
+
+        from slo.serve.install import install
+        from slo.serve.replicas import ActorFinder
+
+        install(
+            context.app,
+            context.app.state.api,
+            ActorFinder(
+                context.get_supervisor_ref, self.settings.admission.request_timeout, loading=ModelNotReadyError
+            ),
+            self.settings,
+            secured=[Security(context.auth_service, scopes=["models:read"])] if context.auth_enabled else None,
+            short=not _something_between(context),
+            route_class=ModelRequestLoggingRoute,
+        )
+
+
+def _something_between(context: Any) -> bool:
+    """Is any of what the gate's short way leaves out switched on?"""
+    from xinference.api.guard_integration import guard_enabled
+    from xinference.constants import XINFERENCE_ENABLE_OTEL, XINFERENCE_MODEL_REQUEST_LOG_ENABLED
+
+    allowed_ips = context.app.state.api._allowed_ip_list
+    return bool(context.auth_enabled or allowed_ips or guard_enabled() or XINFERENCE_ENABLE_OTEL
+                or XINFERENCE_MODEL_REQUEST_LOG_ENABLED)  # fmt: skip
+
+
+def create() -> Extension:
+    """The factory named in `XINFERENCE_EXTENSIONS`."""
+    return Extension()

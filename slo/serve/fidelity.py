@@ -1,0 +1,90 @@
+"""
+How true a cheaper precision stays to fp32, and whether that is true enough.
+
+    mean, minimum    cosine between a text's two vectors
+    rank             Spearman's correlation between the similarities of all pairs of texts: search results keep their
+                     order even where all vectors move a little
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+
+MEAN_COSINE, MINIMUM_COSINE, RANK = 0.995, 0.95, 0.995
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fidelity:
+    """Agreement with fp32 over `texts` held-out texts."""
+
+    mean_cosine: float
+    minimum_cosine: float
+    rank: float
+    texts: int
+
+    @property
+    def shortfalls(self) -> list[str]:
+        """What misses the gate, in words; empty when it passes. A value that is not a number misses it."""
+        checks = [
+            ("mean cosine", self.mean_cosine, MEAN_COSINE),
+            ("minimum cosine", self.minimum_cosine, MINIMUM_COSINE),
+            ("Spearman of similarities", self.rank, RANK),
+        ]
+        return [f"{name} {value:.4f} < {least}" for name, value, least in checks if not value >= least]
+
+    @property
+    def passes(self) -> bool:
+        return not self.shortfalls
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return (
+            f"mean cosine {self.mean_cosine:.4f}, minimum {self.minimum_cosine:.4f}, "
+            f"Spearman {self.rank:.4f} over {self.texts} texts"
+        )
+
+
+def compare(reference: Vectors, candidate: Vectors) -> Fidelity:
+    """Compare two sets of vectors [texts, dimensions] row by row and by the order of their similarities.
+
+    ValueError for fewer than three texts or differing shapes.
+    """
+    if reference.shape != candidate.shape or len(reference) < 3:
+        raise ValueError(f"cannot compare vectors of shapes {reference.shape} and {candidate.shape}")
+    first, second = _unit(reference), _unit(candidate)
+    cosines = (first * second).sum(axis=1)
+    pairs = np.triu_indices(len(first), k=1)
+    return Fidelity(
+        mean_cosine=float(cosines.mean()),
+        minimum_cosine=float(cosines.min()),
+        rank=spearman((first @ first.T)[pairs], (second @ second.T)[pairs]),
+        texts=len(first),
+    )
+
+
+def spearman(left: NDArray[np.float64], right: NDArray[np.float64]) -> float:
+    """Rank correlation; ties share their mean rank. nan when either side is constant or not a number."""
+    ranks = [_ranks(values) for values in (left, right)]
+    deviations = [values - values.mean() for values in ranks]
+    spread = float(np.sqrt((deviations[0] ** 2).sum() * (deviations[1] ** 2).sum()))
+    if not (spread > 0 and np.isfinite(left).all() and np.isfinite(right).all()):
+        return float("nan")
+    return float((deviations[0] * deviations[1]).sum() / spread)
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, position, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[position], dtype=np.float64)
+
+
+def _unit(vectors: Vectors) -> NDArray[np.float64]:
+    wide = vectors.astype(np.float64)
+    return np.asarray(wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12))

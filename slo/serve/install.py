@@ -1,0 +1,78 @@
+"""
+Puts the front door into the host's app: the embeddings route, our own routes, the gate, and the background work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI
+
+from slo.config import ServeSection
+from slo.serve.board import Board
+from slo.serve.cache import Cache
+from slo.serve.directory import Directory, Finder
+from slo.serve.front import Front
+from slo.serve.gate import PATH, Gate
+from slo.serve.host import calm_gc, set_nodelay
+from slo.serve.pages import page_routes
+from slo.serve.route import embeddings_endpoint
+from slo.serve.routes import Routes
+from slo.serve.telemetry import Telemetry
+
+logger = logging.getLogger("xinference.slo")  # Xinference's console shows only loggers below its own name
+
+
+def install(
+    app: FastAPI, host: Any, finder: Finder, settings: ServeSection, *, secured: list[Any] | None, short: bool,
+    route_class: type[Any] | None = None,
+) -> None:  # fmt: skip
+    """Everything. `host` is the API object with `create_embedding`, `_check_model_access` and `_port`.
+
+    `secured` are the dependencies that authenticate a route, None without authentication; `short` lets the gate
+    answer by itself.
+    """
+    telemetry = Telemetry()
+    cache = Cache(settings.cache.max_size if settings.cache.enabled else 0)
+    directory = Directory(finder, settings, cache, telemetry)
+    front = Front(settings, directory, cache, telemetry)
+    routes = Routes(settings, directory, cache, telemetry)
+    board = Board(settings, directory, cache, telemetry, os.environ)
+    # Registered before the host's router is included, so this one wins.
+    app.router.add_api_route(
+        PATH, embeddings_endpoint(front, host), methods=["POST"], dependencies=secured,
+        route_class_override=route_class, include_in_schema=False, response_model=None,
+    )  # fmt: skip
+    for path, endpoint, is_data in (*routes.table(), *board.table()):
+        app.router.add_api_route(
+            path, endpoint, methods=["GET"], dependencies=secured if is_data else None, include_in_schema=False,
+            response_model=None,
+        )  # fmt: skip
+    app.router.routes.extend(page_routes())
+    app.add_middleware(Gate, front=front, telemetry=telemetry, short=short)
+    inner = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def lifespan(application: Any) -> AsyncIterator[Any]:
+        async with inner(application) as state:
+            if not set_nodelay(host._port):
+                logger.warning("xinference-slo: no listener at port %s, answers may wait 40 ms for an ACK", host._port)
+            loud_gc, unwatch = calm_gc(), telemetry.watch_gc()
+            directory.start()
+            routes.start()
+            board.start()
+            try:
+                yield state
+            finally:
+                await board.close()
+                await routes.close()
+                await directory.close()
+                unwatch()
+                loud_gc()
+
+    app.router.lifespan_context = lifespan
+    logger.info("xinference-slo: front door installed, %s way", "short" if short else "long")

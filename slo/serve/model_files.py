@@ -1,0 +1,148 @@
+"""
+What a sentence-transformers directory says about itself: family, pooling, limits. Reads JSON only.
+
+A model that this engine cannot serve raises QuantizeError with what was met; the caller then launches it with
+Xinference's own sentence_transformers engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from slo.errors import ModelSourceError, QuantizeError
+
+Pooling = Literal["cls", "mean"]
+
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
+FALL_BACK = "launch it with the engine sentence_transformers instead (--engine sentence_transformers)"
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFiles:
+    """A model as its own files describe it.
+
+    `max_tokens` counts the special tokens; a longer text is truncated there, as sentence-transformers does.
+    """
+
+    directory: Path
+    family: str
+    pooling: Pooling
+    normalise: bool
+    dimensions: int
+    max_tokens: int
+    first_position: int
+    filling_id: int
+    lower_case: bool
+    stand_in: bool
+
+
+def read_model(directory: Path) -> ModelFiles:
+    """Read and check a model directory.
+
+    Raises ModelSourceError when files are missing or broken, QuantizeError when the model is of another kind.
+    """
+    directory = Path(directory)
+    config = _json(directory / "config.json")
+    family = str(config.get("model_type"))
+    if family not in FAMILIES:
+        raise QuantizeError(f"models of type {family!r} are not supported, only {', '.join(FAMILIES)}", hint=FALL_BACK)
+    if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder"):
+        raise QuantizeError("only encoders with absolute positions are supported", hint=FALL_BACK)
+    if not any((directory / name).is_file() for name in WEIGHTS):
+        raise ModelSourceError(f"{directory} holds no weights: none of {', '.join(WEIGHTS)}")
+    pooling, normalise = _modules(directory)
+    padding = int(config.get("pad_token_id") or 0)
+    first_position = 0 if family == "bert" else padding + 1  # RoBERTa counts positions from behind the padding id
+    sentence = _json(directory / "sentence_bert_config.json", {})
+    room = int(config["max_position_embeddings"]) - first_position
+    return ModelFiles(
+        directory=directory,
+        family=family,
+        pooling=pooling,
+        normalise=normalise,
+        dimensions=int(config["hidden_size"]),
+        max_tokens=min(room, int(sentence.get("max_seq_length") or room), _tokenizer_limit(directory, room)),
+        first_position=first_position,
+        filling_id=padding,
+        lower_case=bool(sentence.get("do_lower_case")),
+        stand_in=(directory / "STAND_IN.json").is_file(),
+    )
+
+
+def content_hash(directory: Path, *recipe: str) -> str:
+    """SHA-256 over everything a converted model depends on: weights, settings, tokenizer, and `recipe`."""
+    digest = hashlib.sha256("\0".join(recipe).encode())
+    kinds = (".json", ".txt", ".safetensors", ".bin", ".model")
+    for path in sorted(path for path in Path(directory).rglob("*") if path.suffix in kinds and path.is_file()):
+        digest.update(f"\0{path.relative_to(directory).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(file_digest(path))
+    return digest.hexdigest()
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of one file, read in pieces: weights need not fit into memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 22):
+            digest.update(piece)
+    return digest.digest()
+
+
+def _modules(directory: Path) -> tuple[Pooling, bool]:
+    """Pooling, and whether vectors are normalised, from modules.json; a bare transformer means the mean, as in ST."""
+    modules = _json(directory / "modules.json", None)
+    if modules is None:
+        return "mean", False
+    pooling: Pooling | None = None
+    normalise = False
+    for module in modules:
+        kind = str(module["type"]).rsplit(".", 1)[-1]
+        if kind == "Pooling":
+            pooling = _pooling(_json(directory / str(module["path"]) / "config.json"))
+        elif kind == "Normalize":
+            normalise = True
+        elif kind != "Transformer":
+            raise QuantizeError(f"a module of type {kind!r} behind the encoder is not supported", hint=FALL_BACK)
+    if pooling is None:
+        raise QuantizeError("modules.json names no pooling", hint=FALL_BACK)
+    return pooling, normalise
+
+
+def _pooling(config: dict[str, Any]) -> Pooling:
+    mode = config.get("pooling_mode")  # newer files name it, older ones set one flag of several
+    names = {"cls": "cls", "mean": "mean", "cls_token": "cls", "mean_tokens": "mean"}
+    flags = [key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on]
+    chosen = [mode] if isinstance(mode, str) else flags
+    match [names.get(name) for name in chosen]:
+        case ["cls"]:
+            return "cls"
+        case ["mean"]:
+            return "mean"
+        case _:
+            raise QuantizeError(
+                f"pooling by {' and '.join(map(str, chosen)) or 'nothing'} is not supported", hint=FALL_BACK
+            )
+
+
+def _tokenizer_limit(directory: Path, room: int) -> int:
+    limit = _json(directory / "tokenizer_config.json", {}).get("model_max_length")
+    return int(limit) if isinstance(limit, (int, float)) and 0 < limit < 1_000_000 else room
+
+
+_REQUIRED: Any = object()
+
+
+def _json(path: Path, default: Any = _REQUIRED) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if default is not _REQUIRED:
+            return default
+        raise ModelSourceError(f"{path} is missing", hint="give a complete sentence-transformers directory") from None
+    except (OSError, ValueError) as error:
+        raise ModelSourceError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,87 @@
+"""
+What a client is told when it gets no embedding: one exception, rendered in OpenAI's error shape.
+
+    {"error": {"message": …, "type": …, "param": …, "code": …}}
+
+Messages never quote the text that was to be embedded.
+"""
+
+from __future__ import annotations
+
+import math
+
+import orjson
+
+
+class Problem(Exception):
+    """A refusal with its HTTP status. `reason` is the short name under which it is counted."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        reason: str,
+        param: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.reason = reason
+        self.param = param
+        self.headers = headers or {}
+
+    @property
+    def type(self) -> str:
+        """OpenAI's coarse kind of error, from the status."""
+        if self.status == 429:
+            return "rate_limit_error"
+        return "server_error" if self.status >= 500 else "invalid_request_error"
+
+    def body(self) -> bytes:
+        """The JSON body."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.reason}
+        return orjson.dumps({"error": error})
+
+
+def invalid(message: str, *, param: str | None = None, reason: str = "invalid_request") -> Problem:
+    """400: the request can never succeed."""
+    return Problem(400, message, reason=reason, param=param)
+
+
+def too_large(limit_bytes: int) -> Problem:
+    """413: the body exceeds the limit."""
+    return Problem(413, f"the request body exceeds {limit_bytes} bytes", reason="body_too_large")
+
+
+def unknown_model(model: str) -> Problem:
+    """404, with OpenAI's own code for it."""
+    return Problem(404, f"The model '{model[:100]}' does not exist", reason="model_not_found", param="model")
+
+
+def not_ready(detail: str, *, retry_after_s: int = 5) -> Problem:
+    """503: the model is loading, recovering or gone; asking again later may help."""
+    return Problem(503, detail, reason="model_not_ready", headers={"retry-after": str(retry_after_s)})
+
+
+def engine_fault(detail: str) -> Problem:
+    """500: the engine raised on this text, or gave something that is not a vector."""
+    return Problem(500, f"the engine failed: {detail[:300]}", reason="engine_fault")
+
+
+def timed_out(seconds: float) -> Problem:
+    """503: no result within the time that the server allows itself."""
+    return Problem(
+        503, f"no result within {seconds:g} s", reason="timeout", headers={"retry-after": "1", "x-should-retry": "true"}
+    )
+
+
+def refused(reason: str, message: str, predicted_s: float) -> Problem:
+    """429 with the advice when to come back, in whole seconds as HTTP wants it, and the prediction in ms."""
+    wait_s = predicted_s if math.isfinite(predicted_s) else 1.0
+    headers = {
+        "retry-after": str(max(1, math.ceil(wait_s))),
+        "x-slo-predicted-wait-ms": f"{wait_s * 1000:.0f}",
+    }
+    return Problem(429, message, reason=reason, headers=headers)

@@ -1,0 +1,72 @@
+"""An engine whose vectors say which text they belong to, and a finder that knows the models of a test."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from slo.serve.batcher import Embedded
+from slo.serve.cache import Vector
+from slo.serve.planner import Load
+from slo.serve.problem import Problem
+
+DIMENSIONS = 8
+Behaviour = Callable[[int, list[str]], "float | Exception"]
+
+
+def vector_of(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Eight values from the checksum of the text; never all zero."""
+    seed = zlib.crc32(text.encode("utf-8", "surrogatepass"))
+    return np.random.default_rng(seed).standard_normal(DIMENSIONS).astype("<f4")
+
+
+class FakeReplica:
+    """Answers as the engine does. `behave(call number, texts)` gives seconds to take, or an error to raise."""
+
+    def __init__(self, uid: str = "rep0", port: int = 1, behave: Behaviour = lambda *_: 0.0, **status: Any) -> None:
+        self.load = Load()
+        self.identity = (uid, f"127.0.0.1:{port}")
+        self.status: dict[str, Any] = {"fingerprint": "w1", "dimensions": DIMENSIONS, "max_tokens": 512, **status}
+        self.calls: list[list[str]] = []
+        self._behave = behave
+
+    async def embed(self, texts: list[str]) -> Embedded:
+        self.calls.append(texts)
+        step = self._behave(len(self.calls) - 1, texts)
+        if isinstance(step, Exception):
+            raise step
+        await asyncio.sleep(step)
+        packed = np.stack([vector_of(text) for text in texts]).tobytes()
+        stages = {"tokenise": 0.1, "infer": step * 1000, "finish": 0.1, "wait": 0.0}
+        return packed, [min(512, len(t) + 2) for t in texts], [len(t) + 2 > 512 for t in texts], stages
+
+    async def refresh_status(self) -> None:
+        return None
+
+
+class FakeFinder:
+    """`found` by model: replicas, an empty list for another engine's model, or the problem to raise."""
+
+    def __init__(self, **found: list[FakeReplica] | Problem) -> None:
+        self.found = found
+        self.asked: list[str] = []
+
+    async def find(self, model: str) -> list[FakeReplica]:
+        self.asked.append(model)
+        await asyncio.sleep(0)
+        answer = self.found.get(model, Problem(404, "no such model", reason="model_not_found"))
+        if isinstance(answer, Problem):
+            raise answer
+        return answer
+
+    async def models(self) -> list[str]:
+        return [name for name, answer in self.found.items() if not isinstance(answer, Problem)]
+
+
+def packed(text: str, tokens: int = 3) -> Vector:
+    """The vector that the fake engine gives."""
+    return Vector(vector_of(text).tobytes(), tokens, False)

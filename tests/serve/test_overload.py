@@ -1,0 +1,120 @@
+"""Minutes of traffic on virtual time, against an engine of known capacity: what is promised under overload."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from slo.config import ServeSection
+from slo.stats import nearest_rank
+from tests.serve.virtual import Outcome, Service, SlowReplica, run_virtual
+
+LIMIT_S = 0.150
+
+
+def section(**parts: dict[str, Any]) -> ServeSection:
+    return ServeSection.model_validate(parts)
+
+
+def p95_ms(outcomes: list[Outcome], status: int = 200) -> float:
+    return nearest_rank(sorted(o.took_s for o in outcomes if o.status == status), 0.95) * 1000
+
+
+def goodput(outcomes: list[Outcome], seconds: float) -> float:
+    return sum(o.status == 200 and o.took_s <= LIMIT_S for o in outcomes) / seconds
+
+
+def test_a_lone_client_pays_no_more_than_its_own_pass() -> None:
+    async def run() -> list[Outcome]:
+        service = Service([SlowReplica(noise=0.0)], section())
+        return [await service.embed(20) for _ in range(50)]
+
+    expected_s = 0.002 + 0.005 + 0.00026 * 22
+    assert all(o.took_s == pytest.approx(expected_s, abs=1e-4) for o in run_virtual(run()))
+
+
+def test_eighty_requests_a_second_meet_the_objective() -> None:
+    async def run() -> list[Outcome]:
+        service = Service([SlowReplica()], section())
+        await service.offer(20, 5)  # until its cost is known, a server errs towards caution
+        return await service.offer(80, 60)
+
+    outcomes = run_virtual(run())
+    # Bursts do happen in a minute of Poisson arrivals at three quarters of the capacity.
+    assert goodput(outcomes, 60) >= 0.995 * len(outcomes) / 60
+    assert p95_ms(outcomes) < 100
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.4])
+def test_at_three_times_the_rate_it_can_hold_promises_are_kept(noise: float) -> None:
+    async def run() -> dict[str, list[Outcome]]:
+        service = Service([SlowReplica(noise=noise)], section())
+        await service.offer(20, 10)
+        return {
+            "peak": await service.offer(110, 30, 1),
+            "over": await service.offer(330, 30, 2),
+            "after": await service.offer(60, 5, 3),
+        }
+
+    parts = run_virtual(run())
+    over = parts["over"]
+    assert {o.status for o in over} == {200, 429}
+    assert p95_ms(over) <= 145
+    assert p95_ms(over, status=429) < 10
+    assert goodput(over, 30) >= 0.9 * goodput(parts["peak"], 30)
+    assert p95_ms(parts["after"]) < 100
+    assert sum(o.status != 200 for o in parts["after"]) <= 2
+
+
+def test_a_machine_that_becomes_half_as_fast_refuses_more_and_keeps_its_promise() -> None:
+    async def run() -> list[Outcome]:
+        replica = SlowReplica()
+        service = Service([replica], section())
+        await service.offer(80, 20)
+        replica.slowness = 2.0
+        await service.offer(80, 5, 2)
+        return await service.offer(80, 30, 3)
+
+    outcomes = run_virtual(run())
+    assert p95_ms(outcomes) <= 145
+    assert goodput(outcomes, 30) > 40
+
+
+def test_a_request_of_two_thousand_texts_is_served_without_harming_the_others() -> None:
+    async def run() -> tuple[Outcome, list[Outcome]]:
+        service = Service([SlowReplica()], section())
+        await service.offer(30, 10)
+        batch = service.embed(*[20] * 1000)
+        task = asyncio.ensure_future(batch)
+        online = await service.offer(30, 20, 2)
+        return await task, online
+
+    batch, online = run_virtual(run())
+    assert batch.status == 200
+    assert {o.status for o in online} == {200}
+    assert p95_ms(online) < 100
+
+
+def test_policy_queue_refuses_nobody_until_the_queue_is_full() -> None:
+    settings = section(admission={"policy": "queue", "max_queue_tokens": 3000, "request_timeout": 60})
+
+    async def run() -> list[Outcome]:
+        return await Service([SlowReplica()], settings).offer(300, 10)
+
+    outcomes = run_virtual(run())
+    assert {o.status for o in outcomes} == {200, 429}
+    # 3000 tokens are 0.9 s of work: nobody waits longer than the bounded queue can last.
+    assert max(o.took_s for o in outcomes if o.status == 200) < 1.5
+
+
+def test_two_replicas_carry_twice_as_much() -> None:
+    async def run(count: int) -> list[Outcome]:
+        replicas = [SlowReplica(i, identity=(f"rep{i}", f"127.0.0.1:{i}")) for i in range(count)]
+        return await Service(replicas, section()).offer(200, 20)
+
+    one, two = (run_virtual(run(count)) for count in (1, 2))
+    assert goodput(two, 20) > 1.3 * goodput(one, 20)
+    assert goodput(two, 20) > 190
+    assert p95_ms(two) <= 145
