@@ -84,16 +84,29 @@ def _baseline(ctx: Context, classes: tuple[str, ...]) -> Run:
 @click.command()
 @click.argument("before")
 @click.argument("after")
+@click.option("--run", "measure", is_flag=True, help="BEFORE and AFTER are settings files: measure both, in turns.")
+@click.option("--rate", type=float, default=10.0, show_default=True, help="With --run: requests per second.")
+@click.option("--round", "round_s", default="10s", show_default=True, help="With --run: length of one turn.")
+@click.option("--rounds", type=int, default=8, show_default=True, help="With --run: turns of each.")
 @config_option
 @json_option
-def compare(config_path: Path | None, as_json: bool, before: str, after: str) -> int:
+def compare(
+    *, config_path: Path | None, as_json: bool, before: str, after: str, measure: bool, rate: float, round_s: str,
+    rounds: int,
+) -> int:  # fmt: skip
     """P95 before and after, with what the difference proves.
 
     BEFORE and AFTER are records: a file, an id or its beginning, `last`, or `last:baseline`.
+    With --run they are settings files of two running servers, which are measured in turns, so that the machine's
+    moods fall on both alike.
 
     \b
     Exit codes: 0 not slower, 1 significantly slower in any row, 2 no such record.
     """
+    if measure:
+        from slo.cli.duel import compare_live  # noqa: PLC0415
+
+        return compare_live(Path(before), Path(after), rate=rate, round_s=round_s, rounds=rounds, as_json=as_json)
     from slo.bench import compare as compared  # noqa: PLC0415 - numpy, which no other command should load
 
     ctx = context(config_path, as_json=as_json)

@@ -136,7 +136,7 @@ def _environment() -> dict[str, Any]:
 
 
 def test_capacity_finds_a_rate_and_proves_it(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
-    words = ("capacity", "--floor", "30", "--ceiling", "40", "--least", "2s", "--precision", "0.4", "--json")
+    words = ("capacity", "--floor", "30", "--ceiling", "40", "--least", "2s", "--confirm", "5s", "--json")
     assert slo(endpoint, *words) == 0
     data = json.loads(capfd.readouterr().out)
     found = data["details"]["searches"]["mix"]
@@ -151,3 +151,17 @@ def test_plan_shows_its_model_and_its_check(endpoint: str, capfd: pytest.Capture
     out = capfd.readouterr().out
     for words in ("replicas", "M/D/1", "per token", "slower under load", "check at"):
         assert words in out
+
+
+def test_two_servers_are_measured_in_turns(endpoint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, str(TESTS / "batch_server.py"), "--fixed", "30"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as slower:
+        assert slower.stdout is not None
+        for name, port in (("a", endpoint.rpartition(":")[2]), ("b", slower.stdout.readline().strip())):
+            settings = f"server: {{endpoint: 'http://127.0.0.1:{port}'}}\nmodel: {{name: queue}}\n"
+            (tmp_path / f"{name}.yaml").write_text(settings)
+        turns = ["--run", "--rounds", "5", "--round", "1s", "--rate", "40"]
+        assert run(cli, ["compare", "a.yaml", "b.yaml", *turns]) == 1
+        assert "B is slower" in capfd.readouterr().out
+        assert run(cli, ["compare", "a.yaml", "a.yaml", *turns]) == 2
+        slower.kill()

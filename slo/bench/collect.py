@@ -1,0 +1,262 @@
+"""
+What is noted while a load runs: every request once, in bounded memory.
+
+Up to `keep` samples are kept whole; of more, a uniform random part (reservoir), while counts by class, per-second
+figures and the good/bad sequence still cover all. Latency runs from the due moment. Answers from a cache are
+counted apart. Warm-up requests appear in the series, marked, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from slo.bench.answers import AnswerCheck
+from slo.bench.exchange import OK, Exchange
+from slo.clock import Clock
+from slo.errors import BadAnswer, Refused
+from slo.objective import Objective
+from slo.records import Sample, Summary
+from slo.stats import nearest_rank
+from slo.tally import Tally
+
+KEEP = 100_000
+LATE_MS = 5.0
+RECENT_S = 10.0  # what a live display looks back on
+UNKNOWN, GOOD, BAD, CACHED = range(4)
+
+
+class Second:
+    """What became of the requests due within one step of the series."""
+
+    __slots__ = ("cached", "due", "failed", "good", "in_flight", "late_ms", "latencies_ms", "refused", "warmup")
+
+    def __init__(self, in_flight: int, *, warmup: bool) -> None:
+        self.due = self.good = self.failed = self.refused = self.cached = 0
+        self.in_flight = in_flight
+        self.warmup = warmup
+        self.late_ms = 0.0  # greatest lag of the generator
+        self.latencies_ms = array("f")
+
+    def row(self, t_s: float) -> dict[str, Any]:
+        """For the record; percentiles over answered requests, None without any."""
+        latencies = sorted(self.latencies_ms)
+        p50, p95 = (round(nearest_rank(latencies, q), 3) if latencies else None for q in (0.5, 0.95))
+        return {
+            "t": t_s, "due": self.due, "good": self.good, "failed": self.failed, "refused": self.refused,
+            "cached": self.cached, "in_flight": self.in_flight, "p50_ms": p50, "p95_ms": p95,
+            "lag_ms": round(self.late_ms, 3), "warmup": self.warmup,
+        }  # fmt: skip
+
+
+class Collector:
+    """Hears of every exchange when it is dispatched and when it is done."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        *,
+        clock: Clock,
+        check: AnswerCheck | None = None,
+        keep: int = KEEP,
+        step_s: float = 1.0,
+        seed: int = 1,
+    ) -> None:
+        self.objective = objective
+        self.started_s = clock.monotonic()
+        self.measuring = False
+        self.measured_from_s = float("nan")
+        self.discarded = 0
+        self.in_flight = 0
+        self.peak_in_flight = 0
+        self.lags_ms = Tally()
+        self.late = 0  # measured requests that left more than `LATE_MS` after they were due
+        self.classes: dict[str, Tally] = {}
+        self.cached = Tally()
+        self.stages: dict[str, Tally] = {}
+        self.stay_s = 0.0  # sum of dispatch → end over measured requests, for Little's law
+        self.inputs = 0  # texts answered
+        self.flags = bytearray()  # UNKNOWN, GOOD, BAD or CACHED per measured request, in order of due time
+        self.kept: list[Sample] = []
+        self.kept_sequence: list[int] = []
+        self.recent: deque[tuple[float, float, bool]] = deque()  # done, latency in ms (∞ if failed), good
+        self.listeners: list[Callable[[Exchange], None]] = []
+        self.refusals_ms = Tally()  # how soon a refusal came
+        self._check = check
+        self._keep, self._source = keep, random.Random(f"{seed}/reservoir")
+        self._step_s = step_s
+        self._seconds: dict[int, Second] = {}
+        self._area = Integral()
+
+    def measure(self, now_s: float) -> None:
+        """The warm-up is over: what is due from now on counts."""
+        self.measuring, self.measured_from_s = True, now_s
+        self._area = Integral()
+
+    def begin(self, exchange: Exchange) -> None:
+        """`exchange` is being dispatched."""
+        now = exchange.dispatched_s
+        self.in_flight += 1
+        self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
+        lag_ms = (now - exchange.due_s) * 1000
+        second = self._second(exchange)
+        second.due += 1
+        second.late_ms = max(second.late_ms, lag_ms)
+        if self.measuring:
+            exchange.measured = True
+            exchange.sequence = len(self.flags)
+            self.flags.append(UNKNOWN)
+            self.lags_ms.observe(lag_ms)
+            self.late += lag_ms > LATE_MS
+            self._area.change(now, +1)
+        else:
+            self.discarded += 1
+
+    def finish(self, exchange: Exchange) -> None:
+        """`exchange` has ended."""
+        self.in_flight -= 1
+        if exchange.outcome == OK and self._check is not None:
+            exchange.outcome = self._check.outcome(exchange)
+        exchange.answer = b""
+        sample = exchange.sample()
+        good = sample.good(self.objective)
+        self._note_second(exchange, sample, good=good)
+        while self.recent and sample.done_s - self.recent[0][0] > RECENT_S:
+            self.recent.popleft()
+        self.recent.append((sample.done_s, sample.latency_ms if sample.ok else float("inf"), good))
+        if exchange.measured:
+            self._area.change(exchange.done_s, -1)
+            self.stay_s += exchange.done_s - exchange.dispatched_s
+            self._note(exchange, sample, good=good)
+        for listener in self.listeners:
+            listener(exchange)
+
+    @property
+    def total(self) -> int:
+        """Measured requests that have ended, cached answers left out."""
+        return sum(tally.total for tally in self.classes.values())
+
+    @property
+    def good(self) -> int:
+        return sum(tally.good for tally in self.classes.values())
+
+    def condemn(self, sequence: int, length_class: str) -> None:
+        """Afterwards an answer proved wrong: its request was bad, however fast."""
+        tally = self.classes[length_class]
+        tally.good -= self.flags[sequence] == GOOD
+        tally.failed[BadAnswer.outcome] += 1
+        self.flags[sequence] = BAD
+        if sequence in self.kept_sequence:
+            index = self.kept_sequence.index(sequence)
+            self.kept[index] = replace(self.kept[index], outcome=BadAnswer.outcome)
+
+    def samples(self) -> list[Sample]:
+        """The kept samples in order of due time, in seconds from the start of the run."""
+        start = self.started_s
+        return sorted(
+            (replace(s, due_s=s.due_s - start, sent_s=s.sent_s - start, done_s=s.done_s - start) for s in self.kept),
+            key=lambda sample: sample.due_s,
+        )
+
+    def summaries(self) -> list[Summary]:
+        """Per class, then overall, from exact counts."""
+        whole = Tally()
+        for tally in self.classes.values():
+            whole.add(tally)
+        parts = [tally.summary(name, self.objective) for name, tally in self.classes.items()]
+        return parts if len(parts) < 2 else [*parts, whole.summary("overall", self.objective)]
+
+    @property
+    def thinned(self) -> bool:
+        """Were there more samples than are kept?"""
+        return len(self.flags) > len(self.kept) and len(self.kept) == self._keep
+
+    def mean_in_flight(self, until_s: float) -> float:
+        """Time average of measured requests between dispatch and end, by integration."""
+        span = until_s - self.measured_from_s
+        return self._area.value(until_s) / span if span > 0 else float("nan")
+
+    def series(self) -> list[dict[str, Any]]:
+        """One row per step, by due time in seconds from the start of the run."""
+        return [self._seconds[index].row(index * self._step_s) for index in sorted(self._seconds)]
+
+    def window(self, now_s: float) -> list[tuple[float, float, bool]]:
+        """What ended within the last `RECENT_S`."""
+        while self.recent and now_s - self.recent[0][0] > RECENT_S:
+            self.recent.popleft()
+        return list(self.recent)
+
+    def _note(self, exchange: Exchange, sample: Sample, *, good: bool) -> None:
+        if sample.ok:
+            self.inputs += exchange.inputs
+        if sample.cached:
+            self.flags[exchange.sequence] = CACHED
+            self.cached.count(sample, self.objective)
+        else:
+            self.flags[exchange.sequence] = GOOD if good else BAD
+            self.classes.setdefault(sample.length_class, Tally()).count(sample, self.objective)
+        if sample.outcome == Refused.outcome:
+            self.refusals_ms.observe(sample.service_ms)
+        if exchange.timing:
+            for name, milliseconds in parse_timing(exchange.timing):
+                self.stages.setdefault(name, Tally()).observe(milliseconds)
+        if len(self.kept) < self._keep:
+            self.kept.append(sample)
+            self.kept_sequence.append(exchange.sequence)
+        elif (slot := self._source.randrange(exchange.sequence + 1)) < self._keep:
+            self.kept[slot] = sample
+            self.kept_sequence[slot] = exchange.sequence
+
+    def _second(self, exchange: Exchange) -> Second:
+        index = int((exchange.due_s - self.started_s) / self._step_s)
+        if index not in self._seconds:
+            self._seconds[index] = Second(self.in_flight - 1, warmup=not self.measuring)
+        return self._seconds[index]
+
+    def _note_second(self, exchange: Exchange, sample: Sample, *, good: bool) -> None:
+        second = self._second(exchange)
+        second.cached += sample.cached
+        second.refused += sample.outcome == Refused.outcome
+        if not sample.ok:
+            second.failed += 1
+        elif not sample.cached:
+            second.good += good
+            second.latencies_ms.append(sample.latency_ms)
+
+
+class Integral:
+    """∫ level dt of a level that changes in steps."""
+
+    def __init__(self) -> None:
+        self._level = 0
+        self._since_s: float | None = None
+        self._area = 0.0
+
+    def change(self, now_s: float, by: int) -> None:
+        """The level changes by `by` at `now_s`."""
+        self._area = self.value(now_s)
+        self._since_s = now_s
+        self._level += by
+
+    def value(self, now_s: float) -> float:
+        """The integral up to `now_s`."""
+        return self._area + (self._level * (now_s - self._since_s) if self._since_s is not None else 0.0)
+
+
+def parse_timing(value: bytes) -> list[tuple[str, float]]:
+    """`queue;dur=1.5, infer;dur=20` → names with milliseconds; entries without a duration are left out."""
+    found = []
+    for part in value.split(b","):
+        name, *parameters = (piece.strip() for piece in part.split(b";"))
+        for parameter in parameters:
+            key, _, number = parameter.partition(b"=")
+            if key == b"dur":
+                try:
+                    found.append((name.decode("latin-1"), float(number.strip(b'" '))))
+                except ValueError:
+                    continue  # not a number: the server's affair, and no reason to end a run
+    return found

@@ -1,0 +1,89 @@
+"""
+One request on its way, and the seam between who decides *when* (the loops) and who carries it (the pool).
+
+Times are seconds on the run's monotonic clock. A loop sets `due_s` and `dispatched_s`, whoever carries the exchange
+sets the rest and then calls `on_done`. `dispatched_s − due_s` is the lag of this program; what passes between
+dispatch and `sent_s` is waiting for a connection, which the service causes and which counts as its latency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from slo.errors import BadRequest, Refused, RequestError, ServerFault, Unauthorized
+from slo.records import Sample
+
+OK = "ok"
+
+
+class Exchange:
+    """A request and what became of it. Mutable and slotted: a run makes thousands of them per second."""
+
+    __slots__ = (
+        "answer",
+        "body",
+        "cached",
+        "chars",
+        "dispatched_s",
+        "done_s",
+        "due_s",
+        "inputs",
+        "length_class",
+        "measured",
+        "outcome",
+        "sent_s",
+        "sequence",
+        "status",
+        "timing",
+    )
+
+    def __init__(self, body: bytes, length_class: str, *, inputs: int = 1, chars: tuple[int, ...] = ()) -> None:
+        self.body = body
+        self.length_class = length_class
+        self.inputs = inputs
+        self.chars = chars
+        self.sequence = -1
+        self.measured = False  # not part of the warm-up
+        self.due_s = self.dispatched_s = self.sent_s = self.done_s = float("nan")
+        self.status = 0
+        self.outcome = ""
+        self.cached = False
+        self.timing = b""  # the value of Server-Timing
+        self.answer = b""  # the body of a 2xx, until it is checked
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.outcome)
+
+    @property
+    def latency_s(self) -> float:
+        """From the moment it was due."""
+        return self.done_s - self.due_s
+
+    def sample(self) -> Sample:
+        """The record of it."""
+        return Sample(self.due_s, self.sent_s, self.done_s, self.outcome, self.length_class, self.cached)
+
+
+class Service(Protocol):
+    """What carries exchanges: the connection pool, or a simulated server in tests."""
+
+    on_done: Callable[[Exchange], None]
+
+    def submit(self, exchange: Exchange) -> None:
+        """Start carrying `exchange`; `on_done(exchange)` is called once, later, whatever happens."""
+        ...
+
+
+def outcome_of(status: int) -> str:
+    """The outcome that a record counts for an HTTP status; agrees with `slo.client` (a test proves it)."""
+    return OK if 200 <= status < 300 else _failure(status).outcome
+
+
+def _failure(status: int) -> type[RequestError]:
+    if status in (401, 403):
+        return Unauthorized
+    if status == 429:
+        return Refused
+    return ServerFault if status >= 500 else BadRequest

@@ -1,0 +1,122 @@
+"""
+A against B in turns, so that the machine's moods fall on both alike.
+
+Each round measures both, in an order drawn anew. The P95s of the pooled samples are compared; the interval of their
+ratio B/A comes from drawing whole *rounds* again (a round is what is independent, a request is not), 4000 times with
+a fixed seed. Failures are infinitely slow, cached answers are left out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slo.errors import RunError
+from slo.records import Sample
+from slo.stats import rank
+
+RESAMPLES = 4000
+SEED = 20_240_501
+LEAST_ROUNDS = 5
+CONFIDENCE = 0.95
+
+Measure = Callable[[int], list[Sample]]
+
+
+class Outcome(Enum):
+    """What the interval of P95(B)/P95(A) says."""
+
+    FASTER = "B is faster"
+    SLOWER = "B is slower"
+    NONE = "no significant difference"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duel:
+    """Pooled P95s in ms, their ratio B/A with its interval, and the samples by round."""
+
+    a_p95_ms: float
+    b_p95_ms: float
+    low: float
+    high: float
+    rounds: tuple[tuple[list[Sample], list[Sample]], ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        if self.low > 1:
+            return Outcome.SLOWER
+        return Outcome.FASTER if self.high < 1 else Outcome.NONE
+
+    def to_json(self) -> dict[str, Any]:
+        """Figures only."""
+        return {
+            "a_p95_ms": self.a_p95_ms, "b_p95_ms": self.b_p95_ms, "ratio_low": self.low, "ratio_high": self.high,
+            "rounds": len(self.rounds), "outcome": self.outcome.value,
+        }  # fmt: skip
+
+
+def interleave(
+    measure_a: Measure,
+    measure_b: Measure,
+    *,
+    rounds: int,
+    seed: int,
+    on_round: Callable[[int], None] = lambda _done: None,
+) -> Duel:
+    """Measure both `rounds` times; each is called with the number of the round (for its seed).
+
+    Raises `RunError` for fewer than five rounds, or when one side brought no samples at all.
+    """
+    if rounds < LEAST_ROUNDS:
+        raise RunError(f"{rounds} rounds cannot tell chance from difference", hint=f"at least {LEAST_ROUNDS}")
+    order = random.Random(f"{seed}/order")
+    pairs: list[tuple[list[Sample], list[Sample]]] = []
+    for number in range(rounds):
+        if order.random() < 0.5:
+            a = measure_a(number)
+            b = measure_b(number)
+        else:
+            b = measure_b(number)
+            a = measure_a(number)
+        pairs.append((a, b))
+        on_round(number + 1)
+    return duel(pairs)
+
+
+def duel(pairs: Sequence[tuple[list[Sample], list[Sample]]]) -> Duel:
+    """The comparison of samples that were taken by rounds."""
+    sides = [[_latencies(pair[side]) for pair in pairs] for side in (0, 1)]
+    if any(sum(map(len, side)) == 0 for side in sides):
+        raise RunError("one side has no computed answers to compare")
+    draw = np.random.default_rng(SEED)
+    ratios = np.empty(RESAMPLES)
+    for index in range(RESAMPLES):
+        chosen = draw.integers(0, len(pairs), len(pairs))
+        a, b = (_p95(np.concatenate([side[i] for i in chosen])) for side in sides)
+        ratios[index] = 1.0 if a == b else b / a if a > 0 else np.inf
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(ratios, [tail, 1 - tail], method="inverted_cdf")
+    return Duel(
+        a_p95_ms=_p95(np.concatenate(sides[0])),
+        b_p95_ms=_p95(np.concatenate(sides[1])),
+        low=float(low),
+        high=float(high),
+        rounds=tuple(pairs),
+    )
+
+
+def _latencies(samples: list[Sample]) -> NDArray[np.float64]:
+    return np.array([s.latency_ms if s.ok else np.inf for s in samples if not s.cached], dtype=np.float64)
+
+
+def _p95(values: NDArray[np.float64]) -> float:
+    if not values.size:
+        return float("inf")
+    position = rank(values.size, 0.95) - 1
+    return float(np.partition(values, position)[position])

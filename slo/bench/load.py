@@ -1,0 +1,153 @@
+"""
+`slo load`: one open-loop run, from warm-up to verdict.
+
+Latency runs from the moment a request was *due*. The warm-up is the same load with other texts; it ends when latency
+has settled, and the measurement follows without a gap. The verdict is on the whole mix: that is what was promised;
+each class is shown beside it. See `verdict` for what makes a run void.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from slo.bench.exchange import Exchange
+from slo.bench.open_loop import drain, open_loop
+from slo.bench.running import Stopper, run_load
+from slo.bench.schedule import Schedule, poisson
+from slo.bench.session import Load, Session, record, self_checked, started, verified
+from slo.bench.stationary import drift
+from slo.bench.trace import write_trace
+from slo.bench.verdict import bad_sequence, conclude
+from slo.bench.warmup import LONGEST_S, WarmUp
+from slo.records import Run
+
+_WARM_SEED = -1  # other texts than the measured ones
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadPlan:
+    """`warmup_s` None means: until it has settled. `record_to` receives arrival times and lengths."""
+
+    schedule: Schedule
+    warmup_s: float | None = None
+    record_to: Path | None = None
+
+
+def load_once(session: Session, plan: LoadPlan, stopper: Stopper | None = None) -> Run:
+    """Run it; the record. A Ctrl-C ends it early and marks the record as interrupted."""
+    return run_load(lambda asked: _load(session, plan, asked), stopper)
+
+
+async def _load(session: Session, plan: LoadPlan, stopper: Stopper) -> Run:
+    clock, arrivals = session.clock, Arrivals(plan.record_to is not None)
+    async with started(session) as load:
+        warm = await warm_up(session, load, plan, stopper)
+        complete = False
+        if not stopper.requested:
+            load.measure()
+            complete = await _measure(session, load, plan, stopper, arrivals)
+        ended_s = clock.monotonic()
+        await drain(load.collector, clock=clock, patience_s=session.target.timeout_s + 1)
+        check = self_checked(load)
+        comparison = await verified(load)
+        collector = load.collector
+        conclusion = conclude(
+            bad_sequence(collector.flags),
+            session.objective,
+            faults=check.faults,
+            drifting=_drifting(load) if plan.schedule.steady else None,
+            wrong=len(comparison.wrong),
+            compared=comparison.compared,
+        )
+        run = record(
+            load,
+            "load",
+            conclusion=conclusion,
+            check=check,
+            comparison=comparison,
+            settings={
+                "arrivals": plan.schedule.name,
+                "rate": plan.schedule.rate,
+                "duration_s": plan.schedule.duration_s,
+            },
+            details={
+                "offered": len(plan.schedule.due_s),
+                "sent": len(collector.flags),
+                "measured_s": ended_s - collector.measured_from_s,
+                "settled": warm.settled,
+            },
+        )
+    run.interrupted = not complete
+    if warm.settled is False:
+        run.notes.append(f"latency had not settled after {LONGEST_S:g} s of warm-up")
+    if plan.record_to is not None:
+        write_trace(plan.record_to, arrivals.rows)
+    return run
+
+
+async def warm_up(session: Session, load: Load, plan: LoadPlan, stopper: Stopper) -> WarmUp:
+    """The same mix at the rate with which the schedule begins."""
+    clock, rate = session.clock, starting_rate(plan.schedule)
+    warm = WarmUp(plan.warmup_s, rate=rate, started_s=clock.monotonic())
+    load.collector.listeners.append(warm.heard)
+    load.begin("warm-up", None)
+    other = session.reseeded(_WARM_SEED)
+
+    def stop(now_s: float) -> bool:
+        load.poll(now_s)
+        return stopper.requested or warm.over(now_s)
+
+    if warm.longest_s > 0:
+        due = poisson(rate, warm.longest_s + 1, other.seed)
+        await open_loop(load.pool, due, other.exchanges(), load.collector, clock=clock, stop=stop)
+    load.collector.listeners.remove(warm.heard)
+    return warm
+
+
+async def _measure(session: Session, load: Load, plan: LoadPlan, stopper: Stopper, arrivals: Arrivals) -> bool:
+    clock, schedule = session.clock, plan.schedule
+    start_s = clock.monotonic()
+    load.begin("load", start_s + schedule.duration_s)
+
+    def stop(now_s: float) -> bool:
+        load.poll(now_s)
+        return stopper.requested
+
+    exchanges = arrivals.noting(session.exchanges(schedule.chars), schedule)
+    return await open_loop(load.pool, schedule.due_s, exchanges, load.collector, clock=clock, stop=stop)
+
+
+class Arrivals:
+    """Due times and lengths of what was sent, if wanted."""
+
+    def __init__(self, wanted: bool) -> None:
+        self.rows: list[tuple[float, tuple[int, ...]]] = []
+        self._wanted = wanted
+
+    def noting(self, exchanges: Iterator[Exchange], schedule: Schedule) -> Iterator[Exchange]:
+        """The same exchanges, each noted with its due time."""
+        if not self._wanted:
+            return exchanges
+        return self._noted(exchanges, schedule)
+
+    def _noted(self, exchanges: Iterator[Exchange], schedule: Schedule) -> Iterator[Exchange]:
+        for due_s, exchange in zip(schedule.due_s, islice(exchanges, len(schedule.due_s)), strict=True):
+            self.rows.append((due_s, exchange.chars))
+            yield exchange
+
+
+def starting_rate(schedule: Schedule) -> float:
+    """Mean arrivals per second of a steady schedule, else those of its first ten seconds; at least 1."""
+    if schedule.steady:
+        return max(schedule.rate, 0.1)
+    span = min(10.0, schedule.duration_s)
+    return max(1.0, sum(1 for due in schedule.due_s if due < span) / span)
+
+
+def _drifting(load: Load) -> str | None:
+    rows = [row for row in load.collector.series() if not row["warmup"]][1:-1]
+    answered = [row for row in rows if row["p50_ms"] is not None]
+    return drift([float(row["in_flight"]) for row in rows], [row["p50_ms"] for row in answered])

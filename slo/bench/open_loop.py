@@ -1,0 +1,76 @@
+"""
+Open loop: requests leave when they are due, whether or not earlier ones have been answered.
+
+That is what independent callers do, and why a stall of the service shows in every request that was due meanwhile.
+The due times are computed before; this module only executes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+
+from slo.bench.collect import Collector
+from slo.bench.exchange import Exchange, Service
+from slo.clock import Clock
+
+POLL_S = 0.05
+TURN = 32  # at most so many overdue requests at once, then answers are read again
+
+
+async def open_loop(
+    service: Service,
+    due_s: Sequence[float],
+    exchanges: Iterator[Exchange],
+    collector: Collector,
+    *,
+    clock: Clock,
+    stop: Callable[[float], bool] = lambda _now_s: False,
+) -> bool:
+    """Dispatch one exchange per due time, counted from now. Was the schedule carried out to its end?
+
+    `stop(now)` is asked twenty times a second. Returns when the last one is dispatched, not when it is answered: see
+    `drain`. If the loop is late it sends at once what is overdue; nothing is left out.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[bool] = loop.create_future()
+    count, index = len(due_s), 0
+    upcoming = next(exchanges) if count else None  # made ready before it is due
+    start_s = clock.monotonic()
+    service.on_done = collector.finish
+
+    def dispatch() -> None:
+        nonlocal index, upcoming
+        if ended.done():
+            return
+        now, turn_ends = clock.monotonic(), index + TURN
+        while upcoming is not None and start_s + due_s[index] <= now and index < turn_ends:
+            exchange = upcoming
+            exchange.due_s, exchange.dispatched_s = start_s + due_s[index], now
+            collector.begin(exchange)
+            service.submit(exchange)
+            index += 1
+            upcoming = next(exchanges) if index < count else None
+            now = clock.monotonic()
+        if upcoming is None:
+            ended.set_result(True)
+        else:
+            loop.call_later(max(0.0, start_s + due_s[index] - now), dispatch)
+
+    def poll() -> None:
+        if not ended.done():
+            if stop(clock.monotonic()):
+                ended.set_result(False)
+            else:
+                loop.call_later(POLL_S, poll)
+
+    poll()
+    dispatch()
+    return await ended
+
+
+async def drain(collector: Collector, *, clock: Clock, patience_s: float) -> None:
+    """Wait until nothing is in flight, at most `patience_s`."""
+    until_s = clock.monotonic() + patience_s
+    while collector.in_flight and clock.monotonic() < until_s:
+        await asyncio.sleep(POLL_S / 5)

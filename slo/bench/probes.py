@@ -1,0 +1,181 @@
+"""One real probe for the capacity search or the ladder: a short load, ended as soon as it is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from slo.bench.capacity import Probe
+from slo.bench.closed_loop import closed_loop
+from slo.bench.exchange import Exchange, Service
+from slo.bench.load import LoadPlan, load_once
+from slo.bench.open_loop import drain, open_loop
+from slo.bench.running import Stopper, run_load
+from slo.bench.schedule import Schedule, poisson
+from slo.bench.sequential import FIRST_LOOK, MOST, Fates, SequentialTest
+from slo.bench.session import Load, Session, self_checked, started
+from slo.client import EmbeddingsClient
+from slo.clock import Clock
+from slo.errors import Interrupted, RequestError
+from slo.objective import Verdict
+from slo.records import Run
+
+SETTLE_S = 2.0  # of each probe, not counted
+LEAST_S = 15.0  # before a probe may be met: an overloaded queue takes time to fill
+MOST_S = 60.0
+CONFIRM_S = 60.0
+CONFIRM_REQUESTS = 2000
+CONFIRM_WARMUP_S = 5.0  # the search has warmed the service
+
+
+class Watching:
+    """Passes exchanges on to a service and tells the fates when each begins."""
+
+    def __init__(self, service: Service, fates: Fates) -> None:
+        self._service, self._fates = service, fates
+        self.on_done = service.on_done
+
+    def submit(self, exchange: Exchange) -> None:
+        """As the service does."""
+        self._service.on_done = self.on_done
+        if exchange.measured:
+            self._fates.began(exchange)
+        self._service.submit(exchange)
+
+
+def rate_probe(session: Session, rate: float, stopper: Stopper, *, least_s: float = LEAST_S) -> Probe:
+    """An open-loop Poisson load at `rate`. Raises `Interrupted` on Ctrl-C."""
+    met_from = max(FIRST_LOOK, int(rate * least_s))
+    test = SequentialTest(session.objective, most=max(met_from, min(MOST, int(rate * MOST_S))), met_from=met_from)
+
+    async def main(_: Stopper) -> Probe:
+        seconds = (test.looks[-1] * 1.3 + 50) / rate
+        clock, exchanges = session.clock, session.exchanges()
+        async with started(session, keep=MOST) as load:
+            due = poisson(rate, SETTLE_S, session.seed + 1)
+            await open_loop(load.pool, due, exchanges, load.collector, clock=clock)
+            load.measure()
+            load.begin(f"{rate:.4g}/s", None)
+            fates = Fates(test)
+            due = poisson(rate, seconds, session.seed)
+            stop = _ending(load, fates, stopper)
+            await open_loop(Watching(load.pool, fates), due, exchanges, load.collector, clock=clock, stop=stop)
+            return await _probe(load, test, rate)
+
+    return _ended(run_load(main, stopper), stopper)
+
+
+def clients_probe(session: Session, clients: int, stopper: Stopper, *, least_s: float = LEAST_S) -> Probe:
+    """A closed loop of `clients` callers, for at least `least_s` unless it is missed before."""
+    test = SequentialTest(session.objective, most=MOST)
+    least = [float("inf")]
+
+    async def main(_: Stopper) -> Probe:
+        clock = session.clock
+        async with started(session, connections=clients, keep=MOST) as load:
+            settled_s = clock.monotonic() + SETTLE_S
+            exchanges = session.exchanges()
+            fates = Fates(test)
+            load.begin(f"{clients} clients", None)
+            decided = _ending(load, fates, stopper)
+
+            def stop(now_s: float) -> bool:
+                if not load.collector.measuring:
+                    if now_s < settled_s:
+                        return stopper.requested
+                    load.measure()
+                    least[0] = now_s + least_s
+                ended = decided(now_s)
+                return stopper.requested or (ended and (test.verdict is Verdict.MISSED or now_s >= least[0]))
+
+            await closed_loop(Watching(load.pool, fates), clients, exchanges, load.collector, clock=clock, stop=stop)
+            return replace(await _probe(load, test, clients), purpose="ladder")
+
+    return _ended(run_load(main, stopper), stopper)
+
+
+def confirmation(session: Session, rate: float, stopper: Stopper, *, seconds: float | None = None) -> Run:
+    """A full run at `rate`, of a minute and 2000 requests at least unless `seconds` are given.
+
+    Once more, twice as long, if that leaves it unproven. Raises `Interrupted` on Ctrl-C.
+    """
+    seconds = max(CONFIRM_S, CONFIRM_REQUESTS / rate) if seconds is None else seconds
+    run = _full(session, rate, seconds, stopper)
+    if run.verdict is Verdict.UNPROVEN and not run.void and not run.interrupted:
+        run = _full(session.reseeded(1), rate, 2 * seconds, stopper)
+    if run.interrupted:
+        raise Interrupted("stopped during the confirmation")
+    return run
+
+
+def _full(session: Session, rate: float, seconds: float, stopper: Stopper) -> Run:
+    due = poisson(rate, seconds, session.seed)
+    schedule = Schedule(name="poisson", due_s=due, duration_s=seconds, steady=True)
+    return load_once(session, LoadPlan(schedule=schedule, warmup_s=CONFIRM_WARMUP_S), stopper)
+
+
+def cool_down(client: EmbeddingsClient, threshold_s: float, clock: Clock, *, patience_s: float = 60.0) -> None:
+    """Wait until the service answers a single request within the threshold, twice in a row, or for `patience_s`."""
+    until_s, quick = clock.monotonic() + patience_s, 0
+    while quick < 2 and clock.monotonic() < until_s:
+        sent_s = clock.monotonic()
+        try:
+            client.embed(f"冷却{sent_s:.6f}")
+            quick = quick + 1 if clock.monotonic() - sent_s <= threshold_s else 0
+        except RequestError:
+            quick = 0
+        if not quick:
+            clock.sleep(0.5)
+
+
+def _ending(load: Load, fates: Fates, stopper: Stopper) -> Callable[[float], bool]:
+    """A poll that settles the fates of measured requests and says whether the test has ended."""
+
+    def poll(now_s: float) -> bool:
+        load.poll(now_s)
+        fates.settle(now_s)
+        return fates.test.ended or stopper.requested
+
+    return poll
+
+
+async def _probe(load: Load, test: SequentialTest, at: float) -> Probe:
+    session = load.session
+    await drain(load.collector, clock=session.clock, patience_s=session.target.timeout_s + 1)
+    check = self_checked(load)
+    collector = load.collector
+    latencies = [summary.p95_ms for summary in collector.summaries()]
+    return Probe(
+        load=at,
+        verdict=Verdict.UNPROVEN if check.faults else test.verdict,
+        total=test.total,
+        good=test.good,
+        p95_ms=latencies[-1] if latencies else float("inf"),
+        seconds=session.clock.monotonic() - collector.measured_from_s,
+        remark="; ".join(check.faults),
+        target=session.objective.target,
+        void=bool(check.faults),
+    )
+
+
+def _ended(probe: Probe, stopper: Stopper) -> Probe:
+    if stopper.requested:
+        raise Interrupted("stopped", hint="nothing was decided; start again")
+    return probe
+
+
+def confirmed_probe(run: Run, rate: float) -> Probe:
+    """A confirmation run as a probe."""
+    whole = run.summaries()[-1] if run.summaries() else None
+    return Probe(
+        load=rate,
+        verdict=run.verdict,
+        total=whole.total if whole else 0,
+        good=whole.judgement.good if whole else 0,
+        p95_ms=whole.p95_ms if whole else float("inf"),
+        seconds=run.details["measured_s"],
+        purpose="confirm",
+        remark="; ".join(run.void),
+        target=run.objective.target,
+        void=bool(run.void),
+    )

@@ -1,0 +1,292 @@
+"""
+One load under way: pool, collector, resource monitor and display, put together and taken apart.
+
+`Session` is what the loads of one command have in common; `Load` is one of them; `record` makes the run of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from slo.bench.answers import AnswerCheck, Comparison, Encoding, Kept, compare, decode
+from slo.bench.collect import Collector
+from slo.bench.exchange import OK, Exchange
+from slo.bench.resources import Monitor, Reading, resource_summary
+from slo.bench.running import priority_name
+from slo.bench.selfcheck import Instrument, SelfCheck, check_run
+from slo.bench.verdict import Conclusion
+from slo.bench.wire import Pool, Target
+from slo.bench.workload import Item, Workload
+from slo.clock import Clock, SystemClock
+from slo.errors import Unreachable
+from slo.objective import Objective
+from slo.records import Run
+from slo.stats import nearest_rank, percentile_interval
+from slo.tally import Tally
+
+SHOW_S = 1.0
+_STRIDE = 7919
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """How a load is doing: figures over the last ten seconds; `left_s` None where there is no end in sight."""
+
+    phase: str
+    elapsed_s: float
+    left_s: float | None
+    rate: float
+    p95_ms: float
+    p95_low_ms: float
+    p95_high_ms: float
+    good_ratio: float
+    in_flight: int
+    failed: int
+
+
+Show = Callable[[Live], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """Whom to ask what, and how closely to look at the answers."""
+
+    target: Target
+    workload: Workload
+    objective: Objective
+    seed: int
+    dimension: int | None = None
+    encoding: Encoding = "float"
+    connections: int = 256
+    check_every: int = 50
+    server: dict[str, Any] = field(default_factory=dict)
+    server_pid: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    clock: Clock = field(default_factory=SystemClock)
+    show: Show = lambda _live: None
+
+    def exchanges(self, chars: Sequence[tuple[int, ...]] | None = None) -> Iterator[Exchange]:
+        """Endless requests of the workload (with `chars`: as many as it has), the same for the same seed."""
+        return (self._exchange(item) for item in self.workload.items(chars))
+
+    def reseeded(self, number: int) -> Session:
+        """The same with other texts and arrivals: what was sent before might be answered from a cache."""
+        seed = self.seed + number * _STRIDE
+        return replace(self, seed=seed, workload=replace(self.workload, seed=seed))
+
+    def _exchange(self, item: Item) -> Exchange:
+        wanted: dict[str, Any] = {"model": self.target.model}
+        wanted["input"] = item.texts[0] if len(item.texts) == 1 else item.texts
+        if self.encoding != "float":
+            wanted["encoding_format"] = self.encoding
+        chars = tuple(map(len, item.texts))
+        return Exchange(orjson.dumps(wanted), item.length_class, inputs=len(item.texts), chars=chars)
+
+
+class Load:
+    """The live parts of one load. Call `poll(now)` now and then while it runs."""
+
+    def __init__(self, session: Session, pool: Pool, collector: Collector, check: AnswerCheck) -> None:
+        self.session, self.pool, self.collector, self.check = session, pool, collector, check
+        self.started_wall_s = session.clock.wall()
+        self.instrument = Instrument(session.clock)
+        self.readings: list[Reading] = []
+        self.phase = "warm-up"
+        self.until_s: float | None = None
+        self._monitor = Monitor(session.server_pid, collector.started_s)
+        self._next_s = collector.started_s + SHOW_S
+
+    def measure(self) -> None:
+        """The warm-up is over."""
+        self.collector.measure(self.session.clock.monotonic())
+        self.instrument = Instrument(self.session.clock)
+
+    def begin(self, phase: str, until_s: float | None) -> None:
+        """Name what follows, for the display."""
+        self.phase, self.until_s = phase, until_s
+
+    def poll(self, now_s: float) -> None:
+        """Once a second: read the resources, show the state."""
+        if now_s < self._next_s:
+            return
+        self._next_s = now_s + SHOW_S
+        self.readings.append(self._monitor.read(now_s))
+        self.session.show(live(self.collector, now_s, phase=self.phase, until_s=self.until_s))
+
+
+def live(collector: Collector, now_s: float, *, phase: str, until_s: float | None) -> Live:
+    """The state of `collector` at `now_s`."""
+    window = collector.window(now_s)
+    latencies = sorted(latency for _, latency, _ in window)
+    low, high = percentile_interval(latencies, 0.95)
+    span = min(10.0, max(0.1, now_s - collector.started_s))
+    return Live(
+        phase=phase,
+        elapsed_s=now_s - collector.started_s,
+        left_s=None if until_s is None else max(0.0, until_s - now_s),
+        rate=len(window) / span,
+        p95_ms=nearest_rank(latencies, 0.95),
+        p95_low_ms=low,
+        p95_high_ms=high,
+        good_ratio=sum(good for _, _, good in window) / len(window) if window else float("nan"),
+        in_flight=collector.in_flight,
+        failed=sum(tally.failed.total() for tally in collector.classes.values()),
+    )
+
+
+@asynccontextmanager
+async def started(
+    session: Session, *, connections: int | None = None, keep: int | None = None, step_s: float = 1.0
+) -> AsyncIterator[Load]:
+    """A load with an open pool, closed at the end."""
+    clock = session.clock
+    pool = Pool(session.target, limit=connections or session.connections, clock=clock)
+    check = AnswerCheck(every=session.check_every, dimension=session.dimension, seed=session.seed)
+    more = {} if keep is None else {"keep": keep}
+    collector = Collector(session.objective, clock=clock, check=check, step_s=step_s, seed=session.seed, **more)
+    pool.on_done = collector.finish
+    try:
+        yield Load(session, pool, collector, check)
+    finally:
+        await pool.close()
+
+
+async def verified(load: Load) -> Comparison:
+    """The kept answers against the same texts asked again, one at a time, past any cache. Wrong ones become bad."""
+    session = load.session
+    fresh = replace(session.target, headers=(("Cache-Control", "no-cache"),))
+    pool = Pool(fresh, limit=1, clock=session.clock)
+    try:
+        references = [await _reference(pool, kept, session.clock) for kept in load.check.kept]
+    finally:
+        await pool.close()
+    comparison = compare(load.check.kept, references)
+    for kept in comparison.wrong:
+        load.collector.condemn(kept.sequence, kept.length_class)
+    return comparison
+
+
+async def _reference(pool: Pool, kept: Kept, clock: Clock) -> NDArray[np.float32] | None:
+    done: asyncio.Future[Exchange] = asyncio.get_running_loop().create_future()
+    pool.on_done = done.set_result
+    exchange = Exchange(kept.body, kept.length_class, inputs=kept.inputs)
+    exchange.due_s = exchange.dispatched_s = clock.monotonic()
+    pool.submit(exchange)
+    ended = await done
+    return decode(ended.answer, kept.inputs) if ended.outcome == OK and not ended.cached else None
+
+
+def record(
+    load: Load,
+    kind: str,
+    *,
+    conclusion: Conclusion,
+    check: SelfCheck,
+    comparison: Comparison,
+    settings: dict[str, Any],
+    details: dict[str, Any],
+) -> Run:
+    """The run of a finished load."""
+    session, collector = load.session, load.collector
+    thinned = collector.thinned
+    run = Run(
+        kind=kind,
+        started_wall_s=load.started_wall_s,
+        endpoint=session.target.url,
+        model=session.target.model,
+        objective=session.objective,
+        settings={
+            **session.settings,
+            "workload": session.workload.describe(),
+            "seed": session.seed,
+            "encoding": session.encoding,
+            "connections": session.connections,
+            "timeout_s": session.target.timeout_s,
+            **settings,
+        },
+        samples=collector.samples(),
+        server=session.server,
+        exact=collector.summaries() if thinned else [],
+        exact_cached=collector.cached.summary("cached", session.objective)
+        if thinned and collector.cached.total
+        else None,
+        decided=conclusion.verdict,
+        void=list(conclusion.void),
+        details={
+            "conclusion": conclusion_json(conclusion),
+            "self_check": check.to_json(),
+            "answers": {
+                "parsed": load.check.parsed,
+                "compared": comparison.compared,
+                "wrong": len(comparison.wrong),
+                "unverified": comparison.unverified,
+                "least_cosine": comparison.least_cosine if comparison.compared else None,
+            },
+            "stages": {name: tally_figures(tally) for name, tally in collector.stages.items()},
+            "refusals": tally_figures(collector.refusals_ms),
+            "warmup": {"discarded": collector.discarded, "seconds": collector.measured_from_s - collector.started_s},
+            "priority": priority_name(),
+            "peak_in_flight": collector.peak_in_flight,
+            "peak_connections": load.pool.peak_connections,
+            "texts_answered": collector.inputs,
+            "series": collector.series(),
+            "resources": [reading.to_json() for reading in load.readings],
+            "resource_summary": resource_summary(load.readings),
+            **details,
+        },
+    )
+    run.notes += notes(load, comparison, check)
+    return run
+
+
+def conclusion_json(conclusion: Conclusion) -> dict[str, Any]:
+    """The verdict as plain data."""
+    judgement = conclusion.judgement
+    return {
+        "verdict": conclusion.verdict.value,
+        "good": judgement.good,
+        "total": judgement.total,
+        "effective": round(conclusion.effective, 1),
+        "advice": judgement.advice,
+        "void": list(conclusion.void),
+        "remarks": list(conclusion.remarks),
+    }
+
+
+def tally_figures(tally: Tally) -> dict[str, Any]:
+    """Count, mean and percentiles in milliseconds; None where there is nothing."""
+    if not tally.answered:
+        return {"count": 0, "mean_ms": None, "p50_ms": None, "p95_ms": None, "p99_ms": None}
+    return {
+        "count": tally.total,
+        "mean_ms": round(tally.sum_ms / tally.answered, 3),
+        **{f"p{q}_ms": round(tally.quantile_ms(q / 100), 3) for q in (50, 95, 99)},
+    }
+
+
+def notes(load: Load, comparison: Comparison, check: SelfCheck) -> list[str]:
+    """What a reader should know beside the figures."""
+    collector, found = load.collector, list(check.remarks)
+    if collector.cached.total:
+        found.append(f"{collector.cached.total} answers came from a cache; they are counted apart")
+    if comparison.unverified:
+        found.append(f"{comparison.unverified} kept answers could not be compared: no uncached reference was given")
+    if collector.thinned:
+        found.append(f"{len(collector.kept)} of {len(collector.flags)} samples are recorded; the counts cover all")
+    unreachable = sum(tally.failed[Unreachable.outcome] for tally in collector.classes.values())
+    if unreachable and load.pool.last_error:
+        found.append(f"{unreachable} requests were not connected or cut off; last: {load.pool.last_error}")
+    return found
+
+
+def self_checked(load: Load) -> SelfCheck:
+    """The self-check at this moment; call it when the last answer has come."""
+    return check_run(load.collector, load.instrument, load.session.clock.monotonic())

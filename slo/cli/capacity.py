@@ -1,0 +1,216 @@
+"""`slo capacity` and `slo plan`."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from slo.bench.capacity import LADDER, PRECISION, Capacity, Prober, climb, find_capacity, largest_met
+from slo.bench.costing import busy_throughput, idle_costs, mix_sizes
+from slo.bench.load import LoadPlan, load_once
+from slo.bench.plan import BUSY_CLIENTS, HEADROOM, Model, Planned, fit_line, plan_clients, plan_rate, slowdown
+from slo.bench.probes import LEAST_S, clients_probe, confirmation, confirmed_probe, cool_down, rate_probe
+from slo.bench.running import Stopper
+from slo.bench.schedule import parse_arrivals
+from slo.bench.session import Session
+from slo.cli.live import LiveLine
+from slo.cli.load import TARGET, publish
+from slo.cli.loading import DURATION, drawn, make_session, workload_options
+from slo.cli.options import Context, context
+from slo.errors import RunError
+from slo.objective import Verdict
+from slo.records import Run, host_facts
+from slo.report.load import capacity_report, plan_report
+from slo.units import show_ms, show_ratio
+
+CHECK_WARMUP_S = 3.0
+
+
+@click.command()
+@click.option("--floor", type=float, default=5.0, show_default=True, help="Rate to begin with.")
+@click.option("--ceiling", type=float, default=2000.0, show_default=True, help="Rate not to go beyond.")
+@click.option("--precision", type=click.FloatRange(0.01, 0.5), default=PRECISION, show_default=True,
+              help="Width at which the search ends, as a share of the rate.")  # fmt: skip
+@click.option("--least", type=DURATION, default=LEAST_S, show_default=True, help="Shortest probe that may be met.")
+@click.option("--confirm", type=DURATION, help="Length of the confirmation (default: 60s and 2000 requests at least).")
+@click.option("--per-class", is_flag=True, help="Also search for each length class alone.")
+@click.option("--ladder", is_flag=True, help=f"Also try {', '.join(map(str, LADDER))} closed-loop callers.")
+@workload_options
+def capacity(
+    *, config_path: Path | None, as_json: bool, floor: float, ceiling: float, precision: float, least: float,
+    confirm: float | None, per_class: bool, ladder: bool, seed: int | None, **given: Any,
+) -> int:  # fmt: skip
+    """Highest Poisson rate that meets the objective, searched and then proven.
+
+    \b
+    Takes 5 to 8 minutes, as long again for each class with --per-class, and 2 for --ladder.
+    Exit codes: 0 a rate is proven, 1 not even --floor meets the objective,
+    2 usage or set-up error, 3 found but not proven, or void, 130 Ctrl-C.
+    """
+    if not 0 < floor <= ceiling:
+        raise click.BadParameter("--floor must be above zero and not above --ceiling")
+    ctx = context(config_path, as_json=as_json, **{name: given[name] for name in TARGET})
+    line, stopper = LiveLine(), Stopper()
+    session = make_session(ctx, seed=drawn(seed), line=line, **given)
+    search = _Search(ctx, session, line, stopper, floor, ceiling, precision, least, confirm)
+    found, run = search.run(session, "mix")
+    searches = {"mix": found.to_json()}
+    for name, _ in session.workload.mix if per_class and not session.workload.own else ():
+        searches[name] = search.run(replace(session, workload=session.workload.only(name)), name)[0].to_json()
+    run.details["searches"] = searches
+    if ladder:
+        probes = climb(search.clients, cool_down=search.cool_down)
+        run.details["ladder"] = {
+            "probes": [probe.to_json() for probe in probes],
+            "largest": largest_met(probes),
+        }
+    publish(ctx, run, capacity_report(run))
+    if not found.best:
+        return 1 if found.probes[0].verdict is Verdict.MISSED else 3
+    return 0 if found.confirmed else 3
+
+
+class _Search:
+    """The probes of one command, each with texts of its own."""
+
+    def __init__(
+        self, ctx: Context, session: Session, line: LiveLine, stopper: Stopper, floor: float, ceiling: float,
+        precision: float, least_s: float, confirm_s: float | None,
+    ) -> None:  # fmt: skip
+        self._ctx, self._session, self._line, self._stopper = ctx, session, line, stopper
+        self._floor, self._ceiling, self._precision, self._least_s = floor, ceiling, precision, least_s
+        self._confirm_s = confirm_s
+        self._number = itertools.count(1)
+
+    def run(self, session: Session, name: str) -> tuple[Capacity, Run]:
+        """The capacity for the workload of `session`, and its last confirmation (or an empty run)."""
+        started_wall_s = session.clock.wall()
+        confirmations: list[Run] = []
+
+        def confirm(rate: float) -> Any:
+            confirmations.append(confirmation(self._fresh(session), rate, self._stopper, seconds=self._confirm_s))
+            return confirmed_probe(confirmations[-1], rate)
+
+        found = find_capacity(
+            self._said(lambda rate: rate_probe(self._fresh(session), rate, self._stopper, least_s=self._least_s), name),
+            self._said(confirm, name),
+            floor=self._floor,
+            ceiling=self._ceiling,
+            precision=self._precision,
+            cool_down=self.cool_down,
+        )
+        if confirmations:
+            run = confirmations[-1]
+            run.kind, run.id = "capacity", run.id.replace("-load-", "-capacity-")
+            return found, run
+        return found, empty_run(session, "capacity", started_wall_s, decided=found.probes[0].verdict)
+
+    def clients(self, count: int) -> Any:
+        """One rung of the ladder."""
+        probe = clients_probe(self._fresh(self._session), count, self._stopper, least_s=self._least_s)
+        self._say(f"{count} callers", probe)
+        return probe
+
+    def cool_down(self) -> None:
+        """Wait until the service is idle again."""
+        session = self._session
+        with self._ctx.client() as client:
+            cool_down(client, session.objective.threshold_s, session.clock)
+
+    def _fresh(self, session: Session) -> Session:
+        return session.reseeded(next(self._number))
+
+    def _said(self, prober: Prober, name: str) -> Prober:
+        def probe(rate: float) -> Any:
+            result = prober(rate)
+            self._say(f"{name} {rate:.4g}/s", result)
+            return result
+
+        return probe
+
+    def _say(self, what: str, probe: Any) -> None:
+        ratio = probe.good / probe.total if probe.total else float("nan")
+        self._line.say(
+            f"{probe.purpose} {what}: {'void' if probe.void else probe.verdict.value}, {show_ratio(ratio)} good of "
+            f"{probe.total}, P95 {show_ms(probe.p95_ms)}, {probe.seconds:.0f} s {probe.remark}".rstrip()
+        )
+
+
+def empty_run(session: Session, kind: str, started_wall_s: float, *, decided: Verdict | None) -> Run:
+    """A record whose figures lie in its details alone."""
+    return Run(
+        kind=kind, started_wall_s=started_wall_s, endpoint=session.target.url, model=session.target.model,
+        objective=session.objective, samples=[], server=session.server, decided=decided,
+        settings={**session.settings, "workload": session.workload.describe(), "seed": session.seed},
+    )  # fmt: skip
+
+
+@click.command()
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Wished requests per second.")
+@click.option("--concurrency", type=click.IntRange(1, 100_000), help="Or: wished closed-loop callers.")
+@click.option("--batch-tokens", type=click.IntRange(1, 1_000_000), help="Cap of a pass (default: as configured).")
+@click.option("--cores", type=click.IntRange(1, 1024), help="Cores of one replica (default: all here).")
+@click.option("--check", "check_s", type=DURATION, default="20s", show_default=True, help="Time for the check, or 0.")
+@workload_options
+def plan(
+    *, config_path: Path | None, as_json: bool, rate: float | None, concurrency: int | None, batch_tokens: int | None,
+    cores: int | None, check_s: float, seed: int | None, **given: Any,
+) -> int:  # fmt: skip
+    """Replicas and cores for a wish, from what a token costs on the server at hand.
+
+    \b
+    Measures half a minute, shows the model and checks one prediction.
+    Exit codes: 0 done, 2 usage or set-up error, or no number of replicas is enough, 130 Ctrl-C.
+    """
+    if (rate is None) == (concurrency is None):
+        raise click.UsageError("give either --rate or --concurrency")
+    ctx = context(config_path, as_json=as_json, **{name: given[name] for name in TARGET})
+    line, stopper = LiveLine(), Stopper()
+    session = make_session(ctx, seed=drawn(seed), line=line, **given)
+    started_wall_s = session.clock.wall()
+    points = idle_costs(session.reseeded(1), stopper)
+    throughput = busy_throughput(session.reseeded(2), stopper)
+    sizes, most_tokens = mix_sizes(session), batch_tokens or ctx.config.serve.batch.max_tokens
+    idle = fit_line(points)
+    model = Model(
+        idle=idle,
+        slowdown=slowdown(idle, sizes, throughput, clients=BUSY_CLIENTS, most_tokens=most_tokens),
+        sizes=sizes,
+        most_tokens=most_tokens,
+        objective=session.objective,
+        cores_per_replica=cores or max(1, host_facts()["cores"] // ctx.config.server.replicas),
+        seed=session.seed,
+    )
+    planned = plan_rate(model, rate) if rate is not None else plan_clients(model, concurrency or 1)
+    if check_s > 0 and planned.capacity > 0:
+        planned = _checked(session.reseeded(3), model, planned, check_s, stopper)
+    line.end()
+    run = empty_run(session, "plan", started_wall_s, decided=None)
+    run.settings["most_tokens"] = most_tokens
+    run.details |= {
+        "plan": planned.to_json(),
+        "points": [(point.tokens, point.seconds) for point in points],
+        "busy": {"clients": BUSY_CLIENTS, "throughput": throughput},
+    }
+    if session.server_pid is None:
+        run.notes.append("the server is not on this machine: give its cores with --cores")
+    publish(ctx, run, plan_report(run))
+    return 0
+
+
+def _checked(session: Session, model: Model, planned: Planned, seconds: float, stopper: Stopper) -> Planned:
+    rate = planned.capacity * HEADROOM
+    schedule = parse_arrivals("poisson", rate=rate, duration_s=seconds, seed=session.seed)
+    run = load_once(session, LoadPlan(schedule=schedule, warmup_s=CHECK_WARMUP_S), stopper)
+    if run.interrupted or not run.summaries():
+        raise RunError("the check was stopped", hint="--check 0 leaves it out")
+    return replace(
+        planned,
+        check_rate=rate,
+        check_predicted_ms=model.p95_ms(rate),
+        check_measured_ms=run.summaries()[-1].p95_ms,
+    )

@@ -1,0 +1,125 @@
+"""What `load`, `stress`, `capacity` and `plan` share: options, the session, and the command that repeats a run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from slo.bench.resources import server_root
+from slo.bench.session import Session
+from slo.bench.wire import target
+from slo.bench.workload import Workload, parse_mix, read_texts
+from slo.cli.live import LiveLine
+from slo.cli.options import Context, config_option, json_option, target_options
+from slo.clock import SystemClock
+from slo.errors import BadRequest, ConfigError, RequestError, RequestTimeout, RunError, Unauthorized, Unreachable
+from slo.facts import server_facts
+from slo.texts import SEED_EXAMPLES
+from slo.units import parse_duration
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+FEWEST_CONNECTIONS = 1
+
+
+class DurationType(click.ParamType):
+    """Seconds, from `30s`, `24h` or a bare number."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """What click calls."""
+        try:
+            return parse_duration(value)
+        except ConfigError as error:
+            self.fail(f"{error.message}; {error.hint}", param, ctx)
+
+
+DURATION = DurationType()
+
+
+def workload_options(command: Command) -> Command:
+    """What is sent, to whom, and how closely the answers are looked at."""
+    for option in (
+        json_option,
+        config_option,
+        target_options,
+        click.option("--check-every", type=click.IntRange(min=1), default=50, show_default=True,
+                     help="Parse every n-th answer and compare a sample with its reference vector."),
+        click.option("--encoding", type=click.Choice(["float", "base64"]), default="float", show_default=True,
+                     help="How vectors travel; float is what most clients ask for."),
+        click.option("--seed", type=int, help="Same seed, same texts and arrivals (default: from the clock)."),
+        click.option("--texts", "texts_file", type=click.Path(path_type=Path, dir_okay=False),
+                     help="Your own texts: one per line, or .jsonl with `text`."),
+        click.option("--zipf", type=float, help="Repeat texts by Zipf's law with this exponent (default: all unique)."),
+        click.option("--batch", type=int, default=1, show_default=True, help="Texts per request."),
+        click.option("--mix", default="short=1,medium=1,long=1", show_default=True, help="Length classes and weights."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def drawn(seed: int | None) -> int:
+    """The seed that was given, else one from the clock."""
+    return int(SystemClock().wall()) if seed is None else seed
+
+
+def make_session(ctx: Context, *, seed: int, line: LiveLine, connections: int = 256, **given: Any) -> Session:
+    """The session that the options ask for; prints the seed and the command that repeats it.
+
+    Asks for one embedding first. Raises what that request raises when it can only be a mistake (key, model name,
+    texts), and `RunError` when nobody answers.
+    """
+    config, clock = ctx.config, SystemClock()
+    texts_file: Path | None = given["texts_file"]
+    own = read_texts(texts_file) if texts_file else ()
+    workload = Workload(mix=parse_mix(given["mix"]), batch=given["batch"], zipf=given["zipf"], own=own, seed=seed)
+    dimension = _dimension(ctx)
+    command = repeating(seed)
+    ctx.err.print(f"seed {seed}; repeat with: {command}", highlight=False, soft_wrap=True, markup=False)
+    return Session(
+        target=target(config.endpoint, config.model.name, api_key=ctx.api_key(), timeout_s=config.client.timeout),
+        workload=workload,
+        objective=config.slo,
+        seed=seed,
+        dimension=dimension,
+        encoding=given["encoding"],
+        connections=connections,
+        check_every=given["check_every"],
+        server=server_facts(config.endpoint, config.model.name, api_key=ctx.api_key()),
+        server_pid=server_root(config.state_dir, config.endpoint),
+        settings={"command": command},
+        clock=clock,
+        show=line,
+    )  # fmt: skip
+
+
+def _dimension(ctx: Context) -> int | None:
+    """The length of the model's vectors; None when the server is too busy to say."""
+    with ctx.client() as client:
+        try:
+            return len(client.embed(SEED_EXAMPLES["short"]).vectors[0])
+        except (Unauthorized, BadRequest):
+            raise
+        except (Unreachable, RequestTimeout) as error:
+            raise RunError(f"nothing measured: {error.message}", hint=error.hint) from error
+        except RequestError:
+            return None
+
+
+def repeating(seed: int) -> str:
+    """The command line at hand, with the seed that was drawn if none was given."""
+    current = click.get_current_context()
+    words = ["slo", str(current.info_name)]
+    for parameter in current.command.params:
+        source = current.get_parameter_source(parameter.name or "")
+        value = current.params.get(parameter.name or "")
+        if source is not click.core.ParameterSource.COMMANDLINE or parameter.name == "seed":
+            continue
+        words.append(parameter.opts[0])
+        if not (isinstance(parameter, click.Option) and parameter.is_flag):
+            words.append(f"{value:g}" if isinstance(value, float) else str(value))
+    return shlex.join([*words, "--seed", str(seed)])

@@ -1,0 +1,265 @@
+"""Terminal tables of `load`, `stress`, `capacity` and `plan`, made from records and nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from slo.clock import iso
+from slo.objective import Objective, Verdict
+from slo.records import Run, Summary
+from slo.report.table import STYLES
+from slo.stats import nearest_rank
+from slo.units import show_bytes, show_duration, show_ms, show_ratio
+
+
+def load_report(run: Run) -> RenderableType:
+    """An open-loop run: classes, rate, where the time went, self-check, verdict."""
+    return Group(*head(run), class_table(run), *_figures(run), *tail(run))
+
+
+def stress_report(run: Run) -> RenderableType:
+    """A soak: the result table, then the classes."""
+    figures = run.details["soak"]
+    table = Table(title=f"stress: {run.objective}, closed loop", title_justify="left")
+    table.add_column("metric")
+    table.add_column("result", justify="right")
+    for name, value in stress_rows(figures):
+        table.add_row(name, value)
+    return Group(*head(run), table, class_table(run), *_figures(run), *tail(run))
+
+
+def stress_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
+    """The result table of a 24-hour test: what it shows and how it is written."""
+    attained, slices = figures["attainment"], figures["slices_met"]
+    rows = [
+        ("duration", show_duration(figures["seconds"])),
+        ("requests", f"{figures['requests']} ({figures['rate']:.1f}/s)"),
+        ("P95", _ms(figures["p95_ms"])),
+        ("worst slice's P95", _ms(figures["worst_slice_p95_ms"])),
+        ("requests within the objective", "–" if attained is None else show_ratio(attained)),
+        (f"slices that met it, of {figures['slices']}", "–" if slices is None else show_ratio(slices)),
+        ("concurrent requests", f"{figures['clients']} (largest seen {figures['peak_in_flight']})"),
+        ("errors", f"{figures['errors']} ({_rate(figures['error_rate'])})"),
+    ]
+    if memory := figures["memory"]:
+        low, high = (f"{_signed_bytes(memory[key])}" for key in ("low", "high"))
+        word = "growing" if memory["growing"] else "no growth proven"
+        rows.append(("server memory, slope", f"{_signed_bytes(memory['bytes_per_hour'])}/h [{low}, {high}]: {word}"))
+    return rows
+
+
+def slice_line(row: dict[str, Any], objective: Objective) -> str:
+    """One slice of a soak on one line."""
+    ratio = row["good"] / row["total"] if row["total"] else math.nan
+    failed = sum(row["failed"].values())
+    memory = f", {show_bytes(row['rss'])} resident" if row.get("rss") else ""
+    return (
+        f"slice {row['index'] + 1}: {row['total']} requests ({row['rate']:.1f}/s), P95 {_ms(row['p95_ms'])}, "
+        f"{show_ratio(ratio)} within {objective.threshold_ms:g} ms, {failed} failed{memory}"
+    )
+
+
+def head(run: Run) -> Iterable[Text]:
+    """Whom, when, with what, on which machine, and how to repeat it."""
+    yield Text(f"{run.model} at {run.endpoint}  ({iso(run.started_wall_s)}, {run.id})")
+    if run.stand_in:
+        yield Text("stand-in weights: latencies are true, meanings are not", style="bold yellow")
+    yield Text(f"{run.host.get('cpu', '?')}, {run.host.get('cores', '?')} cores, load {run.host.get('load_1m', '?')}")
+    yield Text(f"repeat: {run.settings.get('command', '')}", style="dim")
+
+
+def tail(run: Run) -> Iterable[Text]:
+    """Self-check, notes, verdict."""
+    check = run.details.get("self_check")
+    if check:
+        parts = [
+            f"generator at {run.details['priority']} priority: lag P99 {_ms(check['lag_p99_ms'])}",
+            f"CPU {_percent(check['cpu_share'])} of a core",
+            f"Little's law off by {_percent(check['little_gap'])}",
+            f"clocks by {_percent(check['clock_drift'])}",
+        ]
+        yield Text(", ".join(parts), style="dim")
+    for note in run.notes:
+        yield Text(f"note: {note}", style="yellow")
+    yield verdict_line(run)
+
+
+def verdict_line(run: Run) -> Text:
+    """`verdict: MET  P95 ≤ 150 ms, 1960/2000 good …`, with reasons where there is none."""
+    conclusion = run.details.get("conclusion", {})
+    if run.void:
+        return Text("verdict: VOID  ", style="bold yellow").append("; ".join(run.void), style="not bold")
+    line = Text("verdict: ").append(run.verdict.value.upper(), style=STYLES[run.verdict])
+    line.append(f"  {run.objective}")
+    if conclusion:
+        line.append(f", {conclusion['good']}/{conclusion['total']} within {run.objective.threshold_ms:g} ms")
+        if conclusion["effective"] < 0.95 * conclusion["total"]:
+            line.append(f", weighing as {conclusion['effective']:.0f} independent requests")
+        reasons = [*conclusion["remarks"], *([conclusion["advice"]] if run.verdict is Verdict.UNPROVEN else [])]
+        if reasons := [reason for reason in reasons if reason]:
+            line.append(" (" + "; ".join(reasons) + ")")
+    return line
+
+
+def class_table(run: Run) -> Table:
+    """Figures by class; latency from the due moment, and beside it the service time."""
+    loop = "sent" if run.settings.get("loop") == "closed" else "due"
+    table = Table(title=f"{run.kind}: latency from the moment a request was {loop}", title_justify="left")
+    table.add_column("class")
+    for heading in ("n", "failed", "good", "P50", "P95", "95 % interval", "P99", "max", "service P95"):
+        table.add_column(heading, justify="right")
+    for summary in [*run.summaries(), *([cached] if (cached := run.cached()) else [])]:
+        if summary.name in ("overall", "cached"):
+            table.add_section()
+        table.add_row(*_cells(run, summary))
+    return table
+
+
+def _cells(run: Run, summary: Summary) -> list[str]:
+    return [
+        summary.name,
+        str(summary.total),
+        str(summary.failed),
+        show_ratio(summary.judgement.good_ratio),
+        show_ms(summary.p50_ms),
+        _ms(summary.p95_ms),
+        f"{show_ms(summary.p95_low_ms)} – {'∞' if math.isinf(summary.p95_high_ms) else show_ms(summary.p95_high_ms)}",
+        _ms(summary.p99_ms),
+        _ms(summary.max_ms),
+        _ms(_service_p95(run, summary.name)),
+    ]
+
+
+def _service_p95(run: Run, name: str) -> float:
+    """P95 of sent → done over recorded samples of a class, `overall` or `cached`."""
+    wanted = [
+        s for s in run.samples if s.cached == (name == "cached") and name in (s.length_class, "overall", "cached")
+    ]
+    return nearest_rank(sorted(s.service_ms if s.ok else math.inf for s in wanted), 0.95)
+
+
+def _figures(run: Run) -> Iterable[Text]:
+    details = run.details
+    seconds = details.get("measured_s") or details.get("soak", {}).get("seconds") or 0
+    summaries = run.summaries()
+    if seconds and summaries:
+        whole = summaries[-1]
+        offered = f"offered {details['sent'] / seconds:.1f}/s, " if "sent" in details else ""
+        yield Text(
+            f"{offered}good {whole.judgement.good / seconds:.1f}/s, at most {details['peak_in_flight']} in flight on "
+            f"{details['peak_connections']} connections; warm-up of {show_duration(details['warmup']['seconds'])} "
+            f"({details['warmup']['discarded']} requests) left out"
+        )
+    if stages := details.get("stages"):
+        parts = [f"{name} {_ms(stage['p50_ms'])}/{_ms(stage['p95_ms'])}" for name, stage in stages.items()]
+        yield Text("inside the server, P50/P95: " + ", ".join(parts))
+    use = details.get("resource_summary", {})
+    parts = []
+    if use.get("server_cpu") is not None:
+        parts.append(f"server {use['server_cpu']:.2f} cores, {show_bytes(use['rss_max'])} resident")
+    if use.get("steal") is not None:
+        parts.append(f"stolen by neighbours {use['steal']:.1%} of the machine")
+    if parts:
+        yield Text("; ".join(parts))
+
+
+def _ms(value: float | None) -> str:
+    if value is None or math.isinf(value):
+        return "failed"
+    return show_ms(value)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
+
+
+def _rate(share: float | None) -> str:
+    return "–" if share is None else f"{share:.2%}"
+
+
+def _signed_bytes(size: float) -> str:
+    return ("+" if size >= 0 else "−") + show_bytes(abs(size))
+
+
+def capacity_report(run: Run) -> RenderableType:
+    """The probes of each search and what they amount to, then the ladder."""
+    parts: list[RenderableType] = [*head(run)]
+    for name, found in run.details["searches"].items():
+        parts += [probe_table(f"capacity, {name}: {run.objective}", "rate", found["probes"]), _capacity_line(found)]
+    if ladder := run.details.get("ladder"):
+        parts.append(probe_table("concurrency ladder (closed loop)", "callers", ladder["probes"]))
+        parts.append(Text(f"largest number of callers that hold: {ladder['largest']}"))
+    return Group(*parts, *tail(run))
+
+
+def probe_table(title: str, load: str, probes: list[dict[str, Any]]) -> Table:
+    """One row per probe."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("purpose")
+    for heading in (load, "requests", "good", "P95", "seconds"):
+        table.add_column(heading, justify="right")
+    table.add_column("verdict")
+    for probe in probes:
+        ratio = probe["good"] / probe["total"] if probe["total"] else math.nan
+        verdict = Text("void" if probe["void"] else probe["verdict"], style=STYLES[Verdict(probe["verdict"])])
+        if probe["remark"]:
+            verdict.append(f" ({probe['remark']})", style="not bold")
+        table.add_row(
+            probe["purpose"], f"{probe['load']:.4g}", str(probe["total"]), show_ratio(ratio), _ms(probe["p95_ms"]),
+            f"{probe['seconds']:.0f}", verdict,
+        )  # fmt: skip
+    return table
+
+
+def _capacity_line(found: dict[str, Any]) -> Text:
+    if not found["best"]:
+        return Text("not even the lowest rate tried meets the objective", style="bold red")
+    at_least = "" if found["bounded"] else "at least "
+    line = Text(f"capacity about {at_least}{found['best']:.1f}/s", style="bold")
+    if found["confirmed"]:
+        line.append(f", {found['rate']:.1f}/s proven; plan for {found['recommended']:.1f}/s (20 % headroom)")
+    else:
+        line.append(f"; {found['rate']:.1f}/s was tried and not proven", style="yellow")
+    return line
+
+
+def plan_report(run: Run) -> RenderableType:
+    """What is needed, the model behind it, and its check."""
+    plan = run.details["plan"]
+    table = Table(title=f"plan for {plan['wish']} at {run.objective}", title_justify="left")
+    table.add_column("quantity")
+    table.add_column("value", justify="right")
+    for name, value in _plan_rows(plan):
+        table.add_row(name, value)
+    points = ", ".join(f"{tokens} → {show_ms(seconds * 1000)}" for tokens, seconds in run.details["points"])
+    model = (
+        "model: one replica takes all that waits, up to "
+        f"{run.settings['most_tokens']} tokens, in one pass of a + b·tokens; Poisson arrivals, dealt out at random; "
+        "simulated. M/D/1 is the same without batching. A fifth of the capacity stays free."
+    )
+    return Group(*head(run), table, Text(f"tokens → median alone: {points}", style="dim"), Text(model, style="dim"),
+                 *(Text(f"note: {note}", style="yellow") for note in run.notes))  # fmt: skip
+
+
+def _plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    idle = plan["idle"]
+    rows = [
+        ("replicas", str(plan["replicas"])),
+        ("cores", f"{plan['cores']} ({plan['cores_per_replica']} each)"),
+        ("predicted P95", _ms(plan["p95_ms"])),
+        ("capacity of one replica", f"{plan['capacity']:.1f}/s (M/D/1 {plan['unbatched']:.1f}/s)"),
+        ("a pass costs, alone", f"{show_ms(idle['fixed_s'] * 1000)} + {show_ms(idle['token_s'] * 1000)} per token"),
+        ("slower under load", f"× {plan['slowdown']:.2f}"),
+    ]
+    if plan["check_measured_ms"] is not None:
+        rows.append((
+            f"check at {plan['check_rate']:.1f}/s",
+            f"predicted {_ms(plan['check_predicted_ms'])}, measured {_ms(plan['check_measured_ms'])}",
+        ))  # fmt: skip
+    return rows

@@ -1,0 +1,83 @@
+"""A plan follows from the cost of a token, and its model shows."""
+
+from __future__ import annotations
+
+import pytest
+
+from slo.bench.plan import HEADROOM, Model, Timed, fit_line, median_of, plan_clients, plan_rate, slowdown
+from slo.bench.queueing import Cost, closed_latencies
+from slo.errors import RunError
+from slo.objective import Objective
+
+COST = Cost(fixed_s=0.006, token_s=0.0003)
+
+
+def model(cost: Cost = COST, *, factor: float = 1.0, cores: int = 2) -> Model:
+    return Model(
+        idle=cost, slowdown=factor, sizes=(6, 22, 52), most_tokens=160, objective=Objective(), cores_per_replica=cores
+    )
+
+
+def test_the_line_is_found_again() -> None:
+    found = fit_line([Timed(tokens=t, seconds=COST.pass_s(t)) for t in (6, 22, 52, 200, 400)])
+    assert (found.fixed_s, found.token_s) == pytest.approx((COST.fixed_s, COST.token_s))
+
+
+def test_costs_are_never_negative() -> None:
+    found = fit_line([Timed(tokens=10, seconds=0.02), Timed(tokens=100, seconds=0.01)])
+    assert found.fixed_s >= 0
+    assert found.token_s > 0
+
+
+def test_one_size_gives_no_line() -> None:
+    with pytest.raises(RunError, match="two sizes"):
+        fit_line([Timed(tokens=10, seconds=0.02)] * 3)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.4, 2.0])
+def test_the_slowdown_under_load_is_found_from_the_throughput(factor: float) -> None:
+    slow = Cost(fixed_s=COST.fixed_s * factor, token_s=COST.token_s * factor)
+    latencies = closed_latencies(16, [22] * 4000, slow, most_tokens=160)
+    throughput = 16 / (sum(latencies) / len(latencies))
+    assert slowdown(COST, [22], throughput, clients=16, most_tokens=160) == pytest.approx(factor, rel=0.02)
+
+
+def test_more_requests_need_more_replicas_in_proportion() -> None:
+    capacity = model().capacity
+    assert plan_rate(model(), capacity * HEADROOM).replicas == 1
+    assert plan_rate(model(), capacity * HEADROOM * 1.01).replicas == 2
+    ten = plan_rate(model(), capacity * HEADROOM * 10)
+    assert (ten.replicas, ten.cores) == (10, 20)
+    assert ten.p95_ms <= 150
+    assert ten.unbatched < ten.capacity
+
+
+def test_a_slower_machine_needs_more() -> None:
+    assert plan_rate(model(factor=2), 200).replicas > plan_rate(model(), 200).replicas
+
+
+def test_callers_are_spread_until_they_are_served_in_time() -> None:
+    planned = plan_clients(model(), 50)
+    assert planned.replicas > 1
+    assert planned.p95_ms <= 150
+    assert model().closed_p95_ms(-(-50 // (planned.replicas - 1))) > 150
+    assert plan_clients(model(), 1).replicas == 1
+
+
+def test_what_one_request_alone_exceeds_cannot_be_planned() -> None:
+    slow = model(Cost(fixed_s=0.2, token_s=0.001))
+    with pytest.raises(RunError, match="alone takes"):
+        plan_rate(slow, 1)
+    with pytest.raises(RunError, match="alone takes"):
+        plan_clients(slow, 1)
+
+
+def test_a_plan_is_plain_data_without_what_is_not_known() -> None:
+    data = plan_rate(model(), 10).to_json()
+    assert data["check_measured_ms"] is None
+    assert data["idle"]["token_s"] == COST.token_s
+
+
+def test_no_answer_is_no_point() -> None:
+    with pytest.raises(RunError, match="22 tokens"):
+        median_of(22, [])

@@ -1,0 +1,80 @@
+"""The figures are those of the processes meant."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from slo.bench.resources import Monitor, family, process_state, resource_summary, server_root
+
+
+def test_memory_is_what_psutil_says() -> None:
+    state = process_state(os.getpid())
+    assert state is not None
+    assert state[1] == pytest.approx(psutil.Process().memory_info().rss, rel=0.05)
+
+
+def test_a_process_that_has_gone_has_no_state() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    assert process_state(process.pid) is None
+    assert family(process.pid) == []
+
+
+def test_children_are_counted_and_their_cpu_is_seen() -> None:
+    busy = "import time\nuntil = time.time() + 5\nwhile time.time() < until: pass"
+    with subprocess.Popen([sys.executable, "-c", busy]) as child:
+        try:
+            started = time.perf_counter()
+            monitor = Monitor(os.getpid(), started)
+            monitor.read(time.perf_counter())
+            assert child.pid in family(os.getpid())
+            time.sleep(1.0)
+            reading = monitor.read(time.perf_counter())
+        finally:
+            child.kill()
+    assert reading.server_cpu is not None
+    assert reading.server_cpu > 0.2
+    assert reading.rss is not None
+    assert reading.steal is not None
+    assert 0 <= reading.steal <= 1
+    summary = resource_summary([reading])
+    assert summary["rss_max"] == reading.rss
+
+
+def test_without_a_server_here_its_figures_are_absent() -> None:
+    reading = Monitor(None, time.perf_counter()).read(time.perf_counter())
+    assert (reading.rss, reading.server_cpu) == (None, None)
+    assert resource_summary([])["rss_max"] is None
+
+
+def test_the_server_is_found_by_its_port_and_by_our_record(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        endpoint = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        assert server_root(tmp_path, endpoint) == os.getpid()
+        (tmp_path / "server.json").write_text(json.dumps({"pid": os.getppid()}))
+        assert server_root(tmp_path, endpoint) in (os.getpid(), os.getppid())
+        (tmp_path / "server.json").write_text("{}")
+        assert server_root(tmp_path, endpoint) == os.getpid()
+
+
+def test_a_record_of_another_server_is_not_believed(tmp_path: Path) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other,
+    ):
+        (tmp_path / "server.json").write_text(json.dumps({"pid": other.pid}))
+        assert server_root(tmp_path, f"http://127.0.0.1:{listening.getsockname()[1]}") == os.getpid()
+        other.kill()
+
+
+def test_a_server_elsewhere_has_no_process_here(tmp_path: Path) -> None:
+    assert server_root(tmp_path, "http://10.255.255.1:9997") is None
