@@ -1,0 +1,180 @@
+"""`slo alert`: do the channels work, does the whole chain, and what is stuck."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from slo.cli.options import Context, config_option, context, json_option
+from slo.clock import SystemClock
+from slo.errors import ConfigError
+from slo.units import show_duration
+from slo.watch.channels import OUTBOX_FILE, open_outbox
+from slo.watch.drill import Drill, run_drill
+from slo.watch.outbox_store import OutboxStore
+from slo.watch.rehearsal import Rehearsed, rehearse
+from slo.watch.routing import Routes
+from slo.watch.sinks.build import build_routes, build_sinks
+from slo.watch.sinks.outcome import Sink
+from slo.watch.stub_service import StubService
+from slo.watch.wiring import settings_of
+
+
+@click.group()
+def alert() -> None:
+    """Alert channels: test them, rehearse the whole chain, see what is undelivered."""
+
+
+@alert.command("test")
+@click.option("--sink", "only", multiple=True, help="Only this channel (may be given several times).")
+@config_option
+@json_option
+def test_channels(config_path: Path | None, as_json: bool, only: tuple[str, ...]) -> int:
+    """Send a test message and its all-clear through every channel, and explain what fails.
+
+    \b
+    Exit codes: 0 all delivered, 1 a channel failed, 2 usage or set-up.
+    """
+    ctx = context(config_path, as_json=as_json)
+    sinks = _sinks(ctx, only)
+    results = []
+    for result in rehearse(sinks, ctx.config.model.name, time.time()):
+        results.append(result)
+        if not ctx.json:
+            _print(result)
+    if ctx.json:
+        ctx.emit_json([_row(result) for result in results])
+    return 0 if all(result.delivered for result in results) else 1
+
+
+@alert.command()
+@click.option("--sink", "only", multiple=True, help="Only these channels (default: as routed).")
+@config_option
+@json_option
+def drill(config_path: Path | None, as_json: bool, only: tuple[str, ...]) -> int:
+    """Slow down a stand-in service until it pages, heal it until it resolves; prove that both arrive.
+
+    The service itself is left alone. Messages are marked as a drill (演练).
+
+    \b
+    Exit codes: 0 proven, 1 something did not fire, arrive or resolve, 2 usage or set-up.
+    """
+    ctx = context(config_path, as_json=as_json)
+    sinks = _sinks(ctx, only)
+    routes = Routes(channels=tuple(sinks)) if only else build_routes(ctx.config.alerts, sinks)
+    with StubService() as stub:
+        result = run_drill(
+            stub,
+            sinks,
+            routes,
+            settings_of(ctx.config),
+            ctx.config.slo,
+            model=ctx.config.model.name,
+            runbook=ctx.config.watch.notify.runbook,
+            say=lambda text: click.echo(text, err=True),
+        )
+    if ctx.json:
+        ctx.emit_json(_drill_json(result))
+    else:
+        _print_drill(result)
+    return 0 if result.proven else 1
+
+
+@alert.command()
+@config_option
+@json_option
+def status(config_path: Path | None, as_json: bool) -> int:
+    """What is undelivered, and how much was delivered by each channel. Exit code 1 if something is stuck."""
+    ctx = context(config_path, as_json=as_json)
+    with open_outbox(ctx.config) as outbox:
+        stuck, totals = outbox.undelivered(), outbox.totals()
+    if ctx.json:
+        rows = [{"channel": c, "result": r, "count": n} for (c, r), n in sorted(totals.items())]
+        ctx.emit_json({"undelivered": stuck, "totals": rows})
+    else:
+        for (channel, result), count in sorted(totals.items()):
+            click.echo(f"{channel:<14} {result:<10} {count}")
+        for line in stuck:
+            click.echo(f"undelivered: {line}")
+        if not stuck:
+            click.echo("nothing undelivered")
+    return 1 if stuck else 0
+
+
+@alert.command()
+@config_option
+def retry(config_path: Path | None) -> int:
+    """Try again what was given up, now. Exit code 1 if something is still undelivered."""
+    ctx = context(config_path)
+    store = OutboxStore(ctx.config.state_dir / OUTBOX_FILE)
+    revived = store.revive(SystemClock().wall())
+    store.close()
+    click.echo(f"{revived} given up before", err=True)
+    with open_outbox(ctx.config) as outbox:
+        for attempt in outbox.pump():
+            click.echo(str(attempt))
+        return 1 if outbox.undelivered() else 0
+
+
+def _sinks(ctx: Context, only: tuple[str, ...]) -> dict[str, Sink]:
+    sinks = build_sinks(ctx.config.alerts, state_dir=ctx.config.state_dir, environ=os.environ, console=sys.stderr)
+    for name in only:
+        if name not in sinks:
+            raise ConfigError(f"channel {name!r} is not set up", hint=f"there are: {', '.join(sinks) or 'none'}")
+    if not sinks:
+        raise ConfigError("no channel is set up", where="alerts", hint="configs/slo.yaml documents them")
+    return {name: sink for name, sink in sinks.items() if not only or name in only}
+
+
+def _row(result: Rehearsed) -> dict[str, object]:
+    return {
+        "channel": result.channel,
+        "step": result.step,
+        "delivered": result.delivered,
+        "said": result.said,
+        "took_ms": round(result.took_s * 1000, 1),
+    }
+
+
+def _print(result: Rehearsed) -> None:
+    mark = "ok  " if result.delivered else "FAIL"
+    first, *rest = result.said.splitlines() or [""]
+    click.echo(f"{mark} {result.channel:<14} {result.step:<9} {result.took_s * 1000:6.0f} ms  {first}")
+    for line in rest:
+        click.echo(f"     → {line}")
+
+
+def _drill_json(drill: Drill) -> dict[str, object]:
+    return {
+        "proven": drill.proven,
+        "severity": drill.severity,
+        "fired_after_s": drill.fired_after_s,
+        "resolved_after_s": drill.resolved_after_s,
+        "channels": [
+            {
+                "channel": channel,
+                "firing_delivered_s": drill.delivered(channel, "firing"),
+                "resolved_delivered_s": drill.delivered(channel, "resolved"),
+            }
+            for channel in drill.channels
+        ],
+    }
+
+
+def _print_drill(drill: Drill) -> None:
+    def after(seconds: float | None) -> str:
+        return "never" if seconds is None else f"after {show_duration(seconds)}"
+
+    click.echo(f"slow service → {drill.severity or 'alert'} fired {after(drill.fired_after_s)}")
+    click.echo(f"healthy again → resolved {after(drill.resolved_after_s)}")
+    for channel in drill.channels:
+        for state in ("firing", "resolved"):
+            click.echo(f"{channel:<14} {state:<9} delivered {after(drill.delivered(channel, state))}")
+    for attempt in drill.attempts:
+        if not attempt.delivered:
+            click.echo(f"  {attempt}")
+    click.echo("proven" if drill.proven else "NOT proven")

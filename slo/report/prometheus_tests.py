@@ -1,0 +1,245 @@
+"""
+Unit tests for the exported rules, as `promtool test rules` reads them: every alert fires, resolves, and keeps still.
+
+For each severity a bad ratio between its own threshold and the next more urgent one, then none; a ratio within the
+budget, and one bad request in a quiet hour, which must wake nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from slo.report.prometheus import alert_labels, sloth_labels, summary_of, to_yaml
+from slo.report.promise import BurnWindow, Promise, Severity, literal, promql_window
+
+_PER_STEP = 10_000  # requests per step: whole numbers of bad ones for small ratios too
+
+
+def tests_file(promises: Sequence[Promise], *, rules: str, runbook: str, header: str = "") -> str:
+    """The YAML of a test file for the rule file named `rules`."""
+    tests: list[dict[str, Any]] = []
+    for promise in promises:
+        severities = promise.severities()
+        tests += [_fires(promise, severity, runbook) for severity in severities]
+        tests += [_within_budget(promise), _one_bad_request(promise)]
+        if severities:
+            tests.append(_after_a_healthy_time(promise))
+    tests += [_no_data(model, runbook) for model in dict.fromkeys(promise.model for promise in promises)]
+    tests += [_watcher(runbook), _undelivered(runbook)]
+    return header + to_yaml({"rule_files": [rules], "evaluation_interval": "1m", "tests": tests})
+
+
+def _fires(promise: Promise, severity: Severity, runbook: str) -> dict[str, Any]:
+    """Bad from the start, then good: what should fire does, and falls silent once its short window is clean."""
+    bad = _ratio_for(promise, severity)
+    start_s = 1800
+    short_s = max(window.short_s for windows in promise.severities().values() for window in windows)
+    end_s = start_s + short_s + 300
+    return {
+        "name": f"{promise.id}: {literal(bad * 100)} % bad fires {severity}, and it ends",
+        "interval": f"{_step_s(promise)}s",
+        "input_series": _series(promise, [(start_s, bad), (end_s - start_s + 600, 0.0)]),
+        "alert_rule_test": [
+            _expect(promise, start_s, bad, runbook),
+            {"eval_time": promql_window(end_s), "alertname": promise.alert},
+        ],
+    }
+
+
+def _after_a_healthy_time(promise: Promise) -> dict[str, Any]:
+    """A full stall, after the longest of the most urgent rows was all good: how long until it fires."""
+    severity, windows = next(iter(promise.severities().items()))
+    row = windows[0]
+    healthy_s = row.long_s
+    # Minutes are what rules are evaluated in; the rate needs its first samples, hence one more.
+    needed_s = row.factor * promise.budget * row.long_s
+    fires_s = healthy_s + int(-(-needed_s // 60) * 60) + 120
+    return {
+        "name": f"{promise.id}: a full stall fires {severity} within {promql_window(fires_s - healthy_s)}",
+        "interval": f"{_step_s(promise)}s",
+        "input_series": _series(promise, [(healthy_s, 0.0), (fires_s - healthy_s + 600, 1.0)]),
+        "promql_expr_test": [
+            {
+                "expr": f'count(ALERTS{{alertname="{promise.alert}",severity="{severity}",alertstate="firing"}})',
+                "eval_time": promql_window(fires_s),
+                "exp_samples": [{"labels": "{}", "value": 1}],
+            }
+        ],
+        "alert_rule_test": [{"eval_time": promql_window(healthy_s), "alertname": promise.alert}],
+    }
+
+
+def _step_s(promise: Promise) -> int:
+    """Seconds between samples: four in the shortest window, but no more than needed, since promtool takes them all."""
+    return min(60, min((window.short_s for window in promise.windows), default=60) // 4)
+
+
+def _within_budget(promise: Promise) -> dict[str, Any]:
+    bad = round(promise.budget * 0.8, 6)
+    return {
+        "name": f"{promise.id}: {literal(bad * 100)} % bad is within the budget",
+        "interval": f"{_step_s(promise)}s",
+        "input_series": _series(promise, [(7200, bad)]),
+        "alert_rule_test": [{"eval_time": "2h", "alertname": promise.alert}],
+        "promql_expr_test": [
+            {
+                "expr": f'round(slo:current_burn_rate:ratio{{sloth_id="{promise.id}"}}, 0.001)',
+                "eval_time": "2h",
+                "exp_samples": [
+                    {
+                        "labels": _braces({**sloth_labels(promise), "sloth_window": "5m"}),
+                        "value": 0.8,
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def _one_bad_request(promise: Promise) -> dict[str, Any]:
+    """100 % bad, of one request."""
+    total, good = _input(promise)
+    steps = 120
+    return {
+        "name": f"{promise.id}: one bad request in a quiet hour wakes nobody",
+        "interval": "30s",
+        "input_series": [
+            {"series": total, "values": f"0x{steps // 2} 1x{steps // 2}"},
+            {"series": good, "values": f"0x{steps + 1}"},
+        ],
+        "alert_rule_test": [{"eval_time": t, "alertname": promise.alert} for t in ("31m", "35m", "1h")],
+    }
+
+
+def _no_data(model: str, runbook: str) -> dict[str, Any]:
+    expected = {
+        "exp_labels": {"severity": "page", "model": model},
+        "exp_annotations": {
+            "summary": f"{model}: nothing is measured",
+            "summary_zh": f"{model}：没有任何度量数据",
+            "runbook_url": f"{runbook}#nodata",
+        },
+    }
+    series = f'slo_request_duration_seconds_count{{model="{model}",code="2xx"}}'
+    return {
+        "name": f"{model}: no data is an alert",
+        "interval": "1m",
+        "input_series": [{"series": series, "values": "0+10x10"}],
+        "alert_rule_test": [
+            {"eval_time": "10m", "alertname": "NoData"},
+            {"eval_time": "25m", "alertname": "NoData", "exp_alerts": [expected]},
+        ],
+    }
+
+
+def _watcher(runbook: str) -> dict[str, Any]:
+    expected = {
+        "exp_labels": {"severity": "page"},
+        "exp_annotations": {
+            "summary": "slo watch has completed no round for three minutes",
+            "summary_zh": "slo watch 已超过三分钟没有完成检查",
+            "runbook_url": f"{runbook}#watchersilent",
+        },
+    }
+    return {
+        "name": "a watcher that stops is missed",
+        "interval": "1m",
+        "input_series": [
+            {"series": "slo_watcher_last_success_timestamp_seconds", "values": "0+60x10 600x20"},
+        ],
+        "alert_rule_test": [
+            {"eval_time": "10m", "alertname": "WatcherSilent"},
+            {"eval_time": "15m", "alertname": "WatcherSilent", "exp_alerts": [expected]},
+        ],
+    }
+
+
+def _undelivered(runbook: str) -> dict[str, Any]:
+    expected = {
+        "exp_labels": {"severity": "page", "channel": "dingtalk"},
+        "exp_annotations": {
+            "summary": "channel dingtalk refuses alerts: slo alert test",
+            "summary_zh": "通道 dingtalk 拒收告警：运行 slo alert test",
+            "runbook_url": f"{runbook}#alertsundelivered",
+        },
+    }
+    series = 'slo_alert_notifications_total{channel="dingtalk",result="failed"}'
+    return {
+        "name": "a channel that refuses alerts is an alert",
+        "interval": "1m",
+        "input_series": [{"series": series, "values": "0x10 1x40"}],
+        "alert_rule_test": [
+            {"eval_time": "9m", "alertname": "AlertsUndelivered"},
+            {"eval_time": "13m", "alertname": "AlertsUndelivered", "exp_alerts": [expected]},
+            {"eval_time": "45m", "alertname": "AlertsUndelivered"},
+        ],
+    }
+
+
+def _expect(promise: Promise, at_s: int, bad: float, runbook: str) -> dict[str, Any]:
+    firing = [
+        severity
+        for severity, windows in promise.severities().items()
+        if any(_exceeded(promise, window, bad) for window in windows)
+    ]
+    return {
+        "eval_time": promql_window(at_s),
+        "alertname": promise.alert,
+        "exp_alerts": [
+            {
+                "exp_labels": {**alert_labels(promise, severity), **sloth_labels(promise)},
+                "exp_annotations": {
+                    **summary_of(promise, severity),
+                    "description": f"{bad * 100:.4g}% of requests were bad over the long window;"
+                    f" {literal(promise.budget * 100)} % may be.",
+                    "runbook_url": f"{runbook}#{promise.alert.lower()}",
+                },
+            }
+            for severity in firing
+        ],
+    }
+
+
+def _exceeded(promise: Promise, window: BurnWindow, bad: float) -> bool:
+    return bad > window.factor * promise.budget
+
+
+def _ratio_for(promise: Promise, severity: Severity) -> float:
+    """Half way between the lowest threshold of `severity` and the next higher one of any other."""
+    rows = promise.severities()
+    own = min(window.factor for window in rows[severity]) * promise.budget
+    above = [
+        window.factor * promise.budget
+        for other, windows in rows.items()
+        if other != severity
+        for window in windows
+        if window.factor * promise.budget > own
+    ]
+    return round((own + min([*above, 1.0])) / 2, 3)
+
+
+def _series(promise: Promise, phases: Sequence[tuple[int, float]]) -> list[dict[str, str]]:
+    """Counters through phases of (seconds, bad ratio)."""
+    rest, good = _input(promise)
+    rest_values, good_values, rest_at, good_at = ["0"], ["0"], 0, 0
+    for seconds, bad in phases:
+        steps, step = seconds // _step_s(promise), _PER_STEP - round(_PER_STEP * bad)
+        # Slow requests are among all; failed ones are beside the good.
+        rest_step = _PER_STEP if promise.threshold_s is not None else _PER_STEP - step
+        rest_values.append(f"{rest_at + rest_step}+{rest_step}x{steps - 1}")
+        good_values.append(f"{good_at + step}+{step}x{steps - 1}")
+        rest_at += rest_step * steps
+        good_at += step * steps
+    return [{"series": rest, "values": " ".join(rest_values)}, {"series": good, "values": " ".join(good_values)}]
+
+
+def _input(promise: Promise) -> tuple[str, str]:
+    """Names of two series: for latency all answered requests and the fast ones, else the failed and the answered."""
+    if promise.threshold_s is None:
+        return promise.good.replace('code="2xx"', 'code="5xx"'), promise.good
+    return promise.counted.replace('code!="4xx"', 'code="2xx"'), promise.good
+
+
+def _braces(labels: dict[str, str]) -> str:
+    return "{" + ", ".join(f'{name}="{value}"' for name, value in sorted(labels.items())) + "}"

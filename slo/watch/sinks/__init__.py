@@ -1,0 +1,1 @@
+"""Channels that carry a notification to people: one file per channel, one method each, `send`."""
