@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import time
 from typing import Any
 
 import xinference
@@ -54,7 +55,11 @@ class Extension:
         from xinference.core.exceptions import ModelNotReadyError
 
         from slo.serve.install import install
+        from slo.serve.keys import RememberedKeys
         from slo.serve.replicas import ActorFinder
+
+        if context.auth_enabled:
+            context.auth_service._cache = RememberedKeys(context.auth_service._cache, time.monotonic)
 
         install(
             context.app,
