@@ -6,6 +6,7 @@ import pytest
 
 from slo.cli.main import cli, run
 from slo.config import Config
+from slo.watch.heartbeat import Heartbeat
 from slo.watch.store import Store
 from slo.watch.wiring import goals_of
 from tests.watch.simulated import traffic
@@ -34,6 +35,20 @@ def test_budget_shows_both_attainments_and_what_is_left(capsys: pytest.CaptureFi
     assert "budget left 60.0%" in out
 
 
+@pytest.mark.parametrize(
+    ("ago_s", "words"),
+    [(None, "never ran here"), (30, "watcher: last round 3"), (600, "watcher: SILENT, last round 10m")],
+    ids=["no watcher", "on duty", "silent"],
+)
+def test_budget_says_whether_anybody_watches(
+    ago_s: float | None, words: str, history: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if ago_s is not None:
+        Heartbeat(history / ".slo", interval_s=60, complain=print).beat(time.time() - ago_s)
+    assert slo("budget") == 0
+    assert words in capsys.readouterr().out
+
+
 def test_budget_for_machines(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     assert slo("budget", "--json") == 0
     rows = json.loads(capfdbinary.readouterr().out)
@@ -47,7 +62,7 @@ def test_budget_for_machines(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
         pytest.param(["--p95", "150ms"], 0, "met\n  98.00 % of 6000", id="as it was"),
         pytest.param(["--objective", "p99 <= 150ms"], 1, "missed\n  98.00 %", id="a stricter target"),
         pytest.param(["--p95", "500ms", "--last", "30m"], 0, "100 % of", id="a looser threshold"),
-        pytest.param(["--objective", "p99 <= 400ms"], 3, "98.00 % – 100 %, about 98.", id="between edges"),
+        pytest.param(["--objective", "p99 <= 400ms"], 3, "98.00 % – 100 %, about 99.", id="between edges"),
     ],
 )
 def test_replay_answers_what_if(capsys: pytest.CaptureFixture[str], options: list[str], code: int, words: str) -> None:

@@ -1,0 +1,206 @@
+"""`slo watch` with everything around it: the history, the channels, the server's counters, and the remedies.
+
+Here, and only here, the watch learns how the server is started: remedies are commands of `slo.deploy`, run as
+processes of their own, so that the watch goes on meanwhile and stays small.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from slo.cli.options import Context
+from slo.clock import Clock
+from slo.config import Config
+from slo.errors import BadAnswer, EnvironmentProblem, StoreError
+from slo.fetch import Fetcher
+from slo.watch.channels import open_outbox
+from slo.watch.courier import Courier
+from slo.watch.delivery import Attempt
+from slo.watch.heartbeat import Heartbeat
+from slo.watch.journal import Journal
+from slo.watch.notification import Notification
+from slo.watch.outbox import Outbox
+from slo.watch.patrol import Health, Outside, Patrol, Source, health_of
+from slo.watch.probe import Tally
+from slo.watch.prometheus import PrometheusSource
+from slo.watch.remediation import Executor, Remediator
+from slo.watch.remedies import Remedy
+from slo.watch.schema import only_watcher
+from slo.watch.sources import PassiveSource
+from slo.watch.store import Store
+from slo.watch.wiring import enabled_remedies, history_path, interval_of, limits_of, settings_of
+
+_LAUNCH = (
+    "import sys; from slo.cli.launch import launch_model_server as m; from slo.cli.main import run; "
+    "sys.exit(run(m, sys.argv[1:]))"
+)
+
+
+@contextmanager
+def on_patrol(
+    ctx: Context, probe: Callable[[], Tally], *, clock: Clock, config_path: Path | None, complain: Callable[[str], None]
+) -> Iterator[Patrol]:
+    """The patrol for this configuration. Raises `StoreError` when another one is on duty already."""
+    config = ctx.config
+    path = history_path(config)
+    with ExitStack() as stack:
+        stack.enter_context(only_watcher(path))
+        store = stack.enter_context(Store(path, max_bytes=config.watch.store.max_size))
+        # Three questions a round; even a server that hangs must leave time for the probes, which take half of it.
+        patience_s = min(config.client.timeout, max(0.5, config.watch.interval / 12))
+        fetch = stack.enter_context(Fetcher(ctx.api_key(), timeout_s=patience_s))
+        outbox = stack.enter_context(open_outbox(config, clock=clock))
+        courier = stack.enter_context(Courier(
+            lambda: open_outbox(config, clock=clock), config.state_dir,
+            report=lambda attempt: _report(attempt, complain), complain=complain,
+        ))  # fmt: skip
+        source = _source(config, fetch, clock, store)
+        yield Patrol(
+            store,
+            settings_of(config),
+            Outside(
+                source=source,
+                probe=probe,
+                health=lambda: _health(config, fetch),
+                hand_over=lambda message: _hand_over(outbox, message, complain),
+                deliver=courier.poke,
+                complain=complain,
+            ),
+            clock=clock,
+            thin=config.watch.source.thin if source else sys.maxsize,
+            runbook=config.watch.notify.runbook,
+            remediator=Remediator(
+                store,
+                _executors(config, config_path),
+                enabled=enabled_remedies(config),
+                limits=limits_of(config),
+                dry_run=config.watch.remediation.dry_run,
+                report=complain,
+            ),
+            heartbeat=_heartbeat(config, complain),
+        )
+
+
+class Log:
+    """What `watch` calls its store: the journal of lines, and with each the patrol's conclusions."""
+
+    def __init__(self, journal: Journal, patrol: Patrol) -> None:
+        self._journal = journal
+        self._patrol = patrol
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Keep the record, whatever becomes of the conclusions, and the other way round."""
+        found = self._patrol.conclude()
+        self._journal.append({**record, "sources": dict(found.sources), "alerts": [r.key for r in found.firing]})
+
+
+def _source(config: Config, fetch: Fetcher, clock: Clock, store: Store) -> Source | None:
+    chosen = config.watch.source
+    if chosen.kind == "probe":
+        return None
+    if chosen.kind == "prometheus" and chosen.prometheus_url:
+        return PrometheusSource(
+            fetch.get,
+            chosen.prometheus_url,
+            model=config.model.name,
+            selector=chosen.prometheus_selector,
+            clock=clock,
+            interval_s=interval_of(config),
+            threshold_ms=config.slo.threshold_ms,
+        )
+    passive = PassiveSource(
+        fetch.get,
+        config.endpoint,
+        model=config.model.name,
+        clock=clock,
+        interval_s=interval_of(config),
+        threshold_ms=config.slo.threshold_ms,
+    )
+    passive.restore(store.state("source"))
+    return passive
+
+
+def _health(config: Config, fetch: Fetcher) -> Health:
+    def models() -> list[str]:
+        url = f"{config.endpoint.removesuffix('/v1')}/v1/models"
+        try:
+            return [str(row["id"]) for row in orjson.loads(fetch.get(url))["data"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadAnswer(f"{url}: not a list of models", url=url, status=200) from error
+
+    def status() -> Mapping[str, Any]:
+        url = f"{config.endpoint}/slo/api/status"
+        try:
+            found = orjson.loads(fetch.get(url))
+        except ValueError as error:
+            raise BadAnswer(f"{url}: not JSON", url=url, status=200) from error
+        return found if isinstance(found, dict) else {}
+
+    return health_of(models, status, config.model.name)
+
+
+def _hand_over(outbox: Outbox, message: Notification, complain: Callable[[str], None]) -> None:
+    try:
+        outbox.put(message)
+    except StoreError as error:
+        complain(f"outbox: {error.message}; sending at once, without a second try")
+        for attempt in outbox.send_now(message):
+            complain(str(attempt))
+
+
+def _report(attempt: Attempt, complain: Callable[[str], None]) -> None:
+    """Attempts are told, but for the console's own: it would say everything twice."""
+    if attempt.sink != "console":
+        complain(str(attempt))
+
+
+def _heartbeat(config: Config, complain: Callable[[str], None]) -> Heartbeat:
+    url = config.watch.heartbeat.url
+
+    def push() -> None:
+        if url:
+            # Without our API key: the address is somebody else's.
+            with Fetcher(None, timeout_s=config.watch.heartbeat.timeout) as outside:
+                outside.get(url)
+
+    return Heartbeat(config.state_dir, interval_s=config.watch.interval, push=push if url else None, complain=complain)
+
+
+def _executors(config: Config, config_path: Path | None) -> dict[Remedy, Executor]:
+    """Remedies that can be carried out from here: none for a server that somebody else runs."""
+    if config.server.endpoint:
+        return {}
+    options = ["--config", str(config_path)] if config_path else []
+
+    def launch() -> None:
+        _start(config, [_LAUNCH, *options])
+
+    def restart() -> None:
+        stop = f"{_LAUNCH.removesuffix('sys.exit(run(m, sys.argv[1:]))')}run(m, [*sys.argv[1:], '--stop']); "
+        _start(config, [stop + "sys.exit(run(m, sys.argv[1:]))", *options])
+
+    # A launch completes whatever is missing: here, the model.
+    return {"relaunch_model": launch, "restart_server": restart}
+
+
+def _start(config: Config, arguments: list[str]) -> None:
+    """Start a command of ours beside the watch; what it says goes to `remediation.log`."""
+    try:
+        config.state_dir.mkdir(parents=True, exist_ok=True)
+        with (config.state_dir / "remediation.log").open("ab") as log:
+            subprocess.Popen(
+                [sys.executable, "-c", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot be started: {error}") from error

@@ -1,0 +1,162 @@
+"""`slo check` and `slo watch`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from slo.cli.options import Context, config_option, context, json_option, target_options
+from slo.cli.patrol import Log, on_patrol
+from slo.client import embeddings_url
+from slo.clock import Clock, SystemClock
+from slo.errors import ConfigError
+from slo.texts import mix
+from slo.units import parse_duration, show_duration
+from slo.watch.checker import check as run_check
+from slo.watch.interrupt import StopSwitch
+from slo.watch.journal import Journal
+from slo.watch.loop import Report, Watcher
+from slo.watch.loop import watch as run_watch
+from slo.watch.probe import Tally, probe_batch
+
+ATTEMPTS = 4  # probes that may hang within one bound, so that an outage is seen before it
+
+
+class DurationType(click.ParamType):
+    """`30s`, `5m` or a number of seconds, above zero."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            seconds = parse_duration(value)
+        except ConfigError as error:
+            self.fail(f"{error.message}; {error.hint}", param, ctx)
+        if seconds <= 0:
+            self.fail("must be above zero", param, ctx)
+        return seconds
+
+
+@click.command()
+@click.option("--timeout", type=DurationType(), default="30s", show_default=True, help="Give up after this long.")
+@target_options
+@config_option
+@json_option
+def check(config_path: Path | None, as_json: bool, timeout: float, **target: Any) -> int:
+    """Is the objective met right now? One line, for cron and scripts.
+
+    Sends unique texts of 4, 20 and 50 characters until the verdict is clear: 60 clean probes prove a healthy server.
+
+    \b
+    Exit codes: 0 OK, 1 MISSED or OUTAGE, 3 UNPROVEN, 2 usage or a rejected API key.
+    """
+    ctx = context(config_path, as_json=as_json, **target)
+    with ctx.client(timeout_s=min(ctx.config.client.timeout, timeout / ATTEMPTS)) as client:
+        result = run_check(client, ctx.config.slo, bound_s=timeout, clock=SystemClock())
+    if ctx.json:
+        ctx.emit_json(result.to_json())
+    else:
+        click.echo(str(result))
+    return result.exit_code
+
+
+@click.command()
+@click.option("--interval", help="Time between checks (default: 60s).")
+@click.option("--window", help="The verdict covers this long (default: 5m).")
+@click.option("--probes", type=int, help="Requests per check (default: 60).")
+@click.option("--count", type=click.IntRange(min=1), help="Stop after so many checks (default: never).")
+@target_options
+@config_option
+@json_option
+def watch(
+    *,
+    config_path: Path | None,
+    as_json: bool,
+    interval: str | None,
+    window: str | None,
+    probes: int | None,
+    count: int | None,
+    **target: Any,
+) -> int:
+    """Check every minute over the last five; say ALERT when the objective is missed and RECOVERED when it holds again.
+
+    Counts go to .slo/watch.jsonl as well. Stops cleanly on SIGTERM and Ctrl-C.
+
+    \b
+    Exit codes: 0 stopped; with --count that of the last state: 0 ok, 1 violated, 3 no data.
+    """
+    changes: dict[str, Any] = {"watch.interval": interval, "watch.window": window, "watch.probes": probes}
+    ctx = context(config_path, as_json=as_json, **target, **changes)
+    embeddings_url(ctx.config.endpoint)  # a mistyped address is a mistake now, not "no data" every minute
+    settings = ctx.config.watch
+    click.echo(
+        f"watching {ctx.config.model.name} at {ctx.config.endpoint}: {ctx.config.slo}, {settings.probes} probes every "
+        f"{show_duration(settings.interval)}, verdict over {show_duration(settings.window)}; Ctrl-C stops",
+        err=True,
+    )
+    clock = SystemClock()
+    with (
+        StopSwitch() as stop,
+        on_patrol(ctx, _prober(ctx, clock), clock=clock, config_path=config_path, complain=_complain) as patrol,
+    ):
+        state = run_watch(
+            _watcher(ctx, patrol.measure, clock),
+            interval_s=settings.interval,
+            clock=clock,
+            store=Log(Journal(ctx.config.state_dir / "watch.jsonl"), patrol),
+            say=_say_json if as_json else lambda report: _say(report, patrol.measured),
+            complain=_complain,
+            times=count,
+            stop=stop,
+        )
+        return state.exit_code
+    click.echo("stopped", err=True)
+    return 0
+
+
+def _prober(ctx: Context, clock: Clock) -> Callable[[], Tally]:
+    """One round of probes."""
+    settings, objective = ctx.config.watch, ctx.config.slo
+    # One endless stream for the watcher's whole life: no text is ever sent twice.
+    texts = mix(int(clock.wall()))
+    bound_s = settings.interval / 2
+
+    def probe() -> Tally:
+        # A connection per check: one that idled for a minute may be closed by the server as we use it.
+        with ctx.client(timeout_s=min(ctx.config.client.timeout, bound_s / ATTEMPTS)) as client:
+            return probe_batch(client, texts, objective, probes=settings.probes, bound_s=bound_s, clock=clock)
+
+    return probe
+
+
+def _watcher(ctx: Context, measure: Callable[[], Tally], clock: Clock) -> Watcher:
+    settings = ctx.config.watch
+    return Watcher(
+        measure,
+        ctx.config.slo,
+        window_s=settings.window,
+        interval_s=settings.interval,
+        model=ctx.config.model.name,
+        clock=clock,
+    )
+
+
+def _complain(message: str) -> None:
+    click.echo(f"warning: {message}", err=True)
+
+
+def _say(report: Report, sources: Mapping[str, int]) -> None:
+    """The lines of a report; with users' requests among those counted, how many were whose."""
+    mixed = " + ".join(f"{count} {source}" for source, count in sources.items()) if set(sources) - {"probe"} else ""
+    for line in report.lines():
+        click.echo(f"{line}  [{mixed}]" if mixed else line)  # echo flushes
+
+
+def _say_json(report: Report) -> None:
+    sys.stdout.write(orjson.dumps(report.record).decode() + "\n")
+    sys.stdout.flush()

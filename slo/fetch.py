@@ -1,0 +1,50 @@
+"""Small GET requests beside the embeddings API: the server's own pages, Prometheus, a heartbeat."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import requests
+
+from slo.client import LOOPBACK, ApiKey
+from slo.errors import BadAnswer, BadRequest, RequestTimeout, ServerFault, Unauthorized, Unreachable
+
+MAX_BYTES = 16 * 2**20
+
+
+class Fetcher:
+    """Kept-alive connections to a few addresses. The key, if there is one, goes to every one of them."""
+
+    def __init__(self, api_key: ApiKey | None, *, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._session = requests.Session()
+        if api_key:
+            self._session.headers["Authorization"] = f"Bearer {api_key.value}"
+
+    def __enter__(self) -> Fetcher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+
+    def get(self, url: str) -> bytes:
+        """The body of a 2xx answer. Raises a `RequestError` for anything else, never with the query's secrets."""
+        shown = url.partition("?")[0]
+        # A proxy from the environment must not sit between us and this machine.
+        self._session.trust_env = urlsplit(url).hostname not in LOOPBACK
+        try:
+            response = self._session.get(url, timeout=self._timeout_s, allow_redirects=False)
+        except requests.Timeout as error:
+            raise RequestTimeout(f"{shown}: no answer within {self._timeout_s:g} s", url=shown) from error
+        except requests.RequestException as error:
+            raise Unreachable(f"{shown}: nobody answers there", url=shown) from error
+        status = response.status_code
+        if status in (401, 403):
+            raise Unauthorized(f"{shown}: HTTP {status}", url=shown, status=status, hint="set SLO_API_KEY")
+        if status >= 500:
+            raise ServerFault(f"{shown}: HTTP {status}", url=shown, status=status)
+        if not 200 <= status < 300:
+            raise BadRequest(f"{shown}: HTTP {status}", url=shown, status=status)
+        if len(response.content) > MAX_BYTES:
+            raise BadAnswer(f"{shown}: more than {MAX_BYTES} bytes", url=shown, status=status)
+        return response.content

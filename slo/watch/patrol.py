@@ -1,0 +1,285 @@
+"""
+One round of `slo watch`, from measuring to telling: sources → engine → outbox → remedies → heartbeat.
+
+Everything that talks to the outside is passed in. A round never raises for a service, a disk or a channel that
+fails; each is a result, and the next round comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from slo.clock import Clock
+from slo.errors import RequestError, StoreError
+from slo.objective import Objective
+from slo.stats import Histogram
+from slo.watch.cause import causes, evidence_of
+from slo.watch.chronicle import read
+from slo.watch.counts import Counts, Minute
+from slo.watch.engine import Engine
+from slo.watch.grouping import Notice
+from slo.watch.heartbeat import Heartbeat
+from slo.watch.host import CpuTime, cpu_time
+from slo.watch.message import Circumstances, compose
+from slo.watch.notification import Notification
+from slo.watch.objectives import Goal
+from slo.watch.probe import Tally
+from slo.watch.remediation import Remediator
+from slo.watch.remedies import Situation
+from slo.watch.round import Round, Settings
+from slo.watch.sources import Harvest, needs_probes
+from slo.watch.store import Store
+
+HOUR, DAY = 3600, 86400
+
+
+class Source(Protocol):
+    """Counts that somebody else keeps; `slo.watch.sources`."""
+
+    def collect(self, start_s: int) -> Harvest: ...
+
+    def skip(self) -> None: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What the server says of itself. None where it does not say."""
+
+    server_up: bool | None = None
+    model_up: bool | None = None
+    uptime_s: float | None = None
+    queueing: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """All that a round needs of the world. `probe` sends this round's probes; `health` asks the server.
+
+    `hand_over` takes a message for delivery, durably; `deliver` sends what is due.
+    """
+
+    source: Source | None
+    probe: Callable[[], Tally]
+    health: Callable[[], Health]
+    hand_over: Callable[[Notification], None]
+    deliver: Callable[[], None]
+    complain: Callable[[str], None]
+    cpu: Callable[[], CpuTime | None] = cpu_time
+
+
+class Patrol:
+    """The rounds of one watch. `thin` requests per window are enough to do without probes."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        outside: Outside,
+        *,
+        clock: Clock,
+        thin: int,
+        runbook: str,
+        remediator: Remediator | None = None,
+        heartbeat: Heartbeat | None = None,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._outside = outside
+        self._clock = clock
+        self._thin = thin
+        self._runbook = runbook
+        self._remediator = remediator
+        self._heartbeat = heartbeat
+        self._engine = Engine(store, settings, enqueue=self._hand_over)
+        self._cpu = outside.cpu()
+        self._rounds_down = self._rounds_gone = 0
+        self._now_s = clock.wall()
+        self._minutes: list[Minute] = []
+        self._evidence: dict[str, Any] = {}
+
+    @property
+    def measured(self) -> dict[str, int]:
+        """Requests of the round that is being measured, by source."""
+        found: dict[str, int] = {}
+        for minute in self._minutes:
+            found[minute.source] = found.get(minute.source, 0) + minute.total
+        return found
+
+    def round(self) -> Round:
+        """Measure and conclude: for who needs no line of text in between."""
+        self.measure()
+        return self.conclude()
+
+    def measure(self) -> Tally:
+        """What users had since the last round, and probes where that is too little, as one tally for a line of text.
+
+        Raises `Unauthorized` or `ConfigError` when probes were needed and our own mistake prevented them; `conclude`
+        is to be called all the same.
+        """
+        self._now_s = self._clock.wall()
+        self._minutes, self._evidence = [], {}
+        start_s = self._engine.slot_s(self._now_s)
+        source = self._outside.source
+        harvest = source.collect(start_s) if source else Harvest()
+        self._minutes += harvest.minutes
+        self._evidence = dict(harvest.evidence)
+        total = Tally(_objective_of(self._settings.goals))
+        interval_s, window_s = self._settings.interval_s, self._settings.window_s
+        if needs_probes(harvest.total, self._thin, interval_s=interval_s, window_s=window_s):
+            total = self._outside.probe()
+            if total.total:
+                self._minutes.append(minute_of_probes(total, self._settings.goals, start_s, interval_s))
+            if source:
+                source.skip()
+        for minute in harvest.minutes:
+            add_passive(total, minute, self._settings.goals[0])
+        return total
+
+    def conclude(self) -> Round:
+        """Judge what was measured, tell whom it concerns, repair what may be repaired."""
+        source, minutes = self._outside.source, self._minutes
+        self._minutes = []
+        health = self._outside.health()
+        busy, steal = self._cpu_shares()
+        found = self._engine.round(
+            minutes,
+            self._now_s,
+            evidence={**self._evidence, **_failures(minutes), "cpu_steal": steal, "uptime_s": health.uptime_s},
+            remember={"source": source.state()} if source else {},
+            failed_action=self._remediator is not None and self._remediator.failed,
+        )
+        self._remedy(found, health, busy)
+        self._outside.deliver()
+        if found.problem:
+            self._outside.complain(f"history: {found.problem}")
+        elif self._heartbeat:
+            self._heartbeat.beat(self._now_s)
+        return found
+
+    def _cpu_shares(self) -> tuple[float | None, float | None]:
+        before, self._cpu = self._cpu, self._outside.cpu()
+        shares = self._cpu.shares_since(before) if self._cpu and before else None
+        return shares if shares else (None, None)
+
+    def _remedy(self, found: Round, health: Health, busy: float | None) -> None:
+        self._rounds_down = self._rounds_down + 1 if health.server_up is False else 0
+        self._rounds_gone = self._rounds_gone + 1 if health.model_up is False else 0
+        if self._remediator is None or found.maintenance is not None:
+            return
+        situation = Situation(
+            firing=found.firing,
+            server_up=health.server_up,
+            model_up=health.model_up,
+            rounds_down=self._rounds_down,
+            rounds_gone=self._rounds_gone,
+            cpu_busy=busy,
+            queueing=health.queueing,
+        )
+        # Of this round alone: the window still holds what was before the remedy.
+        goal, end_s = self._settings.goals[0], found.slot_s + self._settings.interval_s
+        latest = self._engine.history.counts(goal, found.slot_s, end_s)
+        self._remediator.round(situation, latest, found.at_s)
+
+    def _hand_over(self, found: Round, notice: Notice, event_id: str) -> None:
+        self._outside.hand_over(compose(found, notice, self._around(found), event_id=event_id))
+
+    def _around(self, found: Round) -> Circumstances:
+        labels = self._settings.labels
+        now_s, window_s = found.at_s, self._settings.window_s
+        try:
+            recent = evidence_of(self._store.evidence(found.slot_s + self._settings.interval_s - window_s, now_s))
+            usual = evidence_of(self._store.evidence(now_s - DAY, found.slot_s - HOUR))
+            changes = (*read(self._store, "change", now_s - HOUR), *read(self._store, "note", now_s - HOUR))
+            actions = read(self._store, "action", now_s - HOUR)
+            suspects = causes(recent, usual)
+        except StoreError as error:
+            # The message goes out without its background; that the history fails has an alert of its own.
+            self._outside.complain(f"history: {error}")
+            suspects, changes, actions = [], (), []
+        return Circumstances(
+            model=labels.get("model", ""),
+            endpoint=labels.get("endpoint", ""),
+            causes=suspects,
+            changes=changes,
+            actions=actions,
+            runbook=self._runbook,
+            labels=labels,
+        )
+
+
+def _objective_of(goals: tuple[Goal, ...]) -> Objective:
+    """The latency objective, for the line of text; the default where none is watched."""
+    latency = next((goal for goal in goals if goal.threshold_ms is not None), None)
+    if latency is None or latency.threshold_ms is None:
+        return Objective()
+    return Objective(target=latency.target, threshold_ms=latency.threshold_ms)
+
+
+def minute_of_probes(tally: Tally, goals: tuple[Goal, ...], start_s: int, length_s: int) -> Minute:
+    """The probes of one round as a slice."""
+    histogram = Histogram()
+    answered = [value for value in tally.latencies_ms if value != float("inf")]
+    for value in answered:
+        histogram.observe(value / 1000)
+    return Minute(
+        start_s=start_s,
+        source="probe",
+        length_s=length_s,
+        histogram=histogram,
+        outcomes=dict(tally.failures),
+        good={
+            goal.event: sum(value <= goal.threshold_ms for value in answered)
+            for goal in goals
+            if goal.threshold_ms is not None
+        },
+    )
+
+
+def add_passive(tally: Tally, minute: Minute, latency: Goal) -> None:
+    """Add a slice of users' requests to `tally`: counts exact, latencies spread evenly within their bucket."""
+    counts = minute.counts(latency) or Counts()
+    tally.good += counts.good
+    tally.total += minute.total
+    tally.failures.update(minute.outcomes)
+    edges_s = minute.histogram.edges_s
+    for index, count in enumerate(minute.histogram.counts):
+        low_s = edges_s[index - 1] if index else 0.0
+        # Longer than the last edge: nobody knows how long, so longer than anything.
+        high_s = edges_s[index] if index < len(edges_s) else float("inf")
+        tally.latencies_ms += [1000 * (low_s + (high_s - low_s) * (n + 1) / count) for n in range(count)]
+    tally.latencies_ms += [float("inf")] * sum(minute.outcomes.values())
+
+
+def _failures(minutes: list[Minute]) -> dict[str, Any]:
+    """Outcomes and number of all requests of the round: passive evidence knows only its own."""
+    outcomes: dict[str, int] = {}
+    for minute in minutes:
+        for name, count in minute.outcomes.items():
+            outcomes[name] = outcomes.get(name, 0) + count
+    return {"outcomes": outcomes, "requests": sum(minute.total for minute in minutes)}
+
+
+def health_of(models: Callable[[], list[str]], status: Callable[[], Mapping[str, Any]], model: str) -> Health:
+    """Ask the server: does it answer, does it have the model, how old is it, does it shed or queue?
+
+    An answer of any kind, 401 included, is a server that is up.
+    """
+    try:
+        names = models()
+    except RequestError as error:
+        return Health(server_up=error.status is not None)
+    try:
+        said = status()
+    except RequestError:
+        said = {}  # a server without the extension: it answers, and says no more
+    policy = said.get("settings", {}).get("admission", {}).get("policy")
+    return Health(
+        server_up=True,
+        model_up=model in names,
+        uptime_s=said.get("uptime_s"),
+        queueing=None if policy is None else policy == "queue",
+    )

@@ -1,0 +1,135 @@
+"""
+Active probes: real requests with unique texts, sent one after another, and the tally of what came back.
+
+A probe is due when the one before it is done, so a probe measures what one more user would have waited. Three
+failures in a row are an **outage**: the service gives nobody an answer, and asking on would only take time. A 429
+does not count towards it, for a server that sheds load is up. A rejected key is not the service's failure at all: it
+ends the probing with `Unauthorized`, since nothing was measured.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from slo.client import EmbeddingsClient
+from slo.clock import Clock
+from slo.errors import Refused, RequestError, Unauthorized
+from slo.measure import one_by_one
+from slo.objective import Objective
+from slo.records import Sample
+from slo.stats import nearest_rank
+from slo.texts import Text
+from slo.watch.interrupt import TimeUp, wall_limit
+
+FAILURES_OF_AN_OUTAGE = 3
+PAUSE_AFTER_FAILURE_S = 0.2  # a refused connection fails in microseconds; give a restarting server a moment
+
+
+class Tally:
+    """Counts over the probes of one check.
+
+    The first answer only opens the connection and is not counted, as users keep theirs open; a failure always is.
+    Nor is an answer from a cache, which says nothing about the model.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+        self.good = 0
+        self.total = 0
+        self.cached = 0
+        self.latencies_ms: list[float] = []  # of the counted probes; infinity for a failure
+        self.failures: Counter[str] = Counter()
+        self.last_error: RequestError | None = None
+        self._opened = False
+        self._in_a_row = 0
+
+    @property
+    def bad(self) -> int:
+        return self.total - self.good
+
+    @property
+    def outage(self) -> bool:
+        """Did the last three probes bring nothing?"""
+        return self._in_a_row >= FAILURES_OF_AN_OUTAGE
+
+    @property
+    def failing(self) -> bool:
+        """Did the last probe fail?"""
+        return self._in_a_row > 0
+
+    @property
+    def latency_ms(self) -> float:
+        """The percentile that the objective names, by nearest rank; NaN without probes."""
+        return nearest_rank(sorted(self.latencies_ms), self.objective.target)
+
+    def add(self, sample: Sample, error: RequestError | None) -> None:
+        """Count one probe. Raises `Unauthorized` when that is what `error` is."""
+        if isinstance(error, Unauthorized):
+            raise error
+        opening, self._opened = not self._opened, True
+        if error is not None:
+            self.last_error = error
+            self.failures[sample.outcome] += 1
+            self._in_a_row = 0 if isinstance(error, Refused) else self._in_a_row + 1
+        else:
+            self._in_a_row = 0
+            self.cached += sample.cached
+            if opening or sample.cached:
+                return
+        self.total += 1
+        self.good += sample.good(self.objective)
+        self.latencies_ms.append(sample.latency_ms if sample.ok else float("inf"))
+
+    def lose(self, probes: int) -> None:
+        """Count `probes` that an outage left unsent: each would have failed as those before it did."""
+        self.total += probes
+        self.latencies_ms += [float("inf")] * probes
+        self.failures["unsent"] += probes
+
+
+def gather(
+    client: EmbeddingsClient,
+    texts: Iterator[Text],
+    objective: Objective,
+    *,
+    enough: Callable[[Tally], bool],
+    bound_s: float,
+    clock: Clock,
+) -> tuple[Tally, bool]:
+    """Probe until `enough(tally)` or an outage; True with the tally when `bound_s` ended it instead.
+
+    `bound_s` is a wall bound: it holds even against a server that sends its answer a byte at a time.
+    """
+    tally, end_s = Tally(objective), clock.monotonic() + bound_s
+
+    def wanted() -> Iterator[Text]:
+        while clock.monotonic() < end_s and not (enough(tally) or tally.outage):
+            if tally.failing:
+                clock.sleep(PAUSE_AFTER_FAILURE_S)
+            yield next(texts)
+
+    try:
+        with wall_limit(bound_s):
+            one_by_one(client, wanted(), clock=clock, on_sample=tally.add)
+    except TimeUp:
+        return tally, True
+    return tally, not (enough(tally) or tally.outage)
+
+
+def probe_batch(
+    client: EmbeddingsClient,
+    texts: Iterator[Text],
+    objective: Objective,
+    *,
+    probes: int,
+    bound_s: float,
+    clock: Clock,
+) -> Tally:
+    """`probes` probes, or as many as `bound_s` allows; those that an outage left unsent count as bad."""
+    tally, late = gather(
+        client, texts, objective, enough=lambda tally: tally.total >= probes, bound_s=bound_s, clock=clock
+    )
+    if tally.outage or (late and not tally.total):
+        tally.lose(probes - tally.total)
+    return tally

@@ -1,0 +1,143 @@
+"""
+The history file: its tables, its version, and how it is opened.
+
+SQLite in WAL mode: one process writes while others read, and a process killed at any point leaves a file that opens
+as of its last commit. `synchronous=FULL` makes that hold for power failures too, at one fsync a minute.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from slo.errors import StoreError
+
+VERSION = 1
+PAGE_BYTES = 4096
+BUSY_S = 5.0
+SMALLEST_BYTES = 2 * 2**20
+
+_TABLES = """
+CREATE TABLE edges (id INTEGER PRIMARY KEY, value TEXT NOT NULL UNIQUE);
+CREATE TABLE minutes (
+  start_s INTEGER NOT NULL, length_s INTEGER NOT NULL, source TEXT NOT NULL, maintenance INTEGER NOT NULL,
+  edges INTEGER NOT NULL, histogram TEXT NOT NULL, sum_s REAL NOT NULL, outcomes TEXT NOT NULL,
+  PRIMARY KEY (start_s, length_s, source, maintenance, edges)) WITHOUT ROWID;
+CREATE TABLE counts (
+  event TEXT NOT NULL, start_s INTEGER NOT NULL, length_s INTEGER NOT NULL, source TEXT NOT NULL,
+  maintenance INTEGER NOT NULL, good INTEGER NOT NULL, total INTEGER NOT NULL,
+  PRIMARY KEY (event, start_s, length_s, source, maintenance)) WITHOUT ROWID;
+CREATE TABLE slices (
+  event TEXT NOT NULL, start_s INTEGER NOT NULL, length_s INTEGER NOT NULL, maintenance INTEGER NOT NULL,
+  good INTEGER NOT NULL, bad INTEGER NOT NULL, unknown INTEGER NOT NULL,
+  PRIMARY KEY (event, start_s, length_s, maintenance)) WITHOUT ROWID;
+CREATE TABLE evidence (start_s INTEGER PRIMARY KEY, data TEXT NOT NULL);
+CREATE TABLE state (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE events (
+  id INTEGER PRIMARY KEY, at_s REAL NOT NULL, kind TEXT NOT NULL, subject TEXT NOT NULL, text TEXT NOT NULL,
+  author TEXT NOT NULL, data TEXT NOT NULL);
+CREATE INDEX events_at ON events (kind, at_s);
+CREATE TABLE spans (
+  id TEXT PRIMARY KEY, kind TEXT NOT NULL, starts_s REAL NOT NULL, ends_s REAL NOT NULL, author TEXT NOT NULL,
+  reason TEXT NOT NULL, matchers TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+def connect(path: Path, *, max_bytes: int, read_only: bool = False) -> sqlite3.Connection:
+    """A connection to the history at `path`, created if it is to be written and does not exist.
+
+    `max_bytes` bounds database and log together. Raises `StoreError` for a file of another version, one that is no
+    database, or one that cannot be opened.
+    """
+    if read_only and not path.exists():
+        raise StoreError(f"{path}: no history yet", hint="`slo watch` writes it")
+    try:
+        if not read_only:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        mode = "ro" if read_only else "rwc"
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_S, isolation_level=None
+        )
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(
+            f"{path}: cannot be opened: {error}", hint="check the directory and its permissions"
+        ) from error
+    try:
+        if not read_only:
+            _prepare(connection, max_bytes)
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error as error:
+        connection.close()
+        raise StoreError(f"{path}: {error}", hint="move the file away to start a new history") from error
+    if version != VERSION:
+        connection.close()
+        raise StoreError(f"{path}: history format {version}, this version reads {VERSION}",
+                         hint="move the file away, or use the version that wrote it")  # fmt: skip
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, max_bytes: int) -> None:
+    """Settings of a writer, and the tables of a new file, created whole or not at all."""
+    fresh = connection.execute("PRAGMA page_count").fetchone()[0] == 0
+    if fresh:
+        connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    # Database three quarters, log the rest: the hard limits behind what compaction keeps to by itself.
+    pages = max(max_bytes, SMALLEST_BYTES) // PAGE_BYTES
+    connection.execute(f"PRAGMA max_page_count = {pages * 3 // 4}")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {max(16, pages // 16)}")
+    connection.execute(f"PRAGMA journal_size_limit = {max(max_bytes, SMALLEST_BYTES) // 8}")
+    connection.execute("PRAGMA cache_size = -2000")
+    with transaction(connection):
+        if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+            for statement in _TABLES.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All of the block or none of it; nested blocks join the outer one."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    except BaseException:
+        # A full disk makes SQLite roll back by itself; a second rollback would hide the first error.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+@contextmanager
+def only_watcher(path: Path) -> Iterator[None]:
+    """Hold the right to be the one watcher of the history at `path`: two would count every request twice.
+
+    Raises `StoreError` with the other's process id. The kernel frees the lock however its holder ends.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise StoreError(f"{path.with_suffix('.lock')}: cannot be opened: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            other = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
+            raise StoreError(f"{path} is being written by another watcher, process {other}",
+                             hint="stop it, or give another state directory") from error  # fmt: skip
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode("ascii"), 0)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,214 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slo.clock import ManualClock
+from slo.errors import StoreError, Unauthorized, Unreachable
+from slo.objective import Objective
+from slo.records import Sample
+from slo.stats import histogram_of
+from slo.watch.counts import Counts, Minute
+from slo.watch.heartbeat import Heartbeat, read_beat
+from slo.watch.host import CpuTime, cpu_time
+from slo.watch.notification import Notification
+from slo.watch.patrol import Health, Outside, Patrol, add_passive, health_of
+from slo.watch.probe import Tally
+from slo.watch.remediation import Remediator
+from slo.watch.remedies import Limits
+from slo.watch.sources import Harvest
+from slo.watch.store import Store
+from tests.watch.simulated import Simulation
+
+UP = Health(server_up=True, model_up=True)
+
+
+def probes(good: int, bad: int = 0, lost: int = 0) -> Tally:
+    tally = Tally(Objective())
+    tally.add(Sample(0, 0, 0.01, "ok", "short"), None)  # opens the connection
+    for index in range(good + bad):
+        tally.add(Sample(0, 0, 0.01 if index < good else 0.4, "ok", "short"), None)
+    for _ in range(lost):
+        error = Unreachable("nobody answers", url="http://h")
+        tally.add(Sample(0, 0, 0.001, error.outcome, "short"), error)
+    return tally
+
+
+class World:
+    """A service, its users and a pager, moved by hand."""
+
+    def __init__(self, directory: Path, store: Store) -> None:
+        self.clock = ManualClock(wall_s=1_700_000_040.0)
+        self.probed: Callable[[], Tally] = lambda: probes(60)
+        self.users: Harvest | None = None
+        self.health = UP
+        self.sent: list[Notification] = []
+        self.said: list[str] = []
+        self.skipped = self.relaunched = self.asked = 0
+        self.rejected = False
+        self.patrol = Patrol(
+            store,
+            Simulation(store).settings,
+            Outside(
+                source=self,
+                probe=self.probe,
+                health=lambda: self.health,
+                hand_over=self.sent.append,
+                deliver=lambda: None,
+                complain=self.said.append,
+                cpu=lambda: None,
+            ),
+            clock=self.clock,
+            thin=60,
+            runbook="docs/runbook.md",
+            remediator=Remediator(store, {"relaunch_model": self.relaunch}, enabled={"relaunch_model": True},
+                                  limits=Limits(), report=self.said.append),
+            heartbeat=Heartbeat(directory, interval_s=60, complain=self.said.append),
+        )  # fmt: skip
+
+    def relaunch(self) -> None:
+        self.relaunched += 1
+
+    def probe(self) -> Tally:
+        self.asked += 1
+        if self.rejected:
+            raise Unauthorized("HTTP 401", url="http://h")
+        return self.probed()
+
+    def collect(self, start_s: int) -> Harvest:
+        if self.users is None:
+            return Harvest(problem="no such page")
+        return Harvest(minutes=tuple(
+            Minute(start_s=start_s, source=minute.source, histogram=minute.histogram, outcomes=minute.outcomes)
+            for minute in self.users.minutes
+        ))  # fmt: skip
+
+    def skip(self) -> None:
+        self.skipped += 1
+
+    def state(self) -> dict[str, Any]:
+        return {"read": self.clock.wall()}
+
+    def rounds(self, count: int) -> None:
+        for _ in range(count):
+            self.clock.advance(60)
+            self.patrol.round()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "history.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def world(tmp_path: Path, store: Store) -> World:
+    return World(tmp_path, store)
+
+
+def users(count: int) -> Harvest:
+    return Harvest(minutes=(Minute(start_s=0, source="passive", histogram=histogram_of([0.02] * count)),))
+
+
+def sources(store: Store) -> set[str]:
+    return {minute.source for minute in store.minutes(0, 2e9)}
+
+
+def test_with_users_enough_nobody_probes(world: World, store: Store) -> None:
+    world.users = users(100)
+    world.rounds(3)
+    assert (world.asked, world.skipped, sources(store)) == (0, 0, {"passive"})
+
+
+def test_probes_fill_in_where_users_are_few_and_rows_stay_apart(world: World, store: Store) -> None:
+    world.users = users(3)
+    world.rounds(3)
+    assert (world.asked, world.skipped, sources(store)) == (3, 3, {"passive", "probe"})
+    assert store.counts_by_source("latency<=150ms", 0, 2e9) == {"passive": Counts(9, 9), "probe": Counts(180, 180)}
+
+
+def test_a_server_that_hangs_is_probed_at_once_and_pages_within_three_minutes(world: World) -> None:
+    world.users = users(600)
+    world.rounds(30)
+    world.users, world.probed = Harvest(), lambda: probes(0, lost=60)
+    started_s = world.clock.wall()
+    world.rounds(3)
+    assert world.sent[0].severity == "critical"
+    assert world.sent[0].starts_at_s - started_s <= 180
+    assert "nobody answers" in world.sent[0].text_en
+
+
+def test_a_rejected_key_is_no_statement_about_the_service(world: World, store: Store) -> None:
+    world.rejected = True
+    world.clock.advance(60)
+    with pytest.raises(Unauthorized):
+        world.patrol.measure()
+    assert world.patrol.conclude().windows["latency"] == Counts()
+    assert sources(store) == set()
+
+
+def test_a_dead_model_is_relaunched_and_the_message_says_so(world: World) -> None:
+    world.rounds(30)
+    world.probed, world.health = lambda: probes(0, lost=60), Health(server_up=True, model_up=False)
+    world.rounds(4)
+    assert world.relaunched == 1
+    world.probed, world.health = lambda: probes(60), UP
+    world.rounds(3)
+    assert world.sent[-1].status == "resolved"
+    assert "relaunch_model: started" in world.sent[-1].text_en
+    world.rounds(3)
+    assert any("relaunch_model: better" in line for line in world.said)
+
+
+def test_a_round_gives_a_sign_of_life_only_when_its_counts_are_kept(
+    world: World, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.rounds(1)
+    first = read_beat(tmp_path)
+    assert first is not None
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("database or disk is full")
+
+    monkeypatch.setattr(store, "record", full)
+    world.rounds(3)
+    assert read_beat(tmp_path) == first
+    assert any("full" in line for line in world.said)
+
+
+def test_a_tally_of_users_has_their_exact_counts() -> None:
+    tally = Tally(Objective())
+    latency = Simulation.goals()[0]
+    add_passive(tally, Minute(start_s=0, source="passive", histogram=histogram_of([0.02] * 95 + [0.4] * 4),
+                              outcomes={"timeout": 1}), latency)  # fmt: skip
+    assert (tally.good, tally.total, tally.failures["timeout"]) == (95, 100, 1)
+    assert tally.latency_ms <= 20
+    assert sorted(tally.latencies_ms)[-1] == float("inf")
+
+
+def test_health_is_what_the_server_says() -> None:
+    def unreachable() -> list[str]:
+        raise Unreachable("gone", url="http://h")
+
+    def locked() -> list[str]:
+        raise Unauthorized("HTTP 401", url="http://h", status=401)
+
+    shedding = {"uptime_s": 5, "settings": {"admission": {"policy": "shed"}}}
+    assert health_of(unreachable, dict, "m") == Health(server_up=False)
+    assert health_of(locked, dict, "m") == Health(server_up=True)
+    assert health_of(lambda: ["n"], dict, "m") == Health(server_up=True, model_up=False)
+    assert health_of(lambda: ["m"], lambda: shedding, "m") == Health(
+        server_up=True, model_up=True, uptime_s=5, queueing=False
+    )
+
+
+def test_cpu_shares_come_from_the_kernels_counters(tmp_path: Path) -> None:
+    shares = CpuTime(200, 100, 30).shares_since(CpuTime(100, 60, 10))
+    assert shares is not None
+    assert shares == pytest.approx((0.4, 0.2))
+    assert CpuTime(100, 60, 10).shares_since(CpuTime(100, 60, 10)) is None
+    assert cpu_time(tmp_path / "none") is None
+    stat = tmp_path / "stat"
+    stat.write_text("cpu  10 1 5 80 2 0 1 7 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n", encoding="ascii")
+    assert cpu_time(stat) == CpuTime(total=106, idle=82, steal=7)
