@@ -17,6 +17,8 @@ for program in prometheus promtool amtool chromium chromedriver wrk; do
 done
 # Debian calls the binary prometheus-alertmanager, everybody else alertmanager.
 have alertmanager || have prometheus-alertmanager || packages+=(prometheus-alertmanager)
+# Chinese glyphs for screenshots and for the picture of a report.
+[ -e /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc ] || packages+=(fonts-noto-cjk)
 [ ${#packages[@]} -eq 0 ] && exit 0
 mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
 

@@ -1,0 +1,69 @@
+"""What the extension says about itself: `/slo/api/board` and `/slo/api/history`, for the terminal view."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+import requests
+
+from slo.client import LOOPBACK, ApiKey
+from slo.errors import BadAnswer, BadRequest, RequestTimeout, ServerFault, Unauthorized, Unreachable
+
+
+class PageClient:
+    """A kept-alive connection to the server at `address`. Close it, or use `with`."""
+
+    def __init__(self, address: str, *, api_key: ApiKey | None = None, timeout_s: float = 10.0) -> None:
+        self.address = address
+        self.timeout_s = timeout_s
+        self.api_key = api_key
+        self._session = requests.Session()
+        self._session.trust_env = urlsplit(address).hostname not in LOOPBACK
+        if api_key:
+            self._session.headers["Authorization"] = f"Bearer {api_key.value}"
+
+    def __enter__(self) -> PageClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+
+    def board(self) -> dict[str, Any]:
+        """The last five minutes, and the state of everything now."""
+        return self._get("/slo/api/board")
+
+    def history(self, seconds: int = 3600) -> dict[str, Any]:
+        """How it got here."""
+        return self._get(f"/slo/api/history?seconds={seconds}")
+
+    def _get(self, path: str) -> dict[str, Any]:
+        """Raises a `RequestError`; a server without the extension is a `BadRequest` that says so."""
+        url = self.address + path
+        try:
+            response = self._session.get(url, timeout=self.timeout_s, allow_redirects=False)
+        except requests.Timeout as error:
+            raise RequestTimeout(f"{url}: no answer within {self.timeout_s:g} s", url=url) from error
+        except requests.RequestException as error:
+            raise Unreachable(
+                f"{url}: nobody answers there", url=url, hint="is the server up? `make status`"
+            ) from error
+        status = response.status_code
+        if status in (401, 403):
+            tried = str(self.api_key) if self.api_key else "no API key was given"
+            raise Unauthorized(f"{url}: HTTP {status} ({tried})", url=url, status=status, hint="set SLO_API_KEY")
+        if status >= 500:
+            raise ServerFault(f"{url}: HTTP {status}", url=url, status=status)
+        if status != 200:
+            raise BadRequest(
+                f"{self.address} has no xinference-slo extension (HTTP {status} at {path})", url=url, status=status,
+                hint="start the server with `make launch`; `slo check` and `slo baseline` work without",
+            )  # fmt: skip
+        try:
+            data = orjson.loads(response.content)
+        except ValueError as error:
+            raise BadAnswer(f"{url}: the body is not JSON", url=url, status=status) from error
+        if not isinstance(data, dict):
+            raise BadAnswer(f"{url}: the body is not an object", url=url, status=status)
+        return data

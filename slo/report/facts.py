@@ -1,0 +1,135 @@
+"""Tables of facts in a report, each as title, head and rows: soak and capacity figures, self-check, environment."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from slo import __version__
+from slo.clock import iso
+from slo.records import Run
+from slo.report.strings import Words
+from slo.units import show_bytes, show_duration, show_ms, show_ratio
+
+Facts = tuple[str, Sequence[str], Sequence[Sequence[str]]]
+
+# What the self-check allows; its own module says why.
+LIMITS = {"lag_p99_ms": "5 ms", "cpu_share": "80 %", "little_gap": "5 %", "clock_drift": "1 %"}
+
+
+def soak_table(run: Run, words: Words) -> Facts | None:
+    """The table of a stress test, in the order in which such tests are usually told."""
+    figures = run.details.get("soak")
+    if not figures:
+        return None
+    rows = [
+        [words("soak.duration"), show_duration(figures["seconds"])],
+        [words("soak.requests"), f"{figures['requests']} ({words('per_second', rate=format(figures['rate'], '.1f'))})"],
+        [words("p95"), _ms(figures["p95_ms"], words)],
+        [words("soak.worst"), _ms(figures["worst_slice_p95_ms"], words)],
+        [words("soak.attainment"), _ratio(figures["attainment"])],
+        [words("soak.slices"), f"{_ratio(figures['slices_met'])} / {figures['slices']}"],
+        [words("soak.clients"), str(figures["clients"])],
+        [words("soak.errors"), _share(figures["error_rate"], 2)],
+    ]
+    if memory := figures.get("memory"):
+        size = memory["bytes_per_hour"]
+        rows.append([words("soak.memory"), f"{'+' if size >= 0 else '−'}{show_bytes(abs(size))}/h"])
+    return words("soak"), [words("quantity"), words("value")], rows
+
+
+def capacity_tables(run: Run, words: Words) -> Iterator[Facts]:
+    """What was found, then every probe of every search."""
+    searches: dict[str, Any] = run.details.get("searches", {})
+    rows = []
+    for name, found in searches.items():
+        label = words.named("search", words.named("class", name))
+        tail = "" if found["confirmed"] else words("capacity.unproven")
+        rate = words("per_second", rate=f"{found['rate']:.1f}")
+        rows += [
+            [f"{label}: {words('capacity.rate')}", rate + tail],
+            [f"{label}: {words('capacity.best')}", words("per_second", rate=f"{found['best']:.1f}")],
+            [f"{label}: {words('capacity.recommended')}", words("per_second", rate=f"{found['recommended']:.1f}")],
+        ]
+    if ladder := run.details.get("ladder"):
+        rows.append([words("capacity.callers"), str(ladder["largest"])])
+    if rows:
+        yield words("capacity"), [words("quantity"), words("value")], rows
+    keys = ("probes.purpose", "probes.rate", "probes.requests", "good", "p95", "verdict")
+    for name, found in searches.items():
+        label = words.named("search", words.named("class", name))
+        yield words("probes", name=label), [words(key) for key in keys], [_probe(row, words) for row in found["probes"]]
+
+
+def check_table(run: Run, words: Words) -> Facts | None:
+    """Did the generator do what it claims?"""
+    check = run.details.get("self_check")
+    if not check:
+        return None
+
+    def allowed(key: str) -> str:
+        return words("limit_of", limit=LIMITS[key])
+
+    rows = [
+        [words("check.lag"), _ms(check["lag_p99_ms"], words) + allowed("lag_p99_ms")],
+        [words("check.cpu"), _share(check["cpu_share"]) + allowed("cpu_share")],
+        [words("check.little"), _share(check["little_gap"]) + allowed("little_gap")],
+        [words("check.clock"), _share(check["clock_drift"], 3) + allowed("clock_drift")],
+    ]
+    if answers := run.details.get("answers"):
+        shown = words("check.wrong", compared=answers["compared"], wrong=answers["wrong"])
+        rows.append([words("check.answers"), shown])
+    return words("check"), [words("quantity"), words("value")], rows
+
+
+def environment_table(run: Run, words: Words, record_hash: str) -> Facts:
+    """When, whom, with what, on which machine, from which record."""
+    server, host, use = run.server, run.host, run.details.get("resource_summary", {})
+    engine = server.get("engine") or server.get("model_engine")
+    facts = [
+        ("env.when", iso(run.started_wall_s)), ("env.endpoint", run.endpoint), ("env.model", run.model),
+        ("env.engine", engine), ("env.precision", server.get("precision") or server.get("quantization")),
+        ("env.replicas", server.get("replicas") or server.get("replica")), ("env.cpu", host.get("cpu")),
+        ("env.cores", host.get("cores")), ("env.kernel", host.get("kernel")), ("env.python", host.get("python")),
+        ("env.load", host.get("load_1m")), ("env.steal", None if use.get("steal") is None else _share(use["steal"])),
+        ("env.memory", show_bytes(use["rss_max"]) if use.get("rss_max") else None),
+        ("env.tool", f"xinference-slo {__version__}"), ("env.record", run.id), ("env.hash", record_hash),
+    ]  # fmt: skip
+    rows = [[words(key), str(value)] for key, value in facts if value not in (None, "")]
+    return words("environment"), [words("quantity"), words("value")], rows
+
+
+def settings_table(run: Run, words: Words) -> Facts | None:
+    """Everything that was asked for, by its name in the record."""
+    rows = [[key, _plain(value)] for key, value in run.settings.items() if key != "command"]
+    return (words("settings"), [words("quantity"), words("value")], rows) if rows else None
+
+
+def _probe(probe: dict[str, Any], words: Words) -> list[str]:
+    verdict = words("void") if probe["void"] else words(f"verdict.{probe['verdict']}")
+    return [
+        words.named("purpose", probe["purpose"]),
+        f"{probe['load']:.4g}",
+        str(probe["total"]),
+        _ratio(probe["good"] / probe["total"] if probe["total"] else None),
+        _ms(probe["p95_ms"], words),
+        verdict + (f" ({probe['remark']})" if probe["remark"] else ""),
+    ]
+
+
+def _ms(value: float | None, words: Words) -> str:
+    return words("failed") if value is None or math.isinf(value) else show_ms(value)
+
+
+def _ratio(value: float | None) -> str:
+    return "–" if value is None else show_ratio(value)
+
+
+def _share(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value * 100:.{digits}f} %"
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

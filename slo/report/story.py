@@ -1,0 +1,212 @@
+"""
+What a report says, as plain values in the order of reading: HTML and Markdown only give it their shape.
+
+Made from run records, and from a comparison of the first with the last of them where there are several.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from slo import __version__
+from slo.clock import iso
+from slo.objective import Verdict
+from slo.records import Run, Summary
+from slo.report.facts import capacity_tables, check_table, environment_table, settings_table, soak_table
+from slo.report.plots import Plot, before_after, plots_of
+from slo.report.strings import Words
+from slo.units import show_ms, show_ratio
+
+if TYPE_CHECKING:
+    from slo.bench.compare import Comparison
+
+DIFFERENCES = {
+    "faster": "compare.faster",
+    "slower": "compare.slower",
+    "no significant difference": "compare.none",
+    "too few samples": "compare.few",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A headed table; the first column is text, the others are figures unless they are words."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One run, or the comparison."""
+
+    title: str
+    state: str  # met, missed, unproven or void
+    sentence: str
+    warnings: Sequence[str] = ()
+    tables: Sequence[Table] = ()
+    plots: Sequence[Plot] = ()
+    background: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+    command: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Story:
+    """The whole report."""
+
+    title: str
+    subtitle: str
+    state: str
+    sentence: str
+    parts: Sequence[Part]
+    warnings: Sequence[str] = ()
+    footer: Sequence[str] = field(default_factory=tuple)
+
+
+def tell(runs: Sequence[Run], words: Words, comparison: Comparison | None = None) -> Story:
+    """The report on `runs`, oldest first. The verdict in its head is that of the last one."""
+    last = runs[-1]
+    parts = [_part(run, words) for run in reversed(runs)]
+    if comparison is not None:
+        parts.insert(0, _comparison(comparison, words))
+    state = _state(last)
+    warnings = [words("stand_in")] if any(run.stand_in for run in runs) else []
+    return Story(
+        title=f"{last.model} · {words('title')}",
+        subtitle=f"{last.objective} · {words.named('kind', last.kind)} · {iso(last.started_wall_s)}",
+        state=state,
+        sentence=_sentence(last, words),
+        parts=parts,
+        warnings=warnings,
+        footer=[_rule(last, words), words("made", tool=f"xinference-slo {__version__}")],
+    )
+
+
+def record_hash(run: Run) -> str:
+    """SHA-256 of the record's canonical JSON: anybody with the record can check what the report was made from."""
+    canonical = json.dumps(run.to_json(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _part(run: Run, words: Words) -> Part:
+    tables = [*_tables(run, words)]
+    warnings = [words("interrupted")] if run.interrupted else []
+    return Part(
+        title=f"{words.named('kind', run.kind)} · {run.id}",
+        state=_state(run),
+        sentence=_sentence(run, words),
+        warnings=warnings,
+        tables=tables,
+        plots=plots_of(run, words),
+        background=[
+            *_wrapped(check_table(run, words)),
+            *_wrapped(environment_table(run, words, record_hash(run))),
+            *_wrapped(settings_table(run, words)),
+        ],
+        notes=run.notes,
+        command=str(run.settings.get("command", "")),
+    )
+
+
+def _tables(run: Run, words: Words) -> Iterable[Table]:
+    yield from _wrapped(soak_table(run, words))
+    for facts in capacity_tables(run, words):
+        yield from _wrapped(facts)
+    if summaries := run.summaries():
+        cached = run.cached()
+        yield Table(
+            title=words("summary"),
+            head=[words("class"), words("n"), words("success"), words("good"), "P50", "P95", words("interval"), "P99",
+                  words("verdict")],
+            rows=[
+                *(_row(summary, words, judged=True) for summary in summaries),
+                *([_row(cached, words, judged=False)] if cached else []),
+            ],
+        )  # fmt: skip
+
+
+def _row(summary: Summary, words: Words, *, judged: bool) -> list[str]:
+    return [
+        words.named("class", summary.name),
+        str(summary.total),
+        show_ratio(summary.success_ratio),
+        show_ratio(summary.judgement.good_ratio),
+        shown_ms(summary.p50_ms, words),
+        shown_ms(summary.p95_ms, words),
+        f"{shown_ms(summary.p95_low_ms, words)} – {shown_ms(summary.p95_high_ms, words)}",
+        shown_ms(summary.p99_ms, words),
+        words(f"verdict.{summary.judgement.verdict.value}") if judged else "–",
+    ]
+
+
+def _comparison(comparison: Comparison, words: Words) -> Part:
+    rows = [
+        [
+            words.named("class", row.before.name),
+            shown_ms(row.before.p95_ms, words),
+            shown_ms(row.after.p95_ms, words),
+            "–" if math.isnan(row.improvement) else f"{row.improvement * 100:+.1f} %",
+            "–" if math.isnan(row.low) else f"{row.low:.2f} – {row.high:.2f}",
+            words(DIFFERENCES[row.difference.value]),
+            words(f"verdict.{row.before.judgement.verdict.value}")
+            + " → "
+            + words(f"verdict.{row.after.judgement.verdict.value}"),
+        ]
+        for row in comparison.rows
+    ]
+    head = [
+        "class",
+        "compare.before",
+        "compare.after",
+        "compare.gain",
+        "compare.ratio",
+        "compare.difference",
+        "verdict",
+    ]
+    plot = before_after(comparison.before, comparison.after, words)
+    return Part(
+        title=words("compare"),
+        state=_state(comparison.after),
+        sentence=f"{comparison.before.id} → {comparison.after.id}",
+        warnings=comparison.warnings,
+        tables=[Table(title=words("compare"), head=[words(key) for key in head], rows=rows)],
+        plots=[plot] if plot else [],
+    )
+
+
+def _state(run: Run) -> str:
+    return "void" if run.void else run.verdict.value
+
+
+def _sentence(run: Run, words: Words) -> str:
+    if run.void:
+        return words("says.void", reasons="; ".join(run.void))
+    text = words(f"says.{run.verdict.value}", objective=run.objective, confidence=f"{run.objective.confidence:.0%}")
+    if run.verdict is Verdict.UNPROVEN:
+        advice = [summary.judgement.advice for summary in run.summaries() if summary.judgement.advice]
+        return f"{text}: {advice[-1]}" if advice else text
+    return text
+
+
+def _rule(run: Run, words: Words) -> str:
+    sent = run.kind == "baseline" or run.settings.get("loop") == "closed"
+    return words("rule.sent" if sent else "rule")
+
+
+def _wrapped(facts: tuple[str, Sequence[str], Sequence[Sequence[str]]] | None) -> list[Table]:
+    return [Table(title=facts[0], head=facts[1], rows=facts[2])] if facts else []
+
+
+def shown_ms(value: float | None, words: Words) -> str:
+    """Milliseconds with their unit; an infinite percentile is a failed request."""
+    if value is None or math.isinf(value):
+        return words("failed")
+    return show_ms(value)
