@@ -6,7 +6,8 @@ SLO := .venv/bin/slo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install launch stop status baseline check watch doctor similarity test test-fast lint format lock clean
+.PHONY: help install launch stop status doctor baseline bench capacity stress dashboard report check watch
+.PHONY: test test-fast lint format lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -31,6 +32,21 @@ baseline: install ## Measure P50/P95/P99 of short, medium and long texts against
 
 check: install ## One P95 check; exit code 0 met, 1 missed, 3 unproven
 	@$(SLO) check $(ARGS)
+
+bench: install ## Stock Xinference against ours on this machine: 12 minutes, leave it alone
+	@$(PY) scripts/bench.py $(ARGS)
+
+capacity: install ## Highest request rate that meets the objective, searched and proven
+	@$(SLO) capacity $(ARGS)
+
+stress: install ## 50 closed-loop clients for 24 hours: make stress ARGS="--duration 10m"
+	@$(SLO) stress $(ARGS)
+
+dashboard: install ## The live figures in the terminal; the page is at http://127.0.0.1:9997/slo/
+	@$(SLO) top $(ARGS)
+
+report: install ## An offline HTML report of the last run: report.html
+	@$(SLO) report $(ARGS)
 
 watch: install ## Check P95 every minute until stopped
 	@$(SLO) watch $(ARGS)

@@ -63,6 +63,7 @@ class ServerSection(Section):
     replicas: int = Field(1, ge=1, le=64)
     auth: Annotated[Literal["auto", "on", "off"], BeforeValidator(switch)] = "auto"
     log: Path = Path("model_server.log")
+    fork_server: bool = True
     start_timeout: Duration = 180.0
     launch_timeout: Duration = 300.0
     stop_timeout: Duration = 40.0
@@ -126,6 +127,7 @@ class ServeSection(Section):
     cache: CacheSection = CacheSection()
     admission: AdmissionSection = AdmissionSection()
     limits: LimitsSection = LimitsSection()
+    drill: bool = False
 
 
 class RoutesSection(Section):

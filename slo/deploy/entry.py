@@ -1,15 +1,18 @@
 """
 The server's main process: `xinference-local` in this interpreter, started a little better.
 
-Run as `python -m slo.deploy.entry [--stock] [--admin-file FILE] -- OPTIONS OF xinference-local`.
+Run as `python -m slo.deploy.entry [--stock] [--fork-server] [--admin-file FILE] -- OPTIONS OF xinference-local`.
 
-Three things differ from the console script, none of them under `--stock`:
+Five things differ from the console script, none of them under `--stock`:
 
 * uvloop. On asyncio's own loop the inherited listening socket lacks TCP_NODELAY and every answer on a kept-alive
   connection waits 40 ms for the client's delayed acknowledgement (notes, section 10).
+* The other processes of the server are forked from this one's imports instead of importing the same again (see
+  `slo.deploy.forkserver`), with `--fork-server`.
 * No fixed sleep before the first health check of the cluster: 5 s that every start would pay. By then the cluster has
   registered itself, so the check succeeds at once; should it not, it is repeated quickly instead of slowly. Only this
-  process reads these values, its children keep the usual heartbeat.
+  process is changed, its children keep the usual heartbeat.
+* OpenVINO reports no import to its maker, and has no thread to do so: nothing can be forked beside a thread.
 * The first user of an authenticated server exists before the server starts, so no setup token is ever logged.
 """
 
@@ -17,48 +20,75 @@ Three things differ from the console script, none of them under `--stock`:
 from __future__ import annotations
 
 import gc
+import importlib
+import importlib.util
 import json
 import os
 import sys
 from pathlib import Path
 
-QUICK_START = {"XINFERENCE_HEALTH_CHECK_INTERVAL": "0", "XINFERENCE_HEALTH_CHECK_FAILURE_THRESHOLD": "2000"}
+QUICK_START = {"XINFERENCE_HEALTH_CHECK_INTERVAL": 0, "XINFERENCE_HEALTH_CHECK_FAILURE_THRESHOLD": 2000}
+# What the main, cluster and model processes import sooner or later.
+SHARED = (
+    "xinference.deploy.local", "xinference.deploy.local_host", "xinference.deploy.cmdline", "xinference.core.model",
+    "xinference.api.restful_api", "xoscar.backends.indigen.pool",
+)  # fmt: skip
+OURS = ("slo.serve.engine", "slo.serve.install", "slo.serve.replicas")
 
 
 def main(arguments: list[str]) -> None:
-    """Run the server until it is told to stop."""
+    """Run the server until it is told to stop; or, in a process that was forked, what that one is for."""
     ours, theirs = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
-    if "--stock" not in ours:
+    stock = "--stock" in ours
+    if not stock:
+        _preload()
+        if "--fork-server" in ours:
+            from slo.deploy import forkserver
+            from slo.deploy.forkclient import install
+
+            opened = forkserver.open_server()
+            if isinstance(opened, forkserver.Task):
+                return forkserver.run(opened)
+            if opened is not None:
+                install(opened)
         _quick_start()
     if "--admin-file" in ours:
         create_admin(Path(ours[ours.index("--admin-file") + 1]))
-    if "--stock" not in ours:
+    if not stock:
         import asyncio
 
         import uvloop
 
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-        # Imports make many objects and hardly any garbage: looking for it takes a sixth of the time.
-        gc.disable()
-        import xinference.deploy.local  # noqa: F401
-
-        gc.enable()
     from xinference.deploy.cmdline import local
 
     local(theirs)
+    return None
+
+
+def _preload() -> None:
+    """Import what the server needs, as long as nothing runs beside."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it then counts as not installed
+    # As Xinference sets it for its children, for whom it would otherwise come too late.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "info")
+    # Imports make many objects and hardly any garbage: looking for it takes a sixth of the time.
+    gc.disable()
+    from xinference.constants import XINFERENCE_SYSTEM_SETTINGS_PATH
+    from xinference.core.system_settings_store import initialize_system_settings
+
+    # Puts saved settings into the environment; Xinference's own start does that first, too.
+    initialize_system_settings(XINFERENCE_SYSTEM_SETTINGS_PATH)
+    with_extension = os.environ.get("XINFERENCE_EXTENSIONS") and importlib.util.find_spec("openvino")
+    for name in (*SHARED, *(OURS if with_extension else ())):
+        importlib.import_module(name)
+    gc.enable()
 
 
 def _quick_start() -> None:
-    """Let the constants of this process be read with `QUICK_START`, then give children the environment as it was."""
-    before = {name: os.environ.get(name) for name in QUICK_START}
-    os.environ.update(QUICK_START)
-    import xinference.constants  # noqa: F401 - read once, at import
-
-    for name, value in before.items():
-        if value is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = value
+    """Change the constants of this process, wherever a module has taken a copy of them."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("xinference."):
+            vars(module).update({key: value for key, value in QUICK_START.items() if key in vars(module)})
 
 
 def create_admin(file: Path) -> None:

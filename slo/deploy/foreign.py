@@ -63,7 +63,7 @@ def launch_on(
             progress.note("was up: left as it is" if running else plan.engine)
         if asks and key is None:
             key = auth.ensure_api_key(api, config)
-        first = check_answers(job, plan, files, key)
+        first = check_answers(job, api, plan, files, key)
         undo.pop_all()
         api.close()
     return Launched(

@@ -98,7 +98,7 @@ def _bring_up(job: Job, start_s: float) -> Launched:
     key = auth.ensure_api_key(api, config) if settings["auth"] else None
     with progress.stage("model"):
         ensure_model(job, api, state, plan)
-    first = check_answers(job, plan, files, key)
+    first = check_answers(job, api, plan, files, key)
     api.close()
     launched = Launched(
         endpoint=config.endpoint, plan=plan, label=files.label, log=config.server.log, pid=state.pid,

@@ -85,6 +85,7 @@ def server_settings(config: Config, engine: Engine, *, stock: bool) -> dict[str,
         "auth": wants_auth(config),
         "stock": stock,
         "log": str(config.server.log),
+        "fork_server": config.server.fork_server and not stock,
         "extension": engine.extension,
         # As the extension reads it: the section `serve` and nothing else.
         "serve": config.serve.model_dump(mode="json") if engine.extension else {},

@@ -70,14 +70,21 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path, 
 
 
 def entry_command(
-    *, host: str, port: int, metrics_host: str, metrics_port: int, stock: bool, admin_file: Path | None
+    *,
+    host: str,
+    port: int,
+    metrics_host: str,
+    metrics_port: int,
+    stock: bool,
+    fork_server: bool,
+    admin_file: Path | None,
 ) -> list[str]:
     """The command line of the server, run by this Python."""
     return [
         sys.executable,
         "-m",
         "slo.deploy.entry",
-        *(["--stock"] if stock else []),
+        *(["--stock"] if stock else ["--fork-server"] if fork_server else []),
         *(["--admin-file", str(admin_file)] if admin_file else []),
         "--",
         *("--host", host, "--port", str(port)),

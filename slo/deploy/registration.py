@@ -21,6 +21,7 @@ STOCK_ENGINE = "sentence_transformers"
 STAND_IN_REVISION = "stand-in-weights"  # the one free-text field that /v1/models shows
 POLL_S = 0.1
 SILENCE_LIMIT_S = 10.0
+GONE_LIMIT_S = 15.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +146,7 @@ def wait_ready(
     """
     deadline_s = clock.monotonic() + timeout_s
     silent_since_s: float | None = None
+    gone_since_s: float | None = None
     while True:
         still_running()
         try:
@@ -164,6 +166,12 @@ def wait_ready(
             raise RegisterError(f"{uid}: the launch failed: {reason}", hint="the server's log has the traceback")
         if states and set(states) == {"READY"}:
             return len(states)
+        gone_since_s = None if states else gone_since_s or clock.monotonic()
+        if gone_since_s is not None and clock.monotonic() - gone_since_s > GONE_LIMIT_S:
+            raise RegisterError(
+                f"{uid}: the server has given the model up without a reason",
+                hint="its log has the reason; launching again starts the model anew",
+            )
         if clock.monotonic() > deadline_s:
             raise RegisterError(
                 f"{uid}: not ready after {timeout_s:g} s (replicas: {', '.join(states) or 'none'})",

@@ -58,7 +58,7 @@ def verify(client: EmbeddingsClient, *, dimension: int, normalizes: bool, langua
     """Check one answer. Raises `VerifyError` with what is wrong with it."""
     samples = samples_for(language)
     texts = [text for triple in TRIPLES[samples] for text in triple]
-    vectors = client.embed(texts).vectors  # finite and complete, or the client would have refused
+    vectors = client.embed(texts, fresh=True).vectors  # finite and complete, or the client would have refused
     for vector in vectors:
         if len(vector) != dimension:
             raise VerifyError(

@@ -16,6 +16,7 @@ import requests
 from slo.client import LOOPBACK, ApiKey
 from slo.errors import BadAnswer, RegisterError, RequestTimeout, ServerFault, Unauthorized, Unreachable
 
+REPLICA_TIMEOUT_S = 300.0  # loading one more copy of the model takes as long as loading the first
 _ACTOR = re.compile(r"^\[address=[^\]]*\]\s*")
 
 
@@ -90,26 +91,47 @@ class XinferenceApi:
         """Begin to launch a model; `replicas` tells when it is ready."""
         self._order("POST", "/v1/models?wait_ready=false", body)
 
-    def terminate(self, uid: str) -> None:
-        """Stop a model, or cancel its launch; fine if it does not run."""
+    def terminate(self, uid: str) -> bool:
+        """Stop a model; fine if it does not run. False: it is being launched, which only `cancel` can end."""
         response = self._authorized("DELETE", f"/v1/models/{quote(uid)}")
         if response.status_code not in (200, 400, 404):
             self._checked(response)
+        return not (response.status_code == 400 and "is launching" in detail(response))
 
     def cancel(self, uid: str) -> None:
         """Give up a launch that is under way; fine if there is none."""
         self._authorized("POST", f"/v1/models/{quote(uid)}/cancel")
 
     def replicas(self, uid: str) -> list[dict[str, Any]]:
-        """State of every replica of the running or starting model `uid`; empty if there is no such model."""
+        """State of every replica of the running or starting model `uid`; empty if there is no such model.
+
+        The server keeps rows of replicas that are no more: they are left out.
+        """
         data = self._call("GET", f"/v1/models/instances?model_uid={quote(uid)}")
         statuses: list[dict[str, Any]] = []
         for instance in data if isinstance(data, list) else []:
             if instance.get("model_uid") != uid or instance.get("status") == "TERMINATED":
                 continue
-            found = instance.get("replica_statuses") or []
-            statuses += found or [{"status": instance.get("status"), "error_message": None}]
+            found = instance.get("replica_statuses") or [{"status": instance.get("status"), "error_message": None}]
+            statuses += [replica for replica in found if replica.get("status") != "TERMINATED"]
         return statuses
+
+    def add_replica(self, uid: str) -> int:
+        """One more replica of a running model, ready when this returns; its number."""
+        data = self._call("POST", f"/v1/models/{quote(uid)}/replicas", {"replica": 1}, timeout_s=REPLICA_TIMEOUT_S)
+        try:
+            return int(data["replica_id"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise RegisterError(f"{uid}: the server does not say which replica it added") from error
+
+    def remove_replica(self, uid: str, number: int) -> None:
+        """Stop one replica of a running model."""
+        self._call("DELETE", f"/v1/models/{quote(uid)}/replicas/{number}")
+
+    def control(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Have our extension in the server carry out `order`; what it answered."""
+        data = self._call("POST", "/slo/api/control", order)
+        return data if isinstance(data, dict) else {}
 
     def progress(self, uid: str) -> str:
         """What a launch is doing, in a word; empty if the server does not say."""
@@ -152,8 +174,8 @@ class XinferenceApi:
         self._session.headers["Authorization"] = f"Bearer {_json(response)['access_token']}"
         self._logged_in = True
 
-    def _call(self, method: str, path: str, body: Any = None) -> Any:
-        return self._checked(self._authorized(method, path, body))
+    def _call(self, method: str, path: str, body: Any = None, *, timeout_s: float | None = None) -> Any:
+        return self._checked(self._authorized(method, path, body, timeout_s=timeout_s))
 
     def _order(self, method: str, path: str, body: Any) -> None:
         """A call that asks for something to be done: also a refusal with 5xx is a refusal."""
@@ -162,14 +184,16 @@ class XinferenceApi:
         except ServerFault as error:
             raise RegisterError(error.message, hint=error.hint) from error
 
-    def _authorized(self, method: str, path: str, body: Any = None) -> requests.Response:
+    def _authorized(
+        self, method: str, path: str, body: Any = None, *, timeout_s: float | None = None
+    ) -> requests.Response:
         """Ask; on 401 log in (again: a token lives for half an hour) and ask once more."""
         if self.account is None and self.key is not None:
             self._session.headers["Authorization"] = f"Bearer {self.key.value}"
-        response = self._send(method, path, body)
+        response = self._send(method, path, body, timeout_s=timeout_s)
         if response.status_code == 401 and self.account is not None:
             self.login()
-            response = self._send(method, path, body)
+            response = self._send(method, path, body, timeout_s=timeout_s)
         if response.status_code in (401, 403):
             who = self.account.origin if self.account else str(self.key) if self.key else "no credentials"
             raise Unauthorized(

@@ -1,6 +1,7 @@
 """
 What was made from a model, kept by content hash: converted once, quantised once, found again at every start.
 
+    <cache>/digests.json                   SHA-256 of large files, see `slo.serve.digests`
     <cache>/<hash of weights, tokenizer, recipe, library versions>/
         tokenizer/tokenizer.json
         fp32/graph.xml  graph.bin          each folder with a manifest.json: sizes and SHA-256 of its files
@@ -23,9 +24,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from slo.serve.digests import Digests
 from slo.serve.model_files import content_hash, file_digest
 
 MANIFEST = "manifest.json"
+DIGESTS = "digests.json"
 
 
 class NotMade(Exception):
@@ -41,19 +44,21 @@ class Artefacts:
 
     def __init__(self, model_directory: Path, cache: Path, *recipe: str, may_make: bool = True) -> None:
         self.may_make = may_make
-        self.hash = content_hash(model_directory, *recipe)
+        Path(cache).mkdir(parents=True, exist_ok=True)
+        self.digests = Digests(Path(cache).absolute() / DIGESTS)
+        self.hash = content_hash(model_directory, *recipe, digest_of=self.digests)
         self.directory = Path(cache).absolute() / self.hash[:24]
         self.directory.mkdir(parents=True, exist_ok=True)
 
     def folder(self, name: str, make: Callable[[Path], None]) -> Path:
         """The folder `name`, made by `make(empty folder)` unless an intact one is there."""
         final = self.directory / name
-        if is_intact(final):
+        if is_intact(final, self.digests):
             return final
         if not self.may_make:
             raise NotMade(name)
         with self._lock(name):
-            if is_intact(final):  # another process made it while this one waited
+            if is_intact(final, self.digests):  # another process made it while this one waited
                 return final
             shutil.rmtree(final, ignore_errors=True)
             fresh = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=self.directory))
@@ -88,12 +93,12 @@ class Artefacts:
             yield
 
 
-def is_intact(folder: Path) -> bool:
+def is_intact(folder: Path, digest_of: Callable[[Path], bytes] = file_digest) -> bool:
     """Whether all files of a sealed folder are there, unchanged since they were sealed."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         return bool(manifest) and all(
-            (folder / name).stat().st_size == entry["size"] and file_digest(folder / name).hex() == entry["sha256"]
+            (folder / name).stat().st_size == entry["size"] and digest_of(folder / name).hex() == entry["sha256"]
             for name, entry in manifest.items()
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

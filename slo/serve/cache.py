@@ -68,6 +68,13 @@ class Cache:
         for key in [key for key in self._entries if key[0] == generation]:
             self.bytes -= _size(key[1], self._entries.pop(key))
 
+    def clear(self) -> int:
+        """Drop everything; how many vectors that were."""
+        count = len(self._entries)
+        self._entries.clear()
+        self.bytes = 0
+        return count
+
 
 def _size(text: str, vector: Vector) -> int:
     return sys.getsizeof(text) + sys.getsizeof(vector.packed) + ENTRY_BYTES

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from slo.config import ServeSection
+from slo.serve.admission import Policy
 from slo.serve.cache import Cache
 from slo.serve.lane import Lane, ServedReplica
 from slo.serve.problem import Problem, not_ready
@@ -63,6 +64,7 @@ class Directory:
         self._generations = itertools.count(1)
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
+        self.policy: Policy = settings.admission.policy  # as it is now: it may be changed while we run
 
     @property
     def lanes(self) -> list[Lane]:
@@ -90,6 +92,12 @@ class Directory:
         if entry.problem is not None:
             raise entry.problem
         return entry.lane
+
+    def change_policy(self, policy: Policy) -> None:
+        """Admission's policy for all models from now on, those not seen yet included."""
+        self.policy = policy
+        for lane in self.lanes:
+            lane.change_policy(policy)
 
     async def discover(self) -> None:
         """Look at every embedding model that runs, also those that nobody has asked for yet."""
@@ -146,6 +154,7 @@ class Directory:
                 model, self._settings, self._cache, self._telemetry, lambda: next(self._generations),
                 on_lost=lambda: self._replica_lost(model, entry),
             )  # fmt: skip
+            entry.lane.change_policy(self.policy)
         if entry.lane is not None:
             if replicas or problem is not None:
                 entry.lane.update(replicas)

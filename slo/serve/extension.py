@@ -69,6 +69,7 @@ class Extension:
             ),
             self.settings,
             secured=[Security(context.auth_service, scopes=["models:read"])] if context.auth_enabled else None,
+            admin=[Security(context.auth_service, scopes=["admin"])] if context.auth_enabled else None,
             short=not _something_between(context),
             route_class=ModelRequestLoggingRoute,
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from slo.config import ServeSection
 from slo.serve.admission import Ask, Decision
 from slo.serve.cache import Cache, Vector
+from slo.serve.delay import Delay
 from slo.serve.directory import Directory
 from slo.serve.lane import Lane
 from slo.serve.problem import Problem, invalid, refused, timed_out, too_large
@@ -57,7 +58,11 @@ class Trace:
 class Front:
     """The handler; one per API process."""
 
-    def __init__(self, settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry) -> None:
+    def __init__(
+        self, settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry,
+        delay: Delay | None = None,
+    ) -> None:  # fmt: skip
+        self._delay = delay or Delay(telemetry.now)
         self._limits = settings.limits
         self._timeout_s = settings.admission.request_timeout
         self._directory = directory
@@ -111,6 +116,8 @@ class Front:
 
     async def _embed(self, lane: Lane, request: EmbeddingRequest, call: Call, trace: Trace) -> Reply:
         telemetry, generation = self._telemetry, lane.generation
+        if hold_s := self._delay.seconds:  # a drill
+            await asyncio.sleep(hold_s)
         parsed_s = telemetry.now()
         found: dict[str, Vector] = {}
         if self._cache.enabled and not call.fresh:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,9 @@ from fastapi import FastAPI
 from slo.config import ServeSection
 from slo.serve.board import Board
 from slo.serve.cache import Cache
+from slo.serve.control import PATH as CONTROL
+from slo.serve.control import Control
+from slo.serve.delay import Delay
 from slo.serve.directory import Directory, Finder
 from slo.serve.front import Front
 from slo.serve.gate import PATH, Gate
@@ -29,18 +33,20 @@ logger = logging.getLogger("xinference.slo")  # Xinference's console shows only 
 
 def install(
     app: FastAPI, host: Any, finder: Finder, settings: ServeSection, *, secured: list[Any] | None, short: bool,
-    route_class: type[Any] | None = None,
+    route_class: type[Any] | None = None, admin: list[Any] | None = None,
 ) -> None:  # fmt: skip
     """Everything. `host` is the API object with `create_embedding`, `_check_model_access` and `_port`.
 
-    `secured` are the dependencies that authenticate a route, None without authentication; `short` lets the gate
-    answer by itself.
+    `secured` are the dependencies that authenticate a route, `admin` those that ask for an administrator, None without
+    authentication; `short` lets the gate answer by itself.
     """
     telemetry = Telemetry()
     cache = Cache(settings.cache.max_size if settings.cache.enabled else 0)
     directory = Directory(finder, settings, cache, telemetry)
-    front = Front(settings, directory, cache, telemetry)
-    routes = Routes(settings, directory, cache, telemetry)
+    delay = Delay(telemetry.now)
+    control = Control(settings, directory, cache, delay, time.time)
+    front = Front(settings, directory, cache, telemetry, delay)
+    routes = Routes(settings, directory, cache, telemetry, control)
     board = Board(settings, directory, cache, telemetry, os.environ)
     # Registered before the host's router is included, so this one wins.
     app.router.add_api_route(
@@ -52,6 +58,10 @@ def install(
             path, endpoint, methods=["GET"], dependencies=secured if is_data else None, include_in_schema=False,
             response_model=None,
         )  # fmt: skip
+    app.router.add_api_route(
+        CONTROL, routes.control(guarded=admin is not None), methods=["POST"], dependencies=admin,
+        include_in_schema=False, response_model=None,
+    )  # fmt: skip
     app.router.routes.extend(page_routes())
     app.add_middleware(Gate, front=front, telemetry=telemetry, short=short)
     inner = app.router.lifespan_context

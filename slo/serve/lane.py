@@ -5,10 +5,11 @@ Everything that belongs to one served model: its queue, what it has learnt about
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from slo.config import ServeSection
-from slo.serve.admission import Ask, Decision, QueueState, Rules, decide
+from slo.serve.admission import Ask, Decision, Policy, QueueState, Rules, decide
 from slo.serve.batcher import Batcher, Replica
 from slo.serve.cache import Cache, Vector
 from slo.serve.cost import Headroom, PassCost, TokenEstimate
@@ -71,6 +72,10 @@ class Lane:
     @property
     def deadline_s(self) -> float:
         return self._rules.deadline_s
+
+    def change_policy(self, policy: Policy) -> None:
+        """Shed or queue from now on; what waits already keeps the terms under which it was admitted."""
+        self._rules = replace(self._rules, policy=policy)
 
     def update(self, replicas: Sequence[ServedReplica]) -> None:
         """Serve from these. Processes known already keep their load; other weights begin a new generation."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -74,13 +75,16 @@ def read_model(directory: Path) -> ModelFiles:
     )
 
 
-def content_hash(directory: Path, *recipe: str) -> str:
-    """SHA-256 over everything a converted model depends on: weights, settings, tokenizer, and `recipe`."""
+def content_hash(directory: Path, *recipe: str, digest_of: Callable[[Path], bytes] | None = None) -> str:
+    """SHA-256 over everything a converted model depends on: weights, settings, tokenizer, and `recipe`.
+
+    `digest_of` is `file_digest`, or something that remembers its results.
+    """
     digest = hashlib.sha256("\0".join(recipe).encode())
     kinds = (".json", ".txt", ".safetensors", ".bin", ".model")
     for path in sorted(path for path in Path(directory).rglob("*") if path.suffix in kinds and path.is_file()):
         digest.update(f"\0{path.relative_to(directory).as_posix()}\0{path.stat().st_size}\0".encode())
-        digest.update(file_digest(path))
+        digest.update((digest_of or file_digest)(path))
     return digest.hexdigest()
 
 

@@ -50,6 +50,11 @@ def invalid(message: str, *, param: str | None = None, reason: str = "invalid_re
     return Problem(400, message, reason=reason, param=param)
 
 
+def forbidden(message: str) -> Problem:
+    """403: not for this caller, or not with this configuration."""
+    return Problem(403, message, reason="forbidden")
+
+
 def too_large(limit_bytes: int) -> Problem:
     """413: the body exceeds the limit."""
     return Problem(413, f"the request body exceeds {limit_bytes} bytes", reason="body_too_large")

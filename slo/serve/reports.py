@@ -14,6 +14,7 @@ from typing import Any
 from slo import __version__
 from slo.config import ServeSection
 from slo.serve.cache import Cache
+from slo.serve.control import Control
 from slo.serve.directory import Directory
 from slo.serve.lane import Lane
 from slo.serve.processes import model_processes, own_process
@@ -48,8 +49,10 @@ def window_report(telemetry: Telemetry, seconds: int, threshold_s: float) -> dic
     }
 
 
-def status_report(settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry) -> dict[str, Any]:
-    """Version, models with their replicas and capacity, cache, processes and settings."""
+def status_report(
+    settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry, control: Control | None = None
+) -> dict[str, Any]:
+    """Version, models with their replicas and capacity, cache, processes, settings, and what was ordered since."""
     lanes = directory.lanes
     statuses = [replica.status for lane in lanes for replica in lane.replicas]
     return {
@@ -72,6 +75,7 @@ def status_report(settings: ServeSection, directory: Directory, cache: Cache, te
             for use in (own_process(), *model_processes(lanes))
         ],
         "settings": settings.model_dump(mode="json"),
+        **({} if control is None else {"control": control.report()}),
     }
 
 

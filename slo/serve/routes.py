@@ -14,9 +14,10 @@ from starlette.responses import Response
 
 from slo.config import ServeSection
 from slo.serve.cache import Cache
+from slo.serve.control import Control, require_this_machine
 from slo.serve.directory import Directory
 from slo.serve.exposition import CONTENT_TYPE, Exposition
-from slo.serve.problem import Problem, invalid
+from slo.serve.problem import Problem, invalid, too_large
 from slo.serve.readiness import ReadinessCheck
 from slo.serve.reports import status_report, window_report
 from slo.serve.responses import Reply, json_reply, problem_reply
@@ -27,6 +28,7 @@ from slo.stats import LATENCY_EDGES_S
 Endpoint = Callable[[Request], Awaitable[Response]]
 OBJECTIVE_S = 0.150
 PULSE_S = 0.25
+MAX_ORDER = 4096  # bytes
 
 
 def as_response(reply: Reply) -> Response:
@@ -37,11 +39,14 @@ def as_response(reply: Reply) -> Response:
 class Routes:
     """Endpoints over what the front door has recorded, and the pulse that measures the event loop's own delay."""
 
-    def __init__(self, settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry) -> None:
+    def __init__(
+        self, settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry, control: Control
+    ) -> None:
         self._settings = settings
         self._directory = directory
         self._cache = cache
         self._telemetry = telemetry
+        self._control = control
         self._exposition = Exposition(directory, cache, telemetry)
         self._readiness = ReadinessCheck(directory, telemetry)
         self._pulse: asyncio.Task[None] | None = None
@@ -87,7 +92,22 @@ class Routes:
     async def status(self, _: Request) -> Response:
         """See `reports`."""
         await self._directory.discover()
-        return as_response(json_reply(status_report(self._settings, self._directory, self._cache, self._telemetry)))
+        report = status_report(self._settings, self._directory, self._cache, self._telemetry, self._control)
+        return as_response(json_reply(report))
+
+    def control(self, *, guarded: bool) -> Endpoint:
+        """The endpoint that takes orders; `guarded`: authentication has seen to it who asks."""
+
+        async def control(request: Request) -> Response:
+            peer = request.client.host if request.client else None
+            try:
+                if not guarded:
+                    require_this_machine(peer, request.headers)
+                return as_response(json_reply(self._control.obey(await _short_body(request), by=peer or "unknown")))
+            except Problem as problem:
+                return as_response(problem_reply(problem))
+
+        return control
 
     def start(self) -> None:
         """Begin to measure how late the event loop is."""
@@ -104,6 +124,16 @@ class Routes:
             due_s = self._telemetry.now() + PULSE_S
             await asyncio.sleep(PULSE_S)
             self._telemetry.stage("loop_lag", max(0.0, self._telemetry.now() - due_s))
+
+
+async def _short_body(request: Request) -> bytes:
+    """The body. Raises `Problem` for one that no order needs."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_ORDER:
+            raise too_large(MAX_ORDER)
+    return body
 
 
 def _number(request: Request, name: str, default: float) -> float:

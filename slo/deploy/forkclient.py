@@ -1,0 +1,187 @@
+"""
+Asking a fork server for a process: a `subprocess.Popen` that is as good as the real one, and falls back to it.
+
+Only what Xinference and xoscar start by a known command line is forked, and only if the environment asked for differs
+in nothing that libraries have read already. Everything else is started as ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import inspect
+import json
+import logging
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
+HEADER = struct.Struct("!Q")
+TIMEOUT_S = 20.0  # a fork takes 0.05 s
+SUB_POOL = ["-m", "xoscar.backends.indigen", "start_sub_pool"]
+# Read when they are needed, not when something is imported. CUDA reads its variable when it is first used, which no
+# import does. Any other difference (OMP_NUM_THREADS and its like) needs a fresh interpreter.
+HARMLESS = frozenset(
+    {
+        "XINFERENCE_WORKER_HOST_SOCKET", "XINFERENCE_WORKER_HOST_PID", "XINFERENCE_API_HOST", "XINFERENCE_MODEL_UID",
+        "HF_HUB_DOWNLOAD_WORKERS", "CUDA_VISIBLE_DEVICES",
+    }
+)  # fmt: skip
+USUAL: dict[str, list[object]] = {
+    "pass_fds": [()], "shell": [False], "gid": [None], "gids": [None], "uid": [None], "umask": [-1],
+    "start_new_session": [False], "process_group": [-1, None],
+}  # fmt: skip
+
+logger = logging.getLogger("xinference.slo")  # Xinference's console shows only loggers below its own name
+
+
+class NoForkServer(Exception):
+    """It cannot do this, or is gone."""
+
+
+class ForkClient:
+    """Our end of the socket pair. `baseline` is the environment in which the fork server imported everything."""
+
+    def __init__(self, control: socket.socket, pid: int, baseline: Mapping[str, str]) -> None:
+        self.pid = pid
+        self.baseline = baseline
+        self._control = control
+        self._control.settimeout(TIMEOUT_S)
+        self._lock = threading.Lock()
+        self._open = True
+
+    def differences(self, environment: Mapping[str, str]) -> list[str]:
+        """Variables that would have had to be known earlier."""
+        names = {*self.baseline, *environment} - HARMLESS
+        return sorted(name for name in names if self.baseline.get(name) != environment.get(name))
+
+    def fork(self, request: Mapping[str, Any], standard: list[int]) -> int:
+        """Pid of a new child of this process. Raises `NoForkServer`; then there is no such child."""
+        data = json.dumps(request).encode()
+        waiting, go = os.pipe()
+        with self._lock, contextlib.ExitStack() as cleared:
+            for fd in (waiting, go):
+                cleared.callback(os.close, fd)
+            if not self._open:
+                raise NoForkServer("it has ended")
+            try:
+                with _adopting():
+                    socket.send_fds(self._control, [HEADER.pack(len(data))], [*standard, waiting])
+                    self._control.sendall(data)
+                    answer = self._control.recv(HEADER.size, socket.MSG_WAITALL)
+            except OSError as error:
+                self._end()
+                raise NoForkServer(str(error)) from error
+            pid = int(HEADER.unpack(answer)[0]) if len(answer) == HEADER.size else 0
+            if not pid:
+                self._end()
+                raise NoForkServer("it has ended or found no memory")
+            os.write(go, b"g")
+            return pid
+
+    def close(self) -> None:
+        """End the fork server; what it has forked goes on."""
+        with self._lock:
+            self._end()
+
+    def _end(self) -> None:
+        if not self._open:
+            return
+        self._open = False
+        self._control.close()
+        with contextlib.suppress(ChildProcessError):  # reaped by somebody else: the number may be another's by now
+            if os.waitpid(self.pid, os.WNOHANG) == (0, 0):
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+
+
+@contextlib.contextmanager
+def _adopting() -> Iterator[None]:
+    """Let orphans below this process become its children, as long as this lasts."""
+    library = ctypes.CDLL(None, use_errno=True)
+    before = ctypes.c_int()
+    if library.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0) or library.prctl(
+        PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0
+    ):
+        raise OSError(ctypes.get_errno(), "orphans cannot be adopted")
+    try:
+        yield
+    finally:
+        library.prctl(PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
+
+
+def popen_of(client: ForkClient) -> type[subprocess.Popen[Any]]:
+    """`subprocess.Popen` with `client` in place of fork and exec where that is the same thing, only sooner."""
+    signature = inspect.signature(subprocess.Popen._execute_child)  # type: ignore[attr-defined]
+
+    class ForkedPopen(subprocess.Popen[Any]):
+        def _execute_child(self, *arguments: Any) -> None:
+            call = signature.bind(self, *arguments).arguments
+            argv = [os.fspath(part) for part in call["args"]] if isinstance(call["args"], (list, tuple)) else []
+            if _known(argv, call):
+                environment = dict(os.environ if call["env"] is None else call["env"])
+                changed = client.differences(environment)
+                request = {
+                    "argv": argv, "cwd": call["cwd"], "env": environment, "preexec": _name_of(call["preexec_fn"]),
+                    "nested": argv[1:4] != SUB_POOL,
+                }  # fmt: skip
+                pipes = (call["p2cread"], call["c2pwrite"], call["errwrite"])
+                standard = [fd if fd != -1 else number for number, fd in enumerate(pipes)]
+                try:
+                    if changed:
+                        raise NoForkServer(f"these variables differ: {', '.join(changed)}")
+                    self.pid = client.fork(request, standard)
+                except NoForkServer as reason:
+                    logger.warning("xinference-slo: a fresh interpreter instead of a forked one: %s", reason)
+                else:
+                    self._child_created = True
+                    pairs = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+                    self._close_pipe_fds(*(call[name] for name in pairs))  # type: ignore[attr-defined]
+                    return
+            super()._execute_child(*arguments)  # type: ignore[misc]
+
+    return ForkedPopen
+
+
+def _known(argv: list[str], call: Mapping[str, Any]) -> bool:
+    """One of the two command lines that we know, started without anything unusual."""
+    if not argv or argv[0] != sys.executable or call["executable"] not in (None, argv[0]):
+        return False
+    if not (argv[1:4] == SUB_POOL or (argv[1:2] == ["-u"] and argv[2:] and argv[2].endswith("/start_local.py"))):
+        return False
+    if any(call[name] not in values for name, values in USUAL.items() if name in call):
+        return False
+    return call["preexec_fn"] is None or bool(_name_of(call["preexec_fn"]))
+
+
+def _name_of(function: Callable[[], None] | None) -> str:
+    """`module:name`, by which another process finds the function; empty if it would not."""
+    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+    return f"{module}:{name}" if function and getattr(sys.modules.get(module), name, None) is function else ""
+
+
+class _Subprocess(ModuleType):
+    """The module `subprocess` with another `Popen`, for one module that uses it."""
+
+    def __init__(self, popen: type[subprocess.Popen[Any]]) -> None:
+        super().__init__(subprocess.__name__)
+        self.Popen = popen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(subprocess, name)
+
+
+def install(client: ForkClient) -> None:
+    """Let the two places that start our server's processes ask `client`. Nobody else's `subprocess` changes."""
+    replacement = _Subprocess(popen_of(client))
+    for name in ("xinference.deploy.local_host", "xoscar.backends.indigen.fate_sharing"):
+        if name in sys.modules:
+            vars(sys.modules[name])["subprocess"] = replacement
