@@ -116,12 +116,18 @@ class EmbeddingsClient:
         """Close the connection."""
         self._session.close()
 
-    def embed(self, texts: str | Sequence[str], *, dimension: int | None = None) -> Answer:
-        """Vectors of `texts`, one each. Raises a `RequestError` for anything but a whole, finite answer."""
+    def embed(self, texts: str | Sequence[str], *, dimension: int | None = None, fresh: bool = False) -> Answer:
+        """Vectors of `texts`, one each; `fresh` ones are computed, whatever a cache knows.
+
+        Raises a `RequestError` for anything but a whole, finite answer.
+        """
         body = orjson.dumps({"model": self.model, "input": texts if isinstance(texts, str) else list(texts)})
         expected = 1 if isinstance(texts, str) else len(texts)
         try:
-            response = self._session.post(self.url, data=body, timeout=self.timeout_s, allow_redirects=False)
+            response = self._session.post(
+                self.url, data=body, timeout=self.timeout_s, allow_redirects=False,
+                headers={"Cache-Control": "no-cache"} if fresh else None,
+            )  # fmt: skip
         except requests.RequestException as error:
             raise self._transport_failure(error) from error
         if not 200 <= response.status_code < 300:

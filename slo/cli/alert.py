@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from slo.cli.live_drill import live_service
 from slo.cli.options import Context, config_option, context, json_option
 from slo.clock import SystemClock
 from slo.errors import ConfigError
@@ -53,12 +54,14 @@ def test_channels(config_path: Path | None, as_json: bool, only: tuple[str, ...]
 
 @alert.command()
 @click.option("--sink", "only", multiple=True, help="Only these channels (default: as routed).")
+@click.option("--live", is_flag=True, help="Slow down the real server: its users feel it for a minute or two.")
 @config_option
 @json_option
-def drill(config_path: Path | None, as_json: bool, only: tuple[str, ...]) -> int:
+def drill(config_path: Path | None, as_json: bool, only: tuple[str, ...], live: bool) -> int:
     """Slow down a stand-in service until it pages, heal it until it resolves; prove that both arrive.
 
-    The service itself is left alone. Messages are marked as a drill (演练).
+    The service itself is left alone, but with --live, which needs serve.drill: true. Messages are marked as a drill
+    (演练).
 
     \b
     Exit codes: 0 proven, 1 something did not fire, arrive or resolve, 2 usage or set-up.
@@ -66,9 +69,9 @@ def drill(config_path: Path | None, as_json: bool, only: tuple[str, ...]) -> int
     ctx = context(config_path, as_json=as_json)
     sinks = _sinks(ctx, only)
     routes = Routes(channels=tuple(sinks)) if only else build_routes(ctx.config.alerts, sinks)
-    with StubService() as stub:
+    with live_service(ctx.config) if live else StubService() as service:
         result = run_drill(
-            stub,
+            service,
             sinks,
             routes,
             settings_of(ctx.config),
@@ -76,6 +79,7 @@ def drill(config_path: Path | None, as_json: bool, only: tuple[str, ...]) -> int
             model=ctx.config.model.name,
             runbook=ctx.config.watch.notify.runbook,
             say=lambda text: click.echo(text, err=True),
+            api_key=ctx.api_key() if live else None,
         )
     if ctx.json:
         ctx.emit_json(_drill_json(result))

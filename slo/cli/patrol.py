@@ -1,12 +1,10 @@
 """`slo watch` with everything around it: the history, the channels, the server's counters, and the remedies.
 
-Here, and only here, the watch learns how the server is started: remedies are commands of `slo.deploy`, run as
-processes of their own, so that the watch goes on meanwhile and stays small.
+The watch knows neither where counts come from nor how a remedy is carried out: here it is given both.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,9 +14,10 @@ from typing import Any
 import orjson
 
 from slo.cli.options import Context
+from slo.cli.remedies import executors
 from slo.clock import Clock
 from slo.config import Config
-from slo.errors import BadAnswer, EnvironmentProblem, StoreError
+from slo.errors import BadAnswer, ServerFault, StoreError
 from slo.fetch import Fetcher
 from slo.watch.channels import open_outbox
 from slo.watch.courier import Courier
@@ -30,17 +29,11 @@ from slo.watch.outbox import Outbox
 from slo.watch.patrol import Health, Outside, Patrol, Source, health_of
 from slo.watch.probe import Tally
 from slo.watch.prometheus import PrometheusSource
-from slo.watch.remediation import Executor, Remediator
-from slo.watch.remedies import Remedy
+from slo.watch.remediation import Remediator
 from slo.watch.schema import only_watcher
 from slo.watch.sources import PassiveSource
 from slo.watch.store import Store
 from slo.watch.wiring import enabled_remedies, history_path, interval_of, limits_of, settings_of
-
-_LAUNCH = (
-    "import sys; from slo.cli.launch import launch_model_server as m; from slo.cli.main import run; "
-    "sys.exit(run(m, sys.argv[1:]))"
-)
 
 
 @contextmanager
@@ -53,7 +46,7 @@ def on_patrol(
     with ExitStack() as stack:
         stack.enter_context(only_watcher(path))
         store = stack.enter_context(Store(path, max_bytes=config.watch.store.max_size))
-        # Three questions a round; even a server that hangs must leave time for the probes, which take half of it.
+        # Four questions a round; even a server that hangs must leave time for the probes, which take half of it.
         patience_s = min(config.client.timeout, max(0.5, config.watch.interval / 12))
         fetch = stack.enter_context(Fetcher(ctx.api_key(), timeout_s=patience_s))
         outbox = stack.enter_context(open_outbox(config, clock=clock))
@@ -78,7 +71,7 @@ def on_patrol(
             runbook=config.watch.notify.runbook,
             remediator=Remediator(
                 store,
-                _executors(config, config_path),
+                executors(config, config_path, complain),
                 enabled=enabled_remedies(config),
                 limits=limits_of(config),
                 dry_run=config.watch.remediation.dry_run,
@@ -143,7 +136,14 @@ def _health(config: Config, fetch: Fetcher) -> Health:
             raise BadAnswer(f"{url}: not JSON", url=url, status=200) from error
         return found if isinstance(found, dict) else {}
 
-    return health_of(models, status, config.model.name)
+    def ready() -> bool:
+        try:
+            fetch.get(f"{config.endpoint}/slo/readyz")
+        except ServerFault:
+            return False
+        return True
+
+    return health_of(models, status, config.model.name, ready)
 
 
 def _hand_over(outbox: Outbox, message: Notification, complain: Callable[[str], None]) -> None:
@@ -171,36 +171,3 @@ def _heartbeat(config: Config, complain: Callable[[str], None]) -> Heartbeat:
                 outside.get(url)
 
     return Heartbeat(config.state_dir, interval_s=config.watch.interval, push=push if url else None, complain=complain)
-
-
-def _executors(config: Config, config_path: Path | None) -> dict[Remedy, Executor]:
-    """Remedies that can be carried out from here: none for a server that somebody else runs."""
-    if config.server.endpoint:
-        return {}
-    options = ["--config", str(config_path)] if config_path else []
-
-    def launch() -> None:
-        _start(config, [_LAUNCH, *options])
-
-    def restart() -> None:
-        stop = f"{_LAUNCH.removesuffix('sys.exit(run(m, sys.argv[1:]))')}run(m, [*sys.argv[1:], '--stop']); "
-        _start(config, [stop + "sys.exit(run(m, sys.argv[1:]))", *options])
-
-    # A launch completes whatever is missing: here, the model.
-    return {"relaunch_model": launch, "restart_server": restart}
-
-
-def _start(config: Config, arguments: list[str]) -> None:
-    """Start a command of ours beside the watch; what it says goes to `remediation.log`."""
-    try:
-        config.state_dir.mkdir(parents=True, exist_ok=True)
-        with (config.state_dir / "remediation.log").open("ab") as log:
-            subprocess.Popen(
-                [sys.executable, "-c", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot be started: {error}") from error

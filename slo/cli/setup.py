@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from slo.cli.options import Context, config_option, context, json_option, target_options
+from slo.cli.remedies import impossible
 from slo.client import cosine
 from slo.config import variables as all_variables
 from slo.deploy.doctor import Level, diagnose
@@ -71,11 +72,13 @@ def validate(config_path: Path | None, as_json: bool, variables: bool) -> int:
 
 
 def _check_watch(ctx: Context) -> None:
-    """Alerts that can never fire are an error; those that fire late are said on stderr."""
+    """Alerts that can never fire are an error; those that fire late, and remedies that cannot work, are said."""
     findings = lint(ctx.config)
     for finding in findings:
         if finding.level == "warning":
             click.echo(f"warning: {finding.message}", err=True)
+    for sentence in impossible(ctx.config):
+        click.echo(f"warning: {sentence}", err=True)
     errors = [finding.message for finding in findings if finding.level == "error"]
     if errors:
         raise ConfigError("\n".join(errors), where="watch", hint="choose another table in watch.burn")

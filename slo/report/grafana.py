@@ -14,7 +14,7 @@ from typing import Any, Literal
 import orjson
 
 from slo.report.prometheus import to_yaml
-from slo.report.promise import METRIC, Promise, literal
+from slo.report.promise import METRIC, ONLINE, Promise, literal
 
 Kind = Literal["stat", "gauge", "timeseries", "bargauge", "heatmap", "table"]
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -38,10 +38,11 @@ class Panel:
 
 def panels(promise: Promise) -> list[Panel]:
     """All panels in reading order. Widths add up to rows of 24."""
-    counted = f'{METRIC}_count{{model="$model",code!="4xx"}}'
-    answered = f'{METRIC}_bucket{{model="$model",code="2xx"}}'
+    counted = f'{METRIC}_count{{model="$model",{ONLINE},code!="4xx"}}'
+    answered = f'{METRIC}_bucket{{model="$model",{ONLINE},code="2xx"}}'
+    every = f'{METRIC}_bucket{{model="$model",code="2xx"}}'
     edge = literal(promise.threshold_s or 0.15)
-    good = f'{METRIC}_bucket{{model="$model",code="2xx",le="{edge}"}}'
+    good = f'{METRIC}_bucket{{model="$model",{ONLINE},code="2xx",le="{edge}"}}'
 
     def p95(window: str) -> str:
         return f"histogram_quantile({literal(promise.target)}, sum by (le) (rate({answered}[{window}])))"
@@ -58,7 +59,7 @@ def panels(promise: Promise) -> list[Panel]:
         Panel(title="Within the objective", kind="gauge", width=4, unit="percentunit", limit=promise.target,
               red_below=True, targets=((share("5m"), "good"),)),
         Panel(title="Success rate", kind="stat", width=4, unit="percentunit", limit=0.998, red_below=True,
-              targets=((f'sum(rate({METRIC}_count{{model="$model",code="2xx"}}[5m]))'
+              targets=((f'sum(rate({METRIC}_count{{model="$model",{ONLINE},code="2xx"}}[5m]))'
                         f" / (sum(rate({counted}[5m])) > 0)", "answered"),)),
         Panel(title="In flight", kind="stat", width=4, targets=(("sum(slo_inflight_requests)", "requests"),)),
         Panel(title="Error budget left", kind="gauge", width=4, unit="percentunit", limit=0.0, red_below=True,
@@ -75,7 +76,7 @@ def panels(promise: Promise) -> list[Panel]:
               targets=((f'sum by (code) (rate({METRIC}_count{{model="$model"}}[{_RATE}]))', "{{code}}"),)),
         Panel(title="Latency by length class", kind="timeseries", width=8, unit="s", limit=promise.threshold_s,
               targets=((f"histogram_quantile({literal(promise.target)}, sum by (le, length_class)"
-                        f" (rate({answered}[{_RATE}])))", "{{length_class}}"),)),
+                        f" (rate({every}[{_RATE}])))", "{{length_class}}"),)),
         Panel(title="Distribution of latencies", kind="heatmap", width=8, unit="s",
               targets=((f"sum by (le) (increase({answered}[{_RATE}]))", "{{le}}"),)),
         Panel(title="Mean time by stage", kind="timeseries", width=8, unit="s",

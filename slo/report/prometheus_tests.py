@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from slo.report.prometheus import alert_labels, sloth_labels, summary_of, to_yaml
-from slo.report.promise import BurnWindow, Promise, Severity, literal, promql_window
+from slo.report.promise import ONLINE, BurnWindow, Promise, Severity, literal, promql_window
 
 _PER_STEP = 10_000  # requests per step: whole numbers of bad ones for small ratios too
+_ONE_CLASS = 'length_class="short"'
 
 
 def tests_file(promises: Sequence[Promise], *, rules: str, runbook: str, header: str = "") -> str:
@@ -231,14 +232,21 @@ def _series(promise: Promise, phases: Sequence[tuple[int, float]]) -> list[dict[
         good_values.append(f"{good_at + step}+{step}x{steps - 1}")
         rest_at += rest_step * steps
         good_at += step * steps
-    return [{"series": rest, "values": " ".join(rest_values)}, {"series": good, "values": " ".join(good_values)}]
+    steps = sum(seconds for seconds, _ in phases) // _step_s(promise)
+    return [
+        {"series": rest, "values": " ".join(rest_values)},
+        {"series": good, "values": " ".join(good_values)},
+        # Slow requests of the batch class, as many as all others: none of our business.
+        {"series": rest.replace(_ONE_CLASS, 'length_class="batch"'), "values": f"0+{_PER_STEP}x{steps}"},
+    ]
 
 
 def _input(promise: Promise) -> tuple[str, str]:
     """Names of two series: for latency all answered requests and the fast ones, else the failed and the answered."""
+    good, counted = (query.replace(ONLINE, _ONE_CLASS) for query in (promise.good, promise.counted))
     if promise.threshold_s is None:
-        return promise.good.replace('code="2xx"', 'code="5xx"'), promise.good
-    return promise.counted.replace('code!="4xx"', 'code="2xx"'), promise.good
+        return good.replace('code="2xx"', 'code="5xx"'), good
+    return counted.replace('code!="4xx"', 'code="2xx"'), good
 
 
 def _braces(labels: dict[str, str]) -> str:

@@ -3,7 +3,8 @@ What an exporter needs to know of an objective; it knows nothing of who evaluate
 
 The SLI of all exports, in counts of `slo_request_duration_seconds`:
 
-* counted   every request but the caller's own mistakes (code 4xx; 429 is ours)
+* counted   every request but the caller's own mistakes (code 4xx; 429 is ours), and those of the batch class: no
+            deadline is held for them (`slo watch` leaves them out, too)
 * good      latency: code 2xx within the threshold, which must be an edge of the histogram. availability: code 2xx
 
 Failures are in the denominator only, so they are bad. Without any request there is no ratio: the rules record nothing
@@ -20,6 +21,7 @@ from slo.errors import ConfigError
 from slo.stats import LATENCY_EDGES_S
 
 METRIC = "slo_request_duration_seconds"
+ONLINE = 'length_class!="batch"'
 Severity = Literal["critical", "page", "ticket", "info"]
 
 
@@ -70,14 +72,14 @@ class Promise:
     @property
     def counted(self) -> str:
         """Selector of the requests that count."""
-        return f'{METRIC}_count{{model="{self.model}",code!="4xx"}}'
+        return f'{METRIC}_count{{model="{self.model}",{ONLINE},code!="4xx"}}'
 
     @property
     def good(self) -> str:
         """Selector of the good ones."""
         if self.threshold_s is None:
-            return f'{METRIC}_count{{model="{self.model}",code="2xx"}}'
-        return f'{METRIC}_bucket{{model="{self.model}",code="2xx",le="{self.threshold_s:g}"}}'
+            return f'{METRIC}_count{{model="{self.model}",{ONLINE},code="2xx"}}'
+        return f'{METRIC}_bucket{{model="{self.model}",{ONLINE},code="2xx",le="{self.threshold_s:g}"}}'
 
     def severities(self) -> dict[Severity, tuple[BurnWindow, ...]]:
         """Rows that can fire, by severity, in the table's order."""

@@ -2,8 +2,8 @@
 `slo alert drill`: proof that a slow service ends as a delivered page, and its end as a delivered all-clear.
 
 Real probes, the real engine and rules, the real channels; only the service is a stand-in that can be slowed down
-(`Injector`), so that no user feels it, and the minutes between rounds are skipped rather than waited for. The front
-door of the server may offer an injector of its own one day; the drill takes whichever it is given.
+(`Injector`), so that no user feels it, and the minutes between rounds are skipped rather than waited for. With
+`--live` the injector is the server itself, which then holds back every answer, users' included.
 
 Times are of two kinds: minutes of the drill's clock until the engine decided, seconds of the real one until a channel
 had the message.
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from slo.client import EmbeddingsClient
+from slo.client import ApiKey, EmbeddingsClient
 from slo.clock import SystemClock
 from slo.objective import Objective
 from slo.texts import mix
@@ -107,6 +107,7 @@ def run_drill(
     model: str,
     runbook: str,
     say: Callable[[str], None],
+    api_key: ApiKey | None = None,
 ) -> Drill:
     """Healthy, slow until it fires, healthy until it resolves. Nothing is kept but the result."""
     clock, drill = SkippingClock(), Drill()
@@ -125,7 +126,7 @@ def run_drill(
         def deliver() -> None:
             drill.attempts += outbox.pump()
 
-        client = EmbeddingsClient(injector.endpoint, model, timeout_s=10)
+        client = EmbeddingsClient(injector.endpoint, model, api_key=api_key, timeout_s=10)
         texts = mix(secrets.randbits(32))
         outside = Outside(
             source=None,

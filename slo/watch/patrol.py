@@ -8,7 +8,7 @@ fails; each is a result, and the next round comes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from slo.clock import Clock
@@ -47,10 +47,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What the server says of itself. None where it does not say."""
+    """What the server says of itself. None where it does not say. `ready`: a real embedding came back."""
 
     server_up: bool | None = None
     model_up: bool | None = None
+    ready: bool | None = None
     uptime_s: float | None = None
     queueing: bool | None = None
 
@@ -144,6 +145,9 @@ class Patrol:
         source, minutes = self._outside.source, self._minutes
         self._minutes = []
         health = self._outside.health()
+        if health.ready is False and minutes and not any(minute.histogram.total for minute in minutes):
+            # In the list, and nobody gets an answer: its process died, and Xinference has not noticed.
+            health = replace(health, model_up=False)
         busy, steal = self._cpu_shares()
         found = self._engine.round(
             minutes,
@@ -263,7 +267,12 @@ def _failures(minutes: list[Minute]) -> dict[str, Any]:
     return {"outcomes": outcomes, "requests": sum(minute.total for minute in minutes)}
 
 
-def health_of(models: Callable[[], list[str]], status: Callable[[], Mapping[str, Any]], model: str) -> Health:
+def health_of(
+    models: Callable[[], list[str]],
+    status: Callable[[], Mapping[str, Any]],
+    model: str,
+    ready: Callable[[], bool] | None = None,
+) -> Health:
     """Ask the server: does it answer, does it have the model, how old is it, does it shed or queue?
 
     An answer of any kind, 401 included, is a server that is up.
@@ -276,10 +285,19 @@ def health_of(models: Callable[[], list[str]], status: Callable[[], Mapping[str,
         said = status()
     except RequestError:
         said = {}  # a server without the extension: it answers, and says no more
-    policy = said.get("settings", {}).get("admission", {}).get("policy")
+    # What was ordered since the start counts for more than what was configured.
+    policy = said.get("control", said.get("settings", {}).get("admission", {})).get("policy")
     return Health(
         server_up=True,
         model_up=model in names,
+        ready=_answer(ready) if said and ready else None,
         uptime_s=said.get("uptime_s"),
         queueing=None if policy is None else policy == "queue",
     )
+
+
+def _answer(ask: Callable[[], bool]) -> bool | None:
+    try:
+        return ask()
+    except RequestError:
+        return None

@@ -17,14 +17,14 @@ import orjson
 
 from slo.clock import Clock
 from slo.errors import BadAnswer, RequestError
-from slo.watch.exposition import REQUESTS, Reading
+from slo.watch.exposition import BATCH, REQUESTS, Reading
 from slo.watch.sources import Harvest
 
 
 def query_url(base: str, *, model: str, seconds: float, at_s: float, metric: str = REQUESTS, selector: str = "") -> str:
     """Address of the instant query for the requests of the `seconds` before `at_s`, by code, class and edge."""
     quoted = model.replace("\\", "\\\\").replace('"', '\\"')
-    wanted = ",".join(part for part in (f'model="{quoted}"', selector) if part)
+    wanted = ",".join(part for part in (f'model="{quoted}"', f'length_class!="{BATCH}"', selector) if part)
     query = f"sum by (le, code, length_class) (increase({metric}_bucket{{{wanted}}}[{seconds:g}s]))"
     return f"{base.rstrip('/')}/api/v1/query?{urlencode({'query': query, 'time': f'{at_s:.3f}'})}"
 

@@ -122,3 +122,17 @@ def test_status_shows_what_is_stuck_and_retry_sends_it(
         answers[0] = Answer("", status=204)
         assert run(cli, ["alert", "retry", "--config", config]) == 0
         assert run(cli, ["alert", "status", "--config", config]) == 0
+
+
+def test_a_live_drill_needs_a_server_that_agrees(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = {"error": {"message": "only where serve.drill is true"}}
+    with Receiver(lambda _: Answer(refusal, status=403)) as server:
+        monkeypatch.setenv("SLO_SERVER_ENDPOINT", server.url(""))
+        assert run(cli, ["alert", "drill", "--live", "--config", config]) == 2
+        assert [request.path for request in server.requests] == ["/slo/api/control"]
+    error = capsys.readouterr().err
+    assert "refuses to be slowed down" in error
+    assert "set serve.drill: true" in error
+    assert "Traceback" not in error

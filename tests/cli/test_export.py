@@ -54,7 +54,7 @@ def test_the_model_of_the_configuration_is_the_one_exported(tmp_path: Path, caps
     config.write_text("objective: p99 <= 300ms\nmodel: {name: bge-m3}\n", encoding="utf-8")
     assert run(cli, ["export", "prometheus", "--config", str(config)]) == 0
     text = capsys.readouterr().out
-    assert 'model="bge-m3",code="2xx",le="0.3"' in text
+    assert 'model="bge-m3",length_class!="batch",code="2xx",le="0.3"' in text
     assert "gte-base-zh" not in text
     assert yaml.safe_load(text)["groups"][0]["name"] == "sloth-slo-sli-recordings-bge-m3-latency"
 

@@ -38,6 +38,7 @@ def test_promtool_accepts_the_rules_and_their_tests(promise: Promise, tmp_path: 
     [
         pytest.param({"(8 * 0.05)": "(16 * 0.05)"}, id="a threshold doubled"),
         pytest.param({'le="0.15"': 'le="0.3"'}, id="another edge"),
+        pytest.param({'length_class!="batch",': ""}, id="batch requests counted"),
         pytest.param({">= 5)": ">= 0)", ">= 20)": ">= 0)"}, id="no guard against low traffic"),
         pytest.param({"severity: critical": "severity: info"}, id="another severity"),
         pytest.param({" > 180": " > 1800"}, id="a patient watch of the watcher"),

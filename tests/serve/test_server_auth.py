@@ -43,3 +43,10 @@ def test_data_needs_a_key_too(guarded: tuple[str, str], path: str) -> None:
 @pytest.mark.parametrize("path", ["/slo/livez", "/slo/readyz", "/slo/metrics", "/slo/"])
 def test_probes_metrics_and_empty_pages_do_not(guarded: tuple[str, str], path: str) -> None:
     assert requests.get(guarded[0] + path, timeout=10).status_code == 200
+
+
+def test_orders_need_an_administrator_and_an_api_key_is_none(guarded: tuple[str, str]) -> None:
+    endpoint, key = guarded
+    url, order = f"{endpoint}/slo/api/control", {"action": "clear_cache"}
+    assert requests.post(url, json=order, timeout=10).status_code == 401
+    assert requests.post(url, json=order, timeout=10, headers={"Authorization": f"Bearer {key}"}).status_code == 403

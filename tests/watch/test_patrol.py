@@ -212,3 +212,23 @@ def test_cpu_shares_come_from_the_kernels_counters(tmp_path: Path) -> None:
     stat = tmp_path / "stat"
     stat.write_text("cpu  10 1 5 80 2 0 1 7 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n", encoding="ascii")
     assert cpu_time(stat) == CpuTime(total=106, idle=82, steal=7)
+
+
+def test_a_model_that_is_listed_and_answers_nobody_counts_as_gone(world: World) -> None:
+    world.health = Health(server_up=True, model_up=True, ready=False)
+    world.rounds(2)
+    assert world.relaunched == 0, "slow, perhaps, but somebody got an answer"
+    world.probed = lambda: probes(0, lost=60)
+    world.rounds(2)
+    assert world.relaunched == 1
+
+
+def test_readiness_is_asked_where_the_extension_is_and_unknown_elsewhere() -> None:
+    def broken() -> bool:
+        raise Unreachable("gone", url="http://h")
+
+    assert health_of(lambda: ["m"], lambda: {"uptime_s": 1}, "m", lambda: False).ready is False
+    assert health_of(lambda: ["m"], lambda: {"uptime_s": 1}, "m", broken).ready is None
+    assert health_of(lambda: ["m"], dict, "m", lambda: False).ready is None
+    ordered = {"settings": {"admission": {"policy": "shed"}}, "control": {"policy": "queue"}}
+    assert health_of(lambda: ["m"], lambda: ordered, "m").queueing is True

@@ -227,7 +227,7 @@ def test_prometheus_is_asked_by_query_and_its_estimates_are_rounded_to_whole_req
                               threshold_ms=150, selector='cluster="x"')  # fmt: skip
     (minute,) = source.collect(0).minutes
     assert (minute.source, minute.counts(P95)) == ("prometheus", Counts(10, 13))
-    assert re.search(r"model%3D%22a%5C%22b%22%2Ccluster", asked[0])
+    assert re.search(r"model%3D%22a%5C%22b%22%2Clength_class%21%3D%22batch%22%2Ccluster", asked[0])
 
 
 @pytest.mark.parametrize(
