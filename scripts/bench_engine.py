@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from slo.deploy.standin import write_standin
-from slo.serve.loading import Workshop, cores
-from slo.serve.openvino_forward import OpenVinoForward, cpu_kind, supported_precisions
-from slo.serve.packing import Pass, Shapes, pack
-from slo.serve.precision import Precision
+from slo.serve.engine.loading import Workshop, cores
+from slo.serve.engine.openvino_forward import OpenVinoForward, cpu_kind, supported_precisions
+from slo.serve.engine.packing import Pass, Shapes, pack
+from slo.serve.engine.precision import Precision
 
 TOKENS = (6, 22, 52, 80, 160, 240, 512)
 TEXT_TOKENS = 20

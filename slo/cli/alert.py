@@ -14,14 +14,14 @@ from slo.cli.options import Context, config_option, context, json_option
 from slo.clock import SystemClock
 from slo.errors import ConfigError
 from slo.units import show_duration
-from slo.watch.channels import OUTBOX_FILE, open_outbox
-from slo.watch.drill import Drill, run_drill
-from slo.watch.outbox_store import OutboxStore
-from slo.watch.rehearsal import Rehearsed, rehearse
-from slo.watch.routing import Routes
-from slo.watch.sinks.build import build_routes, build_sinks
-from slo.watch.sinks.outcome import Sink
-from slo.watch.stub_service import StubService
+from slo.watch.delivery.channels import OUTBOX_FILE, open_outbox
+from slo.watch.delivery.drill import Drill, run_drill
+from slo.watch.delivery.outbox_store import OutboxStore
+from slo.watch.delivery.rehearsal import Rehearsed, rehearse
+from slo.watch.delivery.routing import Routes
+from slo.watch.delivery.sinks.build import build_routes, build_sinks
+from slo.watch.delivery.sinks.outcome import Sink
+from slo.watch.delivery.stub_service import StubService
 from slo.watch.wiring import settings_of
 
 

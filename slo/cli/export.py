@@ -20,11 +20,11 @@ from slo.report.prometheus import rules_file
 from slo.report.prometheus_tests import tests_file
 from slo.report.promise import BurnWindow, Promise
 from slo.report.service_files import Installation, cron_lines, systemd_units
-from slo.watch.burn import Table
-from slo.watch.objectives import Goal
-from slo.watch.period import Period, parse_period
-from slo.watch.rules import BURN_ALERTS
-from slo.watch.tables import chosen, load_tables
+from slo.watch.alerting.rules import BURN_ALERTS
+from slo.watch.budget.burn import Table
+from slo.watch.budget.objectives import Goal
+from slo.watch.budget.period import Period, parse_period
+from slo.watch.budget.tables import chosen, load_tables
 from slo.watch.wiring import goals_of
 
 RULES = "xinference-slo.rules.yml"

@@ -19,20 +19,20 @@ from slo.clock import Clock
 from slo.config import Config
 from slo.errors import BadAnswer, ServerFault, StoreError
 from slo.fetch import Fetcher
-from slo.watch.channels import open_outbox
-from slo.watch.courier import Courier
-from slo.watch.delivery import Attempt
+from slo.watch.alerting.notification import Notification
+from slo.watch.delivery.channels import open_outbox
+from slo.watch.delivery.courier import Courier
+from slo.watch.delivery.delivery import Attempt
+from slo.watch.delivery.outbox import Outbox
 from slo.watch.heartbeat import Heartbeat
-from slo.watch.journal import Journal
-from slo.watch.notification import Notification
-from slo.watch.outbox import Outbox
+from slo.watch.history.journal import Journal
+from slo.watch.history.schema import only_watcher
+from slo.watch.history.store import Store
 from slo.watch.patrol import Health, Outside, Patrol, Source, health_of
-from slo.watch.probe import Tally
-from slo.watch.prometheus import PrometheusSource
-from slo.watch.remediation import Remediator
-from slo.watch.schema import only_watcher
-from slo.watch.sources import PassiveSource
-from slo.watch.store import Store
+from slo.watch.recovery.remediation import Remediator
+from slo.watch.sli.probe import Tally
+from slo.watch.sli.prometheus import PrometheusSource
+from slo.watch.sli.sources import PassiveSource
 from slo.watch.wiring import enabled_remedies, history_path, interval_of, limits_of, settings_of
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from slo.cli.options import Context
 from slo.report.period import Change, Incident, Period, Slot
 from slo.stats import Histogram
-from slo.watch import chronicle
-from slo.watch.chronicle import Event
-from slo.watch.counts import Minute
-from slo.watch.store import Store
+from slo.watch.history import chronicle
+from slo.watch.history.chronicle import Event
+from slo.watch.history.store import Store
+from slo.watch.sli.counts import Minute
 from slo.watch.wiring import history_path, settings_of
 
 HOUR_S, DAY_S = 3600, 86_400

@@ -44,7 +44,7 @@ def quantize(
 def _quantize(ctx: Context, *, path_required: bool) -> None:
     # Heavy libraries, needed by this command alone.
     from slo.deploy import source  # noqa: PLC0415
-    from slo.serve.loading import Workshop  # noqa: PLC0415
+    from slo.serve.engine.loading import Workshop  # noqa: PLC0415
 
     config = ctx.config
     bar = Progress(

@@ -20,8 +20,8 @@ from slo.config import Config
 from slo.deploy import auth
 from slo.deploy.xinference_api import Account, XinferenceApi
 from slo.errors import EnvironmentProblem, SloError
-from slo.watch.remediation import Executor, Undo
-from slo.watch.remedies import Remedy
+from slo.watch.recovery.remediation import Executor, Undo
+from slo.watch.recovery.remedies import Remedy
 from slo.watch.wiring import enabled_remedies
 
 PATIENCE_S = 10.0  # for an order that is carried out at once
@@ -67,7 +67,7 @@ def impossible(config: Config) -> list[str]:
 
 
 def order(config: Config, what: dict[str, Any]) -> dict[str, Any]:
-    """Have the server carry out `what` (see `slo.serve.control`). Raises a `SloError`."""
+    """Have the server carry out `what` (see `slo.serve.door.control`). Raises a `SloError`."""
     with _api(config) as api:
         return api.control(what)
 

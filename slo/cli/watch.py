@@ -18,11 +18,11 @@ from slo.errors import ConfigError
 from slo.texts import mix
 from slo.units import parse_duration, show_duration
 from slo.watch.checker import check as run_check
+from slo.watch.history.journal import Journal
 from slo.watch.interrupt import StopSwitch
-from slo.watch.journal import Journal
 from slo.watch.loop import Report, Watcher
 from slo.watch.loop import watch as run_watch
-from slo.watch.probe import Tally, probe_batch
+from slo.watch.sli.probe import Tally, probe_batch
 
 ATTEMPTS = 4  # probes that may hang within one bound, so that an outage is seen before it
 

@@ -33,7 +33,7 @@ SHARED = (
     "xinference.deploy.local", "xinference.deploy.local_host", "xinference.deploy.cmdline", "xinference.core.model",
     "xinference.api.restful_api", "xoscar.backends.indigen.pool",
 )  # fmt: skip
-OURS = ("slo.serve.engine", "slo.serve.install", "slo.serve.replicas")
+OURS = ("slo.serve.engine.engine", "slo.serve.install", "slo.serve.door.replicas")
 
 
 def main(arguments: list[str]) -> None:

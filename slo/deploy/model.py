@@ -19,7 +19,7 @@ from slo.errors import DeployError, RegisterError, RequestError, ServerFault
 from slo.records import Summary
 
 WARM_UP_TIMEOUT_S = 60.0
-ENGINE_PROGRESS = re.compile(rb"openvino engine: ([a-z0-9 ]+ \d+ %)")  # as `slo.serve.helper` prints it
+ENGINE_PROGRESS = re.compile(rb"openvino engine: ([a-z0-9 ]+ \d+ %)")  # as `slo.serve.engine.helper` prints it
 ENGINE_LOOK_BACK = 65536  # bytes of the log's end
 ALREADY_THERE = "already in the model list"  # Xinference's words
 GRACE_S = 3.0  # a process that died is noticed within half a second; until then it counts as ready

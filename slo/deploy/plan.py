@@ -20,7 +20,7 @@ from slo.deploy.model_files import ModelFiles
 from slo.deploy.registration import OPENVINO, STOCK_ENGINE, ModelPlan, threads_per_replica
 
 EXTENSION = "slo.serve.extension"
-ENGINE = "slo.serve.engine"  # published by the extension
+ENGINE = "slo.serve.engine.engine"  # published by the extension
 SECRETS = ("SLO_API_KEY", "SLO_ADMIN_USER", "SLO_ADMIN_PASSWORD")
 
 

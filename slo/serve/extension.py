@@ -34,8 +34,8 @@ class Extension:
                 "install that version, or unset XINFERENCE_EXTENSIONS to run without"
             )
         self.settings = load_settings(os.environ)
-        if self.settings.enabled and importlib.util.find_spec("slo.serve.engine"):
-            importlib.import_module("slo.serve.engine").publish()
+        if self.settings.enabled and importlib.util.find_spec("slo.serve.engine.engine"):
+            importlib.import_module("slo.serve.engine.engine").publish()
 
     def worker_metadata(self) -> dict[str, str]:
         """What the worker tells the supervisor of this extension."""
@@ -54,9 +54,9 @@ class Extension:
         from xinference.api.model_request_logging import ModelRequestLoggingRoute
         from xinference.core.exceptions import ModelNotReadyError
 
+        from slo.serve.door.keys import RememberedKeys
+        from slo.serve.door.replicas import ActorFinder
         from slo.serve.install import install
-        from slo.serve.keys import RememberedKeys
-        from slo.serve.replicas import ActorFinder
 
         if context.auth_enabled:
             context.auth_service._cache = RememberedKeys(context.auth_service._cache, time.monotonic)

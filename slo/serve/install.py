@@ -14,19 +14,19 @@ from typing import Any
 from fastapi import FastAPI
 
 from slo.config import ServeSection
-from slo.serve.board import Board
-from slo.serve.cache import Cache
-from slo.serve.control import PATH as CONTROL
-from slo.serve.control import Control
-from slo.serve.delay import Delay
-from slo.serve.directory import Directory, Finder
-from slo.serve.front import Front
-from slo.serve.gate import PATH, Gate
+from slo.serve.door.cache import Cache
+from slo.serve.door.control import PATH as CONTROL
+from slo.serve.door.control import Control
+from slo.serve.door.delay import Delay
+from slo.serve.door.directory import Directory, Finder
+from slo.serve.door.front import Front
+from slo.serve.door.gate import PATH, Gate
+from slo.serve.door.route import embeddings_endpoint
 from slo.serve.host import calm_gc, set_nodelay
-from slo.serve.pages import page_routes
-from slo.serve.route import embeddings_endpoint
-from slo.serve.routes import Routes
-from slo.serve.telemetry import Telemetry
+from slo.serve.site.board import Board
+from slo.serve.site.pages import page_routes
+from slo.serve.telemetry.routes import Routes
+from slo.serve.telemetry.telemetry import Telemetry
 
 logger = logging.getLogger("xinference.slo")  # Xinference's console shows only loggers below its own name
 

@@ -17,7 +17,7 @@ from slo.objective import Judgement, Objective, Verdict, samples_to_meet
 from slo.texts import mix
 from slo.units import show_ms
 from slo.watch.plan import make_plan
-from slo.watch.probe import Tally, gather
+from slo.watch.sli.probe import Tally, gather
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from slo.errors import StoreError
-from slo.watch.alerts import Alert, Change, step
-from slo.watch.budget import Budget, Slices
-from slo.watch.chronicle import Event, maintenance, silences, write
-from slo.watch.compaction import compact
-from slo.watch.counts import Counts, Minute
-from slo.watch.grouping import (
+from slo.watch.alerting.alerts import Alert, Change, step
+from slo.watch.alerting.grouping import (
     TIERS,
     Entry,
     Notice,
@@ -27,16 +23,20 @@ from slo.watch.grouping import (
     notices,
     tier,
 )
-from slo.watch.history import History
-from slo.watch.maintenance import Maintenance, covering
-from slo.watch.memory import KEY, recall
-from slo.watch.objectives import Goal
-from slo.watch.period import day_left_s
+from slo.watch.alerting.rules import Reading, Rule, check_names
+from slo.watch.alerting.silences import Silence, muted_by
+from slo.watch.budget.budget import Budget, Slices
+from slo.watch.budget.maintenance import Maintenance, covering
+from slo.watch.budget.objectives import Goal
+from slo.watch.budget.period import day_left_s
+from slo.watch.history.chronicle import Event, maintenance, silences, write
+from slo.watch.history.compaction import compact
+from slo.watch.history.history import History
+from slo.watch.history.memory import KEY, recall
+from slo.watch.history.store import Store
 from slo.watch.round import Round, Settings, labels_of
-from slo.watch.rules import Reading, Rule, check_names
-from slo.watch.silences import Silence, muted_by
-from slo.watch.slots import next_slot
-from slo.watch.store import Store
+from slo.watch.sli.counts import Counts, Minute
+from slo.watch.sli.slots import next_slot
 
 COMPACT_EVERY_S = 3600
 

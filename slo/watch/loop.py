@@ -18,8 +18,8 @@ from slo.objective import Judgement, Objective
 from slo.units import show_duration
 from slo.watch.checker import compared
 from slo.watch.interrupt import StopSwitch
-from slo.watch.probe import Tally
 from slo.watch.rhythm import Rhythm
+from slo.watch.sli.probe import Tally
 from slo.watch.state import Event, State, event, following
 from slo.watch.window import Batch, Window
 

@@ -15,28 +15,28 @@ from slo.clock import Clock
 from slo.errors import RequestError, StoreError
 from slo.objective import Objective
 from slo.stats import Histogram
-from slo.watch.cause import causes, evidence_of
-from slo.watch.chronicle import read
-from slo.watch.counts import Counts, Minute
+from slo.watch.alerting.cause import causes, evidence_of
+from slo.watch.alerting.grouping import Notice
+from slo.watch.alerting.message import Circumstances, compose
+from slo.watch.alerting.notification import Notification
+from slo.watch.budget.objectives import Goal
 from slo.watch.engine import Engine
-from slo.watch.grouping import Notice
 from slo.watch.heartbeat import Heartbeat
-from slo.watch.host import CpuTime, cpu_time
-from slo.watch.message import Circumstances, compose
-from slo.watch.notification import Notification
-from slo.watch.objectives import Goal
-from slo.watch.probe import Tally
-from slo.watch.remediation import Remediator
-from slo.watch.remedies import Situation
+from slo.watch.history.chronicle import read
+from slo.watch.history.store import Store
+from slo.watch.recovery.remediation import Remediator
+from slo.watch.recovery.remedies import Situation
 from slo.watch.round import Round, Settings
-from slo.watch.sources import Harvest, needs_probes
-from slo.watch.store import Store
+from slo.watch.sli.counts import Counts, Minute
+from slo.watch.sli.host import CpuTime, cpu_time
+from slo.watch.sli.probe import Tally
+from slo.watch.sli.sources import Harvest, needs_probes
 
 HOUR, DAY = 3600, 86400
 
 
 class Source(Protocol):
-    """Counts that somebody else keeps; `slo.watch.sources`."""
+    """Counts that somebody else keeps; `slo.watch.sli.sources`."""
 
     def collect(self, start_s: int) -> Harvest: ...
 

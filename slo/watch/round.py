@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from slo.stats import Histogram
-from slo.watch.alerts import Alert, Change
-from slo.watch.budget import Budget
-from slo.watch.compaction import Retention
-from slo.watch.counts import Counts
-from slo.watch.grouping import Notice, Policy, Tier
-from slo.watch.maintenance import Maintenance
-from slo.watch.objectives import Goal
-from slo.watch.period import Period
-from slo.watch.rulebook import Rulebook
-from slo.watch.rules import Rule
+from slo.watch.alerting.alerts import Alert, Change
+from slo.watch.alerting.grouping import Notice, Policy, Tier
+from slo.watch.alerting.rulebook import Rulebook
+from slo.watch.alerting.rules import Rule
+from slo.watch.budget.budget import Budget
+from slo.watch.budget.maintenance import Maintenance
+from slo.watch.budget.objectives import Goal
+from slo.watch.budget.period import Period
+from slo.watch.history.compaction import Retention
+from slo.watch.sli.counts import Counts
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from slo.config import Config
-from slo.watch.burn import Finding
-from slo.watch.compaction import Retention
-from slo.watch.grouping import Policy
-from slo.watch.objectives import Goal, parse_goals
-from slo.watch.period import parse_period
-from slo.watch.remedies import Limits, Remedy
+from slo.watch.alerting.grouping import Policy
+from slo.watch.alerting.rulebook import Rulebook, make_rulebook
+from slo.watch.budget.burn import Finding
+from slo.watch.budget.objectives import Goal, parse_goals
+from slo.watch.budget.period import parse_period
+from slo.watch.budget.tables import load_tables
+from slo.watch.history.compaction import Retention
+from slo.watch.recovery.remedies import Limits, Remedy
 from slo.watch.round import Settings
-from slo.watch.rulebook import Rulebook, make_rulebook
-from slo.watch.tables import load_tables
 
 HISTORY_FILE = "history.db"
 

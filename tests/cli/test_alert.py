@@ -9,8 +9,8 @@ import pytest
 
 from slo.cli.main import cli, run
 from slo.config import Config
-from slo.watch.channels import open_outbox
-from tests.watch.sinks.receiver import Answer, Receiver, Request, note
+from slo.watch.delivery.channels import open_outbox
+from tests.watch.delivery.sinks.receiver import Answer, Receiver, Request, note
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from slo.cli.main import cli, run
 from slo.config import Config
 from slo.watch.heartbeat import Heartbeat
-from slo.watch.store import Store
+from slo.watch.history.store import Store
 from slo.watch.wiring import goals_of
 from tests.watch.simulated import traffic
 

@@ -12,7 +12,7 @@ import requests
 from slo.cli.main import cli, run
 from slo.client import EmbeddingsClient
 from tests.servers import running, settings, write_config
-from tests.watch.sinks.receiver import Answer, Receiver
+from tests.watch.delivery.sinks.receiver import Answer, Receiver
 
 pytestmark = pytest.mark.server
 

@@ -14,7 +14,7 @@ from slo.cli.main import cli, run
 from slo.cli.remedies import Addition, executors, impossible
 from slo.config import Config
 from slo.errors import SloError
-from tests.watch.sinks.receiver import Answer, Receiver, Request
+from tests.watch.delivery.sinks.receiver import Answer, Receiver, Request
 
 ALL = dict.fromkeys(("relaunch_model", "restart_server", "add_replica", "shed", "clear_cache"), True)
 

@@ -18,7 +18,7 @@ from slo.deploy.forkclient import ForkClient, _known
     [
         pytest.param(["-u", "/x/start_local.py", "/x/local.json"], {}, True, id="cluster"),
         pytest.param(["-m", "xoscar.backends.indigen", "start_sub_pool", "-sn", "psm"], {}, True, id="model"),
-        pytest.param(["-m", "slo.serve.helper", "a", "b", "auto"], {}, False, id="another module"),
+        pytest.param(["-m", "slo.serve.engine.helper", "a", "b", "auto"], {}, False, id="another module"),
         pytest.param(["-c", "pass"], {}, False, id="a command"),
         pytest.param(["-u", "/x/start_local.py", "/x/local.json"], {"pass_fds": (3,)}, False, id="descriptors"),
         pytest.param(["-u", "/x/start_local.py", "/x/local.json"], {"start_new_session": True}, False, id="session"),

@@ -9,11 +9,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from slo.config import ServeSection
 from slo.report.grafana import panels
 from slo.report.prometheus import rules_file
-from slo.serve.cache import Cache
-from slo.serve.directory import Directory
-from slo.serve.exposition import Exposition
-from slo.serve.telemetry import Telemetry
-from slo.watch.delivery import metric_text as notifications_text
+from slo.serve.door.cache import Cache
+from slo.serve.door.directory import Directory
+from slo.serve.telemetry.exposition import Exposition
+from slo.serve.telemetry.telemetry import Telemetry
+from slo.watch.delivery.delivery import metric_text as notifications_text
 from slo.watch.heartbeat import Beat
 from slo.watch.heartbeat import metric_text as heartbeat_text
 from tests.report.promises import AVAILABLE, P95

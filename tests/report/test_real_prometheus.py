@@ -17,7 +17,7 @@ from slo.report.prometheus import rules_file
 from tests.real_servers import alertmanager, get_json, prometheus, until
 from tests.report.promises import P95, QUICK
 from tests.report.tiny_exporter import TinyExporter
-from tests.watch.sinks.receiver import Answer, Receiver
+from tests.watch.delivery.sinks.receiver import Answer, Receiver
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from slo.serve.batcher import Embedded
-from slo.serve.cache import Vector
-from slo.serve.planner import Load
-from slo.serve.problem import Problem
+from slo.serve.door.batcher import Embedded
+from slo.serve.door.cache import Vector
+from slo.serve.door.planner import Load
+from slo.serve.door.problem import Problem
 
 DIMENSIONS = 8
 Behaviour = Callable[[int, list[str]], "float | Exception"]

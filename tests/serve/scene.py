@@ -26,13 +26,13 @@ from starlette.routing import Route
 
 from slo.clock import ManualClock
 from slo.config import ServeSection
-from slo.serve.board import Board, Endpoint
-from slo.serve.cache import Cache
-from slo.serve.pages import page_routes
-from slo.serve.reports import window_report
-from slo.serve.telemetry import Telemetry
-from slo.serve.timeline import STEP_S
-from slo.serve.work import PassTiming
+from slo.serve.door.cache import Cache
+from slo.serve.door.work import PassTiming
+from slo.serve.site.board import Board, Endpoint
+from slo.serve.site.pages import page_routes
+from slo.serve.site.timeline import STEP_S
+from slo.serve.telemetry.reports import window_report
+from slo.serve.telemetry.telemetry import Telemetry
 
 Result = TypeVar("Result")
 MODEL = "gte-base-zh"

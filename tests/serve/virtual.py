@@ -13,12 +13,12 @@ import numpy as np
 import orjson
 
 from slo.config import ServeSection
-from slo.serve.batcher import Embedded
-from slo.serve.cache import Cache
-from slo.serve.directory import Directory
-from slo.serve.front import Call, Front
-from slo.serve.planner import Load
-from slo.serve.telemetry import Telemetry
+from slo.serve.door.batcher import Embedded
+from slo.serve.door.cache import Cache
+from slo.serve.door.directory import Directory
+from slo.serve.door.front import Call, Front
+from slo.serve.door.planner import Load
+from slo.serve.telemetry.telemetry import Telemetry
 from tests.serve.fakes import FakeFinder
 
 

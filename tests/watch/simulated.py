@@ -8,16 +8,16 @@ from pathlib import Path
 
 from slo.clock import ManualClock
 from slo.stats import Histogram
-from slo.watch.compaction import Retention
-from slo.watch.counts import Minute, Source
+from slo.watch.alerting.grouping import Notice
+from slo.watch.alerting.rulebook import make_rulebook
+from slo.watch.budget.objectives import Goal, parse_goals
+from slo.watch.budget.period import parse_period
+from slo.watch.budget.tables import load_tables
 from slo.watch.engine import Engine
-from slo.watch.grouping import Notice
-from slo.watch.objectives import Goal, parse_goals
-from slo.watch.period import parse_period
+from slo.watch.history.compaction import Retention
+from slo.watch.history.store import Store
 from slo.watch.round import Round, Settings
-from slo.watch.rulebook import make_rulebook
-from slo.watch.store import Store
-from slo.watch.tables import load_tables
+from slo.watch.sli.counts import Minute, Source
 
 GOALS = {"latency": "p95 <= 150ms", "availability": "errors <= 0.2%", "correctness": "wrong <= 0.1%"}
 START_S = 1_700_000_040.0  # on the minute

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slo.errors import StoreError
-from slo.watch.chronicle import add_maintenance, add_silence, read
-from slo.watch.maintenance import Maintenance
-from slo.watch.rules import NO_DATA_ALERT, STORE_ALERT
-from slo.watch.silences import Silence, parse_matcher
-from slo.watch.store import Store
+from slo.watch.alerting.rules import NO_DATA_ALERT, STORE_ALERT
+from slo.watch.alerting.silences import Silence, parse_matcher
+from slo.watch.budget.maintenance import Maintenance
+from slo.watch.history.chronicle import add_maintenance, add_silence, read
+from slo.watch.history.store import Store
 from tests.watch.simulated import Simulation, simulation, traffic
 
 GOOD = {"good": 600}

@@ -8,7 +8,7 @@ from slo.errors import StoreError, Unauthorized, Unreachable
 from slo.objective import Objective
 from slo.records import Sample
 from slo.watch.loop import Report, Watcher, watch
-from slo.watch.probe import Tally
+from slo.watch.sli.probe import Tally
 from slo.watch.state import State
 
 P95 = Objective()

@@ -9,16 +9,16 @@ from slo.errors import StoreError, Unauthorized, Unreachable
 from slo.objective import Objective
 from slo.records import Sample
 from slo.stats import histogram_of
-from slo.watch.counts import Counts, Minute
+from slo.watch.alerting.notification import Notification
 from slo.watch.heartbeat import Heartbeat, read_beat
-from slo.watch.host import CpuTime, cpu_time
-from slo.watch.notification import Notification
+from slo.watch.history.store import Store
 from slo.watch.patrol import Health, Outside, Patrol, add_passive, health_of
-from slo.watch.probe import Tally
-from slo.watch.remediation import Remediator
-from slo.watch.remedies import Limits
-from slo.watch.sources import Harvest
-from slo.watch.store import Store
+from slo.watch.recovery.remediation import Remediator
+from slo.watch.recovery.remedies import Limits
+from slo.watch.sli.counts import Counts, Minute
+from slo.watch.sli.host import CpuTime, cpu_time
+from slo.watch.sli.probe import Tally
+from slo.watch.sli.sources import Harvest
 from tests.watch.simulated import Simulation
 
 UP = Health(server_up=True, model_up=True)

@@ -23,7 +23,7 @@ import requests
 
 from tests.real_servers import until
 from tests.servers import Server, write_config
-from tests.watch.sinks.receiver import Answer, Receiver
+from tests.watch.delivery.sinks.receiver import Answer, Receiver
 
 pytestmark = pytest.mark.server
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slo.deploy.standin import write_standin
-from slo.serve.loading import Workshop
+from slo.serve.engine.loading import Workshop
 
 
 @pytest.fixture(scope="session")

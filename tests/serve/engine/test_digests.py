@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from slo.serve import digests
-from slo.serve.digests import WORTH_BYTES, Digests
-from slo.serve.model_files import file_digest
+from slo.serve.engine import digests
+from slo.serve.engine.digests import WORTH_BYTES, Digests
+from slo.serve.engine.model_files import file_digest
 
 
 class Counted:

@@ -15,11 +15,11 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from slo.errors import ModelSourceError, QuantizeError
-from slo.serve.artefacts import Artefacts, NotMade, is_intact
-from slo.serve.helper import make_in_helper
-from slo.serve.loading import GRAPH, Workshop, load
-from slo.serve.model_files import read_model
-from slo.serve.torch_forward import TorchForward
+from slo.serve.engine.artefacts import Artefacts, NotMade, is_intact
+from slo.serve.engine.helper import make_in_helper
+from slo.serve.engine.loading import GRAPH, Workshop, load
+from slo.serve.engine.model_files import read_model
+from slo.serve.engine.torch_forward import TorchForward
 
 
 def write_number(folder: Path) -> None:
@@ -113,7 +113,7 @@ def test_the_helper_brings_back_what_went_wrong(tmp_path: Path) -> None:
 
 def test_a_start_with_a_warm_cache_imports_neither_torch_nor_transformers(tiny: Path, cache: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from slo.serve.loading import load\n"
+        "import sys; from pathlib import Path; from slo.serve.engine.loading import load\n"
         "load(Path(sys.argv[1]), Path(sys.argv[2]), may_make=False)\n"
         "print(sorted({'torch', 'transformers', 'nncf'} & set(sys.modules)))"
     )

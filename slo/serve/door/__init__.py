@@ -1,0 +1,1 @@
+"""Inside the API process: from a request to its answer."""

@@ -1,0 +1,181 @@
+"""
+Which models run here, and which of them are ours.
+
+Looked up once per model, then kept: requests go straight to the lane. Every `WATCH_S` the lists of replicas are read
+anew, so that added, removed and relaunched replicas are noticed; at once when a call finds a replica gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from slo.config import ServeSection
+from slo.serve.door.admission import Policy
+from slo.serve.door.cache import Cache
+from slo.serve.door.lane import Lane, ServedReplica
+from slo.serve.door.problem import Problem, not_ready
+from slo.serve.telemetry.telemetry import Telemetry
+
+WATCH_S = 2.0
+ABSENT_S = 0.5  # how long "unknown" or "not ready" is repeated without asking again
+FOREIGN_S = 5.0  # after so long, look again whether a model has been relaunched on our engine
+LOOKUP_S = 15.0
+MAX_NAMES = 1000
+
+
+class Finder(Protocol):
+    """Where replicas come from."""
+
+    async def find(self, model: str) -> Sequence[ServedReplica]:
+        """Ready replicas, empty for a model of another engine. Raises `Problem` 404 or 503."""
+        ...
+
+    async def models(self) -> Sequence[str]:
+        """Names of all embedding models that run. Raises `Problem` 503."""
+        ...
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is known about one name."""
+
+    lane: Lane | None = None
+    problem: Problem | None = None
+    known: bool = False
+    asked_s: float = -1e9
+    asking: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class Directory:
+    """All names that were asked for, at most `MAX_NAMES`."""
+
+    def __init__(self, finder: Finder, settings: ServeSection, cache: Cache, telemetry: Telemetry) -> None:
+        self._finder = finder
+        self._settings = settings
+        self._cache = cache
+        self._telemetry = telemetry
+        self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._generations = itertools.count(1)
+        self._watching: asyncio.Task[None] | None = None
+        self._closed = False
+        self.policy: Policy = settings.admission.policy  # as it is now: it may be changed while we run
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The models that we serve, ready or not."""
+        return [entry.lane for entry in self._entries.values() if entry.lane is not None]
+
+    @property
+    def has_foreign(self) -> bool:
+        """Does a model of another engine run here, as far as we were asked for one?"""
+        return any(entry.known and entry.lane is None and entry.problem is None for entry in self._entries.values())
+
+    def ready(self, model: str) -> Lane | None:
+        """The lane of a model that needs no look-up: the fast way."""
+        entry = self._entries.get(model)
+        return entry.lane if entry is not None and entry.problem is None else None
+
+    async def lane(self, model: str) -> Lane | None:
+        """The model's lane; None when another engine serves it. Raises `Problem` 404 or 503."""
+        entry = self._entry(model)
+        age_s = self._telemetry.now() - entry.asked_s
+        if not entry.known or (entry.problem is not None and age_s > ABSENT_S):
+            await asyncio.shield(self._ask(model, entry))
+        elif entry.lane is None and age_s > FOREIGN_S:
+            self._ask(model, entry)
+        if entry.problem is not None:
+            raise entry.problem
+        return entry.lane
+
+    def change_policy(self, policy: Policy) -> None:
+        """Admission's policy for all models from now on, those not seen yet included."""
+        self.policy = policy
+        for lane in self.lanes:
+            lane.change_policy(policy)
+
+    async def discover(self) -> None:
+        """Look at every embedding model that runs, also those that nobody has asked for yet."""
+        try:
+            names = await asyncio.wait_for(self._finder.models(), LOOKUP_S)
+        except (Problem, asyncio.TimeoutError):
+            return  # what is known already keeps being reported; a request will say what is wrong
+        for name in names:
+            with contextlib.suppress(Problem):
+                await self.lane(name)
+
+    def start(self) -> None:
+        """Begin to watch; on the event loop."""
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
+
+    async def close(self) -> None:
+        """Stop watching and end everything that waits."""
+        self._closed = True
+        tasks = [entry.asking for entry in self._entries.values() if entry.asking is not None]
+        if self._watching is not None:
+            tasks.append(self._watching)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for lane in self.lanes:
+            await lane.batcher.close()
+
+    def _entry(self, model: str) -> Entry:
+        entry = self._entries.get(model)
+        if entry is None:
+            entry = self._entries[model] = Entry()
+            if len(self._entries) > MAX_NAMES:
+                unused = (name for name, old in self._entries.items() if old.lane is None and old is not entry)
+                del self._entries[next(unused)]
+        return entry
+
+    def _ask(self, model: str, entry: Entry) -> asyncio.Task[None]:
+        """One look-up at a time per name."""
+        if entry.asking is None or entry.asking.done():
+            entry.asking = asyncio.get_running_loop().create_task(self._look_up(model, entry))
+        return entry.asking
+
+    async def _look_up(self, model: str, entry: Entry) -> None:
+        replicas: Sequence[ServedReplica] = ()
+        problem: Problem | None = None
+        try:
+            replicas = await asyncio.wait_for(self._finder.find(model), LOOKUP_S)
+        except Problem as error:
+            problem = error
+        except asyncio.TimeoutError:
+            problem = not_ready(f"the supervisor did not answer within {LOOKUP_S:g} s")
+        if replicas and entry.lane is None:
+            entry.lane = Lane(
+                model, self._settings, self._cache, self._telemetry, lambda: next(self._generations),
+                on_lost=lambda: self._replica_lost(model, entry),
+            )  # fmt: skip
+            entry.lane.change_policy(self.policy)
+        if entry.lane is not None:
+            if replicas or problem is not None:
+                entry.lane.update(replicas)
+            else:  # relaunched on another engine
+                await self._retire(entry)
+        entry.problem, entry.known = problem, True
+        entry.asked_s = self._telemetry.now()
+
+    async def _retire(self, entry: Entry) -> None:
+        lane, entry.lane = entry.lane, None
+        if lane is not None:
+            self._cache.forget(lane.generation)
+            await lane.batcher.close()
+
+    def _replica_lost(self, model: str, entry: Entry) -> None:
+        if not self._closed:
+            self._ask(model, entry)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(WATCH_S)
+            for model, entry in list(self._entries.items()):
+                if entry.lane is not None:
+                    await self._ask(model, entry)

@@ -1,0 +1,268 @@
+"""
+`POST /v1/embeddings`, from the body to the reply: validate → cache → admission → queue → answer.
+
+Knows neither the host nor a socket. Who calls it brings the body, the headers that matter, the permission check of
+the host, and a way to learn that the client has gone. Every way out is a `Reply`, or None: not our model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from slo.config import ServeSection
+from slo.serve.door.admission import Ask, Decision
+from slo.serve.door.cache import Cache, Vector
+from slo.serve.door.delay import Delay
+from slo.serve.door.directory import Directory
+from slo.serve.door.lane import Lane
+from slo.serve.door.problem import Problem, invalid, refused, timed_out, too_large
+from slo.serve.door.request import EmbeddingRequest, model_of, needs_built_in, parse, read_json
+from slo.serve.door.responses import Reply, cache_status, embeddings_body, problem_reply, server_timing
+from slo.serve.door.work import Ticket
+from slo.serve.telemetry.telemetry import NO_MODEL, Telemetry, code_class, length_class
+
+WATCH_CLIENT_AFTER_S = 0.05  # a request that waits longer looks whether its client is still there
+MAX_DEADLINE_MS = 3_600_000
+
+
+class ClientGone(Exception):
+    """Nobody will read the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request as it came in. `gone` returns when the client has left; `permit` raises if the host objects."""
+
+    body: bytes
+    arrived_s: float
+    deadline_ms: str | None = None
+    class_: str | None = None
+    gone: Callable[[], Awaitable[None]] | None = None
+    permit: Callable[[str], None] | None = None
+    fresh: bool = False
+
+
+@dataclass(slots=True)
+class Trace:
+    """What telemetry wants to know of a request at its end."""
+
+    arrived_s: float
+    model: str = NO_MODEL
+    length: str = NO_MODEL
+    cached: bool = False
+    reason: str | None = None
+
+
+class Front:
+    """The handler; one per API process."""
+
+    def __init__(
+        self, settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry,
+        delay: Delay | None = None,
+    ) -> None:  # fmt: skip
+        self._delay = delay or Delay(telemetry.now)
+        self._limits = settings.limits
+        self._timeout_s = settings.admission.request_timeout
+        self._directory = directory
+        self._cache = cache
+        self._telemetry = telemetry
+
+    def body_limit(self) -> int | None:
+        """Most bytes worth reading; None while a model of another engine, which has no such limit, may be meant."""
+        return None if self._directory.has_foreign else self._limits.max_body
+
+    def too_large(self, arrived_s: float) -> tuple[Reply, Trace]:
+        """The answer to a body beyond the limit that was not read."""
+        return self._problem(too_large(self._limits.max_body), Trace(arrived_s))
+
+    async def answer(self, call: Call) -> tuple[Reply, Trace] | None:
+        """The reply and its trace, to be given to `finish` once written. None: another engine serves this model.
+
+        Raises what `permit` raises, and `ClientGone`.
+        """
+        trace = Trace(call.arrived_s)
+        self._telemetry.in_flight += 1
+        try:
+            data = read_json(call.body)
+            model = model_of(data)
+            if call.permit is not None:
+                call.permit(model)
+            lane = self._directory.ready(model) or await self._directory.lane(model)
+            if lane is None:
+                return None
+            trace.model = model
+            if len(call.body) > self._limits.max_body:
+                raise too_large(self._limits.max_body)
+            request = parse(data, self._limits)
+            if needs_built_in(data):
+                return None
+            trace.length = length_class(request.texts)
+            return await self._embed(lane, request, call, trace), trace
+        except Problem as problem:
+            return self._problem(problem, trace)
+        except ClientGone:
+            self._telemetry.count("rejected", "client_gone")
+            raise
+        finally:
+            self._telemetry.in_flight -= 1
+
+    def finish(self, reply: Reply, trace: Trace) -> None:
+        """Count the request; its last byte has been handed over."""
+        seconds = self._telemetry.now() - trace.arrived_s
+        code = code_class(reply.status, trace.reason)
+        self._telemetry.request(trace.model, trace.length, code, cached=trace.cached, seconds=seconds)
+
+    async def _embed(self, lane: Lane, request: EmbeddingRequest, call: Call, trace: Trace) -> Reply:
+        telemetry, generation = self._telemetry, lane.generation
+        if hold_s := self._delay.seconds:  # a drill
+            await asyncio.sleep(hold_s)
+        parsed_s = telemetry.now()
+        found: dict[str, Vector] = {}
+        if self._cache.enabled and not call.fresh:
+            for text in request.texts:
+                vector = self._cache.get(generation, text)
+                if vector is not None:
+                    found[text] = vector
+        hits = sum([text in found for text in request.texts]) if found else 0
+        missing = [text for text in dict.fromkeys(request.texts) if text not in found] if hits else request.texts
+        if not hits and len(missing) > 1:
+            missing = list(dict.fromkeys(missing))
+        timing = {"parse": (parsed_s - call.arrived_s) * 1000}
+        collapsed = False
+        if missing:
+            collapsed = await self._compute(lane, missing, request, call, trace, timing, found)
+        trace.cached = not missing
+        if self._cache.enabled:
+            if hits:
+                telemetry.count("cache", "hit", amount=hits)
+            if missing:
+                telemetry.count("cache", "miss", amount=len(missing))
+        vectors = [found[text] for text in request.texts]
+        if not request.truncate and any(vector.truncated for vector in vectors):
+            index = next(i for i, vector in enumerate(vectors) if vector.truncated)
+            raise invalid(f"'input[{index}]' has more tokens than the model takes", param="input", reason="too_long")
+        started_s = telemetry.now()
+        body = embeddings_body(request, vectors)
+        ended_s = telemetry.now()
+        telemetry.stage("serialise", ended_s - started_s)
+        timing["serialise"] = (ended_s - started_s) * 1000
+        timing["total"] = (ended_s - call.arrived_s) * 1000
+        status = cache_status(hits, len(request.texts), enabled=self._cache.enabled, collapsed=collapsed)
+        return Reply(200, body, {"cache-status": status, "server-timing": server_timing(timing)})
+
+    async def _compute(
+        self,
+        lane: Lane,
+        missing: list[str] | tuple[str, ...],
+        request: EmbeddingRequest,
+        call: Call,
+        trace: Trace,
+        timing: dict[str, float],
+        found: dict[str, Vector],
+    ) -> bool:
+        """Put the vectors of `missing` into `found`. True when other requests were computing all of them already."""
+        # Nothing to pay for what another request is computing anyway.
+        new = [text for text in missing if lane.batcher.in_flight(text) is None]
+        counts = {text: lane.estimate.of(text) for text in missing}
+        tokens = sum([counts[text] for text in new])
+        now_s = self._telemetry.now()
+        ask = Ask(len(request.texts), tokens, _deadline_s(call), call.class_ == "batch", now_s - call.arrived_s)
+        decision = lane.admit(ask)
+        if not decision.online:
+            trace.length = "batch"
+        if decision.refused is not None and new:
+            raise self._refused(decision)
+        ticket = lane.batcher.submit(missing, list(counts.values()), online=decision.online)
+        try:
+            await self._wait(lane, ticket, call, decision)
+        except Problem as problem:
+            if problem.reason == "deadline_passed":
+                self._learn(lane, decision, now_s)
+            raise
+        if new:
+            self._learn(lane, decision, now_s)
+        last = ticket.last
+        for job in ticket.jobs:
+            if job.vector is not None:
+                found[job.text] = job.vector
+        if last is not None and last.timing is not None:
+            queued_s = max(0.0, last.timing.dispatched_s - now_s)
+            self._telemetry.stage("queue", queued_s)
+            timing["queue"] = queued_s * 1000
+            timing.update(last.timing.stages_ms)
+        return not new
+
+    def _learn(self, lane: Lane, decision: Decision, since_s: float) -> None:
+        """Compare the prediction with what came of it, also when it came too late: that is the case that matters."""
+        if decision.online and decision.deadline_s is not None:
+            now_s = self._telemetry.now()
+            ratio = (now_s - since_s) / decision.predicted_s
+            lane.headroom.observe(decision.predicted_s / decision.deadline_s, ratio, now_s)
+
+    async def _wait(self, lane: Lane, ticket: Ticket, call: Call, decision: Decision) -> None:
+        """Until the ticket is done. Raises what its pass raised, `Problem` when time is up, or `ClientGone`."""
+        loop = asyncio.get_running_loop()
+        now_s = self._telemetry.now()
+        if decision.deadline_s is None:
+            allowed_s = self._timeout_s + (0 if decision.online else 3 * decision.predicted_s)
+            late: Problem = timed_out(allowed_s)
+        else:
+            allowed_s = max(0.0, call.arrived_s + decision.deadline_s - now_s)
+            late = refused("deadline_passed", f"the deadline of {decision.deadline_s * 1000:g} ms has passed", 0.0)
+        timer = loop.call_later(allowed_s, _end, ticket, late)
+        watch: list[asyncio.Task[None]] = []
+        watcher = loop.call_later(WATCH_CLIENT_AFTER_S, _watch_client, ticket, call, watch)
+        try:
+            await ticket.future
+        except BaseException:
+            lane.batcher.leave(ticket)
+            raise
+        finally:
+            timer.cancel()
+            watcher.cancel()
+            for task in watch:
+                task.cancel()
+
+    def _refused(self, decision: Decision) -> Problem:
+        reason = decision.refused or "overloaded"
+        self._telemetry.count("rejected", reason)
+        what = "the queue is full" if reason == "queue_full" else "the deadline cannot be met now"
+        return refused(
+            reason, f"{what}: the predicted wait is {decision.predicted_s * 1000:.0f} ms", decision.predicted_s
+        )
+
+    def _problem(self, problem: Problem, trace: Trace) -> tuple[Reply, Trace]:
+        trace.reason = problem.reason
+        if problem.reason in ("deadline_passed", "timeout"):
+            self._telemetry.count("rejected", problem.reason)
+        return problem_reply(problem), trace
+
+
+def _end(ticket: Ticket, problem: Problem) -> None:
+    ticket.failed(problem)
+
+
+def _watch_client(ticket: Ticket, call: Call, watch: list[asyncio.Task[None]]) -> None:
+    if call.gone is None or ticket.future.done():
+        return
+
+    async def wait(gone: Callable[[], Awaitable[None]]) -> None:
+        await gone()
+        ticket.failed(ClientGone())
+
+    watch.append(asyncio.get_running_loop().create_task(wait(call.gone)))
+
+
+def _deadline_s(call: Call) -> float | None:
+    """Seconds of `X-SLO-Deadline-Ms`. Raises `Problem` 400."""
+    if call.deadline_ms is None:
+        return None
+    try:
+        value = float(call.deadline_ms)
+    except ValueError:
+        value = -1.0
+    if not 0 < value <= MAX_DEADLINE_MS:
+        raise invalid("X-SLO-Deadline-Ms must be a number of milliseconds", param="X-SLO-Deadline-Ms")
+    return value / 1000

@@ -1,0 +1,149 @@
+"""
+The ASGI side of the front door: headers and body in, reply out.
+
+Two ways lead in. The *route* lies where Xinference's own lies, behind its authentication, audit, IP list, CORS and
+request log. Each of these costs time even when it is switched off: together about 0.6 ms per request, most of it in
+`BaseHTTPMiddleware`. So when none of them has anything to do (`short`), the middleware `Gate` answers at once; a
+request that any of them would treat (an `Origin` header) still takes the long way.
+
+`Gate` is there in any case, since it notes the instant at which a request's headers reached us.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from slo.serve.door.front import Call, ClientGone, Front
+from slo.serve.door.responses import Reply
+from slo.serve.telemetry.telemetry import Telemetry
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+PATH = "/v1/embeddings"
+ARRIVED = "slo.arrived_s"
+FOREIGN = "slo.foreign"
+
+
+class TooLarge(Exception):
+    """The body exceeds the limit."""
+
+
+class Gate:
+    """ASGI middleware: notes the arrival, and with `short` answers embeddings itself."""
+
+    def __init__(self, app: App, *, front: Front, telemetry: Telemetry, short: bool) -> None:
+        self._app = app
+        self._front = front
+        self._telemetry = telemetry
+        self._short = short
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope[ARRIVED] = self._telemetry.now()
+            if self._short and scope["path"] == PATH and scope["method"] == "POST":
+                headers = dict(scope["headers"])
+                if b"origin" not in headers:
+                    await self._answer(scope, headers, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        arrived_s: float = scope[ARRIVED]
+        try:
+            body = await read_body(receive, headers.get(b"content-length"), self._front.body_limit())
+            answer = await self._front.answer(make_call(body, arrived_s, headers, receive))
+        except TooLarge:
+            answer = self._front.too_large(arrived_s)
+        except ClientGone:
+            return
+        if answer is None:
+            scope[FOREIGN] = True
+            await self._app(scope, replayed(body, receive), send)
+            return
+        reply, trace = answer
+        await write(reply, request_id(headers), send)
+        self._front.finish(reply, trace)
+
+
+async def read_body(receive: Receive, length: bytes | None, limit: int | None) -> bytes:
+    """The whole body. Raises `TooLarge`, before reading anything if its length is announced, or `ClientGone`."""
+    if limit is not None and length is not None and length.isdigit() and int(length) > limit:
+        raise TooLarge
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if limit is not None and size > limit:
+            raise TooLarge
+        if not message.get("more_body", False):
+            return b"".join([*chunks, chunk]) if chunks else chunk
+        chunks.append(chunk)
+
+
+def make_call(
+    body: bytes,
+    arrived_s: float,
+    headers: dict[bytes, bytes],
+    receive: Receive,
+    permit: Callable[[str], None] | None = None,
+) -> Call:
+    """The call with the headers that matter here."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    deadline, class_ = headers.get(b"x-slo-deadline-ms"), headers.get(b"x-slo-class")
+    return Call(
+        body=body,
+        arrived_s=arrived_s,
+        deadline_ms=None if deadline is None else deadline.decode("latin-1"),
+        class_=None if class_ is None else class_.decode("latin-1").lower(),
+        gone=gone,
+        permit=permit,
+        fresh=b"no-cache" in headers.get(b"cache-control", b""),
+    )
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body read already, then what comes after it."""
+    pending = [body]
+
+    async def again() -> Message:
+        if pending:
+            return {"type": "http.request", "body": pending.pop(), "more_body": False}
+        return await receive()
+
+    return again
+
+
+def request_id(headers: dict[bytes, bytes]) -> bytes:
+    """The client's own, if it is printable and short as Xinference wants it, else a new one."""
+    given = headers.get(b"request-id") or headers.get(b"x-request-id") or b""
+    return (
+        given
+        if 0 < len(given) <= 128 and given.isascii() and given.decode().isprintable()
+        else uuid.uuid4().hex.encode()
+    )
+
+
+async def write(reply: Reply, identity: bytes, send: Send) -> None:
+    """Hand the reply to the server."""
+    headers = [
+        (b"content-type", reply.content_type.encode()),
+        (b"content-length", str(len(reply.body)).encode()),
+        (b"x-request-id", identity),
+    ]
+    headers.extend([(name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()])
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": reply.body})

@@ -1,0 +1,137 @@
+"""
+Everything that belongs to one served model: its queue, what it has learnt about cost, and its generation in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from slo.config import ServeSection
+from slo.serve.door.admission import Ask, Decision, Policy, QueueState, Rules, decide
+from slo.serve.door.batcher import Batcher, Replica
+from slo.serve.door.cache import Cache, Vector
+from slo.serve.door.cost import Headroom, PassCost, TokenEstimate
+from slo.serve.door.planner import Planner
+from slo.serve.door.work import PassTiming
+from slo.serve.telemetry.telemetry import Telemetry
+
+
+class ServedReplica(Replica, Protocol):
+    """A replica with the facts that tell it from another."""
+
+    identity: tuple[str, str]  # uid and address
+    status: dict[str, Any]  # the engine's own account of itself
+
+    async def refresh_status(self) -> None:
+        """Read `status` anew. Raises `ReplicaLost`."""
+        ...
+
+
+class Lane:
+    """One model on our engine. Created on the event loop."""
+
+    def __init__(
+        self,
+        model: str,
+        settings: ServeSection,
+        cache: Cache,
+        telemetry: Telemetry,
+        new_generation: Callable[[], int],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self.model = model
+        self.cost = PassCost()
+        self.estimate = TokenEstimate()
+        self.headroom = Headroom()
+        self.generation = new_generation()
+        self.replicas: list[ServedReplica] = []
+        self._cache = cache
+        self._telemetry = telemetry
+        self._new_generation = new_generation
+        self._on_lost = on_lost
+        self._weights: frozenset[str] | None = None
+        self._rules = Rules(settings.admission.policy, settings.admission.deadline, settings.admission.max_queue_tokens)
+        self.planner = Planner(
+            self.cost,
+            max_tokens=settings.batch.max_tokens,
+            max_items=settings.batch.max_items,
+            max_wait_s=settings.batch.max_wait,
+            in_flight=settings.batch.in_flight,
+            deadline_s=settings.admission.deadline,
+        )
+        self.batcher = Batcher(self.planner, self.estimate, self, telemetry.now)
+
+    @property
+    def dimensions(self) -> int | None:
+        """Length of a vector, when the engine says so."""
+        value = next((replica.status.get("dimensions") for replica in self.replicas), None)
+        return value if isinstance(value, int) else None
+
+    @property
+    def deadline_s(self) -> float:
+        return self._rules.deadline_s
+
+    def change_policy(self, policy: Policy) -> None:
+        """Shed or queue from now on; what waits already keeps the terms under which it was admitted."""
+        self._rules = replace(self._rules, policy=policy)
+
+    def update(self, replicas: Sequence[ServedReplica]) -> None:
+        """Serve from these. Processes known already keep their load; other weights begin a new generation."""
+        known = {replica.identity: replica for replica in self.replicas}
+        self.replicas = [known.get(replica.identity, replica) for replica in replicas]
+        for replica, fresh in zip(self.replicas, replicas, strict=True):
+            replica.status = fresh.status
+        weights = frozenset(_weights(replica) for replica in self.replicas)
+        if weights and weights != self._weights:
+            if self._weights is not None:
+                self._cache.forget(self.generation)
+                self.generation = self._new_generation()
+            self._weights = weights
+        for replica in self.replicas:
+            measured = replica.status.get("pass_ms")
+            if isinstance(measured, dict):
+                self.cost.assume(measured.get("fixed", 0.0) / 1000, measured.get("per_token", 0.0) / 1000)
+        limits = [replica.status.get("max_tokens") for replica in self.replicas]
+        self.estimate.max_tokens = max((limit for limit in limits if isinstance(limit, int)), default=512)
+        self.batcher.update(self.replicas)
+
+    def admit(self, ask: Ask) -> Decision:
+        """Admission's answer for the queue as it is now."""
+        now_s = self._telemetry.now()
+        return decide(
+            self.queue_state(), ask, self._rules, cost=self.cost, pass_tokens=self.planner.pass_tokens,
+            headroom_at=lambda share: self.headroom.factor(share, now_s),
+        )  # fmt: skip
+
+    def queue_state(self) -> QueueState:
+        return QueueState(
+            online_tokens=self.planner.online_tokens,
+            batch_tokens=self.planner.batch_tokens,
+            running_s=self.batcher.running_s(),
+            replicas=max(1, len(self.batcher.replicas)),
+        )
+
+    def capacity_tokens_per_s(self) -> float:
+        """Tokens per second that all replicas together compute in full passes."""
+        tokens = self.planner.pass_tokens
+        return tokens / self.cost.of(tokens) * len(self.batcher.replicas)
+
+    def computed(self, replica: Replica, text: str, vector: Vector) -> None:
+        # What a replaced process still brings back was computed by other weights, perhaps.
+        if any(replica is other for other in self.replicas):
+            self._cache.put(self.generation, text, vector)
+
+    def passed(self, texts: int, tokens: int, timing: PassTiming) -> None:
+        self._telemetry.passed(texts, tokens, timing)
+
+    def lost(self, replica: Replica) -> None:
+        self.replicas = [other for other in self.replicas if other is not replica]
+        self._telemetry.count("replica", "lost")
+        self._on_lost()
+
+
+def _weights(replica: ServedReplica) -> str:
+    """What tells two sets of weights apart: the engine's fingerprint, else the process itself."""
+    return str(replica.status.get("fingerprint") or replica.identity)

@@ -1,0 +1,115 @@
+"""
+Model processes as seen from the API process: the only place besides `extension` that talks to Xinference's actors.
+
+References are cached, which saves three calls per pass. They go stale when a model process is recovered or relaunched
+(it gets a new port); then `ReplicaLost` is raised and the whole list is read anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import xoscar as xo
+
+from slo.serve.door.batcher import Embedded, ReplicaLost
+from slo.serve.door.planner import Load
+from slo.serve.door.problem import not_ready, unknown_model
+
+STATUS_TIMEOUT_S = 5.0
+
+# What a call on a stale or dying reference raises; see xinference-notes, direct references.
+GONE = (xo.ServerClosed, xo.ActorNotExist, ConnectionError, EOFError)
+
+
+class ActorReplica:
+    """One model process that has our engine. `identity` changes when the process does."""
+
+    def __init__(self, ref: Any, status: dict[str, Any], timeout_s: float) -> None:
+        self.load = Load()
+        self.identity = (_text(ref.uid), str(ref.address))
+        self.status = status
+        self._ref = ref
+        self._timeout_s = timeout_s
+
+    @property
+    def uid(self) -> str:
+        return self.identity[0]
+
+    async def embed(self, texts: list[str]) -> Embedded:
+        """One actor call. Raises `ReplicaLost` when the process is gone or silent, else what the engine raised."""
+        try:
+            answer: Embedded = await xo.wait_for(self._ref.embed_batch(texts), self._timeout_s)
+        except GONE as error:
+            raise ReplicaLost(f"{type(error).__name__}") from error
+        except asyncio.TimeoutError as error:
+            raise ReplicaLost(f"no answer within {self._timeout_s:g} s") from error
+        return answer
+
+    async def refresh_status(self) -> None:
+        """Read `status` anew. Raises `ReplicaLost`."""
+        self.status = await _engine_status(self._ref)
+
+
+class ActorFinder:
+    """Finds the replicas of a model through the supervisor."""
+
+    def __init__(self, supervisor: Callable[[], Awaitable[Any]], timeout_s: float, *, loading: type[Exception]) -> None:
+        """`loading` is what the host raises while a model is being loaded."""
+        self._supervisor = supervisor
+        self._timeout_s = timeout_s
+        self._loading = loading
+
+    async def find(self, model: str) -> list[ActorReplica]:
+        """All ready replicas; empty when the model runs on an engine that is not ours.
+
+        Raises `Problem`: 404 for a model that does not run, 503 while it is loading, recovering or stopping.
+        """
+        try:
+            supervisor = await self._supervisor()
+            rows = await supervisor.get_replica_statuses(model)
+            ready = [row for row in rows if row["status"] == "READY" and row.get("model_address")]
+            if not ready:
+                await supervisor.get_model(model)  # raises what explains it best
+                return []
+            found = await asyncio.gather(*(self._probe(row) for row in ready), return_exceptions=True)
+        except ValueError as error:
+            raise unknown_model(model) from error
+        except self._loading as error:
+            raise not_ready(f"the model '{model}' is loading", retry_after_s=10) from error
+        except (RuntimeError, *GONE) as error:
+            raise not_ready(f"the model '{model}' cannot be reached: {type(error).__name__}") from error
+        if any(isinstance(result, AttributeError) for result in found):
+            return []
+        replicas = [result for result in found if isinstance(result, ActorReplica)]
+        if not replicas:
+            raise not_ready(f"no replica of '{model}' answers")
+        return replicas
+
+    async def models(self) -> list[str]:
+        """Names of all embedding models that run. Raises `Problem` 503."""
+        try:
+            listed = await (await self._supervisor()).list_models()
+        except (RuntimeError, *GONE) as error:
+            raise not_ready(f"the supervisor cannot be reached: {type(error).__name__}") from error
+        return [uid for uid, facts in listed.items() if facts.get("model_type") == "embedding"]
+
+    async def _probe(self, row: dict[str, Any]) -> ActorReplica:
+        """The replica of one status row. Raises `AttributeError` when its engine is not ours."""
+        ref = await xo.wait_for(xo.actor_ref(row["model_address"], row["replica_model_uid"]), STATUS_TIMEOUT_S)
+        return ActorReplica(ref, await _engine_status(ref), self._timeout_s)
+
+
+async def _engine_status(ref: Any) -> dict[str, Any]:
+    try:
+        status: dict[str, Any] = await xo.wait_for(ref.engine_status(), STATUS_TIMEOUT_S)
+    except GONE as error:
+        raise ReplicaLost(type(error).__name__) from error
+    except asyncio.TimeoutError as error:
+        raise ReplicaLost(f"no status within {STATUS_TIMEOUT_S:g} s") from error
+    return status
+
+
+def _text(uid: str | bytes) -> str:
+    return uid.decode() if isinstance(uid, bytes) else uid

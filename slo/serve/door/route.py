@@ -1,0 +1,60 @@
+"""
+The long way in: an endpoint that lies where Xinference's own lies, behind its authentication and the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from slo.serve.door.front import ClientGone, Front
+from slo.serve.door.gate import ARRIVED, FOREIGN, TooLarge, make_call, read_body
+from slo.serve.telemetry.routes import as_response
+
+CLIENT_CLOSED = 499  # nginx's number for it; nobody will read this answer
+
+
+def embeddings_endpoint(front: Front, host: Any) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint. `host` is Xinference's API object: it checks the model's access list, and serves other engines."""
+
+    async def embeddings(request: Request) -> Response:
+        if request.scope.get(FOREIGN):
+            return await _built_in(host, request)
+        headers = dict(request.scope["headers"])
+        arrived_s: float = request.scope[ARRIVED]
+
+        def permit(model: str) -> None:
+            host._check_model_access(request, model, "embedding")
+
+        try:
+            body = await _body(request, headers, front.body_limit())
+            answer = await front.answer(make_call(body, arrived_s, headers, request.receive, permit))
+        except TooLarge:
+            answer = front.too_large(arrived_s)
+        except ClientGone:
+            return Response(status_code=CLIENT_CLOSED)
+        if answer is None:
+            request._body = body
+            return await _built_in(host, request)
+        front.finish(*answer)
+        return as_response(answer[0])
+
+    return embeddings
+
+
+async def _built_in(host: Any, request: Request) -> Response:
+    response: Response = await host.create_embedding(request)
+    return response
+
+
+async def _body(request: Request, headers: dict[bytes, bytes], limit: int | None) -> bytes:
+    """The body, which authentication may have read already."""
+    if hasattr(request, "_body"):
+        body: bytes = await request.body()
+        if limit is not None and len(body) > limit:
+            raise TooLarge
+        return body
+    return await read_body(request.receive, headers.get(b"content-length"), limit)

@@ -1,0 +1,87 @@
+"""
+What the queue knows: a `Job`, one text to be computed once, and a `Ticket`, one request waiting for some of them.
+
+Several requests may wait for one job (identical texts in flight), and a request for several jobs. A job that nobody
+waits for any more is dropped before it is computed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from slo.serve.door.cache import Vector
+
+
+class State(Enum):
+    """Life of a job; a job never goes back from DONE."""
+
+    QUEUED = 1
+    RUNNING = 2
+    DONE = 3
+    DROPPED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PassTiming:
+    """How the pass went that computed a job: seconds on the lane's clock, and the engine's own stages in ms."""
+
+    dispatched_s: float
+    wall_s: float
+    stages_ms: dict[str, float]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One text. `tokens` is an estimate until it is done."""
+
+    text: str
+    tokens: int
+    online: bool
+    enqueued_s: float
+    state: State = State.QUEUED
+    retried: bool = False
+    tickets: list[Ticket] = field(default_factory=list)
+    vector: Vector | None = None
+    timing: PassTiming | None = None
+
+    def finish(self, vector: Vector, timing: PassTiming) -> None:
+        """Give the result to everybody who waits."""
+        self.state, self.vector, self.timing = State.DONE, vector, timing
+        for ticket in self.tickets:
+            ticket.one_done(self)
+
+    def fail(self, error: Exception) -> None:
+        """Give the error to everybody who waits."""
+        self.state = State.DONE
+        for ticket in self.tickets:
+            ticket.failed(error)
+
+
+class Ticket:
+    """One request's claim on its jobs. `future` ends when the last of them is done, or with the first error."""
+
+    __slots__ = ("future", "jobs", "last", "remaining")
+
+    def __init__(self, jobs: Sequence[Job], loop: asyncio.AbstractEventLoop) -> None:
+        self.jobs = jobs
+        self.future: asyncio.Future[None] = loop.create_future()
+        self.last: Job | None = None
+        distinct = {id(job): job for job in jobs}
+        self.remaining = len(distinct)
+        for job in distinct.values():
+            job.tickets.append(self)
+
+    def one_done(self, job: Job) -> None:
+        """One of the jobs has its vector."""
+        self.remaining -= 1
+        self.last = job
+        if self.remaining == 0 and not self.future.done():
+            self.future.set_result(None)
+
+    def failed(self, error: Exception) -> None:
+        """One of the jobs will never have one."""
+        if not self.future.done():
+            self.future.set_exception(error)

@@ -1,0 +1,1 @@
+"""Inside the model process: from a model directory to vectors."""

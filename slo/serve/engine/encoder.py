@@ -1,0 +1,93 @@
+"""
+The packed forward pass in torch: source of the OpenVINO graph, the engine on GPUs, and the fp32 reference of tests.
+
+BERT, RoBERTa and XLM-RoBERTa share one skeleton; this module borrows the weights of the Hugging Face model and works
+on one row of tokens (see `packing`) instead of batch × length. With CLS pooling the last layer computes its queries
+and everything behind them for the CLS rows only: 5 % less work.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModel
+from transformers.utils import logging
+
+from slo.serve.engine.model_files import ModelFiles, Pooling
+
+HIDDEN_FROM = -30000.0  # added to the scores of tokens that are not one's own; fits into half precision
+
+
+class PackedLayer(nn.Module):  # type: ignore[misc]
+    """One encoder layer over states [tokens, hidden]."""
+
+    def __init__(self, layer: Any, heads: int) -> None:
+        super().__init__()
+        attention = layer.attention
+        # separate products: OpenVINO runs them 3 % faster than one of triple width that must be split again
+        self.query, self.key, self.value = attention.self.query, attention.self.key, attention.self.value
+        self.attended = attention.output.dense
+        self.attended_norm = attention.output.LayerNorm
+        self.widen = layer.intermediate.dense
+        self.activation = layer.intermediate.intermediate_act_fn
+        self.narrow = layer.output.dense
+        self.norm = layer.output.LayerNorm
+        self.heads = heads
+
+    def forward(self, states: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
+        """`mask` [1, 1, n, tokens] is added to the scores; `rows` [n] computes these rows only."""
+        asking = states if rows is None else states.index_select(0, rows)
+        query, key, value = self.query(asking), self.key(states), self.value(states)
+        seen = nn.functional.scaled_dot_product_attention(
+            self._by_head(query), self._by_head(key), self._by_head(value), attn_mask=mask
+        )
+        flat = seen.transpose(1, 2).reshape(-1, query.shape[1])
+        attended: torch.Tensor = self.attended_norm(self.attended(flat) + asking)
+        result: torch.Tensor = self.norm(self.narrow(self.activation(self.widen(attended))) + attended)
+        return result
+
+    def _by_head(self, flat: torch.Tensor) -> torch.Tensor:
+        return flat.reshape(1, -1, self.heads, flat.shape[1] // self.heads).transpose(1, 2)
+
+
+class PackedEncoder(nn.Module):  # type: ignore[misc]
+    """ids, positions, owners [tokens], rows [texts] → vectors [texts, hidden]."""
+
+    def __init__(self, model: Any, *, pooling: Pooling, normalise: bool) -> None:
+        super().__init__()
+        embeddings = model.embeddings
+        self.words = embeddings.word_embeddings
+        self.positions = embeddings.position_embeddings
+        self.register_buffer("segment", embeddings.token_type_embeddings.weight[0].detach().clone())
+        self.norm = embeddings.LayerNorm
+        heads = model.config.num_attention_heads
+        self.layers = nn.ModuleList(PackedLayer(layer, heads) for layer in model.encoder.layer)
+        self.pooling = pooling
+        self.normalise = normalise
+
+    def forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, owners: torch.Tensor, rows: torch.Tensor
+    ) -> torch.Tensor:
+        states = self.norm(self.words(ids) + self.positions(positions) + self.segment)
+        apart = (owners.unsqueeze(1) != owners.unsqueeze(0)).to(states.dtype) * HIDDEN_FROM
+        everywhere = apart.unsqueeze(0).unsqueeze(0)
+        for layer in self.layers[:-1]:
+            states = layer(states, everywhere, None)
+        if self.pooling == "cls":
+            vectors = self.layers[-1](states, apart.index_select(0, rows).unsqueeze(0).unsqueeze(0), rows)
+        else:
+            states = self.layers[-1](states, everywhere, None)
+            members = (rows.unsqueeze(1) == owners.unsqueeze(0)).to(states.dtype)
+            vectors = members.matmul(states) / members.sum(dim=1, keepdim=True).clamp(min=1.0)
+        return nn.functional.normalize(vectors, dim=-1) if self.normalise else vectors
+
+
+def load_encoder(files: ModelFiles) -> PackedEncoder:
+    """Read the weights in fp32, whatever precision they are stored in. Takes seconds: imports transformers."""
+    logging.set_verbosity_error()  # an unused pooler is no news
+    logging.disable_progress_bar()
+    model = AutoModel.from_pretrained(str(files.directory), dtype=torch.float32, local_files_only=True)
+    encoder: PackedEncoder = PackedEncoder(model, pooling=files.pooling, normalise=files.normalise).eval()
+    return encoder

@@ -1,0 +1,180 @@
+"""
+The engine "openvino" as Xinference sees it. With `extension`'s modules the only place here that imports Xinference.
+
+An instance is built in the worker, pickled into the model process and loaded there; so `__init__` only stores, and
+`load` opens what cannot be pickled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+from xinference.model.embedding import SUPPORTED_ENGINES, generate_engine_config_by_model_name
+from xinference.model.embedding.core import EmbeddingModel
+from xinference.model.embedding.custom import get_user_defined_embeddings
+
+from slo.errors import SloError
+from slo.serve.engine.artefacts import NotMade
+from slo.serve.engine.helper import make_in_helper
+from slo.serve.engine.line import Answer, Line
+from slo.serve.engine.loading import Loaded, load
+from slo.serve.engine.model_files import read_model
+
+ENGINE = "openvino"
+MODELS_DIRECTORY = ".slo/models"
+
+
+class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
+    """A BERT-like embedding model on packed int8, bf16 or fp32 inference.
+
+    Keys of the launch body that it understands: `slo_precision`, `slo_models_dir`, `slo_threads`, `slo_pass_tokens`,
+    `device` ("cpu", "cuda", "cuda:1").
+    """
+
+    allow_batch = True  # calls may overlap: the line below orders them
+
+    @classmethod
+    def check_lib(cls) -> bool | tuple[bool, str]:
+        """Whether the libraries are there."""
+        try:
+            import openvino  # noqa: PLC0415 - the question is whether it can be
+        except ImportError as error:
+            return False, f"openvino cannot be imported: {error}"
+        return bool(openvino.__version__)
+
+    @classmethod
+    def match_json(cls, model_family: Any, model_spec: Any, quantization: str) -> bool | tuple[bool, str]:  # noqa: ARG003
+        """Whether this engine serves the model, judged by its files; without local files it does not."""
+        if model_spec.model_format != "pytorch":
+            return False, f"the format {model_spec.model_format!r} is not supported, only pytorch"
+        if model_family.model_ability:
+            return False, "only text is supported"
+        uri = model_spec.model_uri or ""
+        if not uri.startswith(("file://", "/")):
+            return False, "only models registered with a local model_uri are supported"
+        try:
+            read_model(Path(uri.removeprefix("file://")))
+        except SloError as error:
+            return False, str(error)
+        return True
+
+    def load(self) -> None:
+        """Open the model, warm. Converts and quantises on the first start, minutes, in a helper process.
+
+        Raises ModelSourceError or QuantizeError.
+        """
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would take turns with inference
+        self._loaded = self._load()
+        self._line = Line(self._loaded.runtime)
+        gc.collect()
+        gc.freeze()  # a collection then looks at a request's own objects only
+
+    def stop(self) -> None:
+        """End the threads; whoever waits gets an error."""
+        line = self.__dict__.get("_line")
+        if line is not None:
+            line.close()
+
+    async def embed_batch(self, texts: list[str]) -> tuple[bytes, list[int], list[bool], dict[str, float]]:
+        """What the front door calls: float32 little-endian rows, tokens and truncation per text, ms by stage."""
+        answer = await self._line.embed(texts)
+        return answer.vectors.tobytes(), answer.tokens, answer.truncated, answer.stages_ms
+
+    async def create_embedding(self, sentences: str | list[str], **options: Any) -> dict[str, Any]:
+        """What Xinference's own route calls: the answer in OpenAI's shape.
+
+        `model_uid` names the model in the answer, `truncate_prompt_tokens` cuts as in Xinference; the rest of the
+        options concern other engines and are ignored, as they are by them.
+        """
+        sentences = self._fix_langchain_openai_inputs(sentences)
+        limit = options.pop("truncate_prompt_tokens", None)
+        if limit is not None:
+            sentences = self._truncate_sentences(sentences, limit)
+        texts = [sentences] if isinstance(sentences, str) else sentences
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("the engine openvino embeds texts only")
+        answer = await self._line.embed(texts)
+        return self._openai(answer, str(options.get("model_uid", self._model_uid)))
+
+    async def engine_status(self) -> dict[str, object]:
+        """The engine's account of itself; cheap, callable at any time."""
+        loaded, line = self._loaded, self._line
+        files, choice = loaded.runtime.files, loaded.choice
+        return {
+            "engine": ENGINE,
+            "precision": choice.precision,
+            "rest_precision": loaded.hint,
+            "precision_reason": choice.reason,
+            "fidelity": {name: fidelity.to_json() for name, fidelity in choice.fidelity.items()},
+            "fingerprint": loaded.fingerprint,
+            "device": loaded.device,
+            "threads": loaded.threads,
+            "pass_tokens": loaded.runtime.shapes.cap,
+            "dimensions": files.dimensions,
+            "max_tokens": files.max_tokens,
+            "stand_in": files.stand_in,
+            "pid": os.getpid(),
+            "rss_bytes": _resident_bytes(),
+            "cpu_s": time.process_time(),
+            "passes": line.tally.passes,
+            "tokens": line.tally.tokens,
+            "texts": line.tally.texts,
+            "infer_s": line.tally.infer_s,
+            "pass_ms": {"fixed": line.cost.call_s * 1000, "per_token": line.cost.token_s * 1000},
+        }
+
+    def _create_embedding(self, sentences: Any, **options: Any) -> dict[str, Any]:
+        """The synchronous form, for callers outside an event loop."""
+        return asyncio.run(self.create_embedding(sentences, **options))
+
+    def _load(self) -> Loaded:
+        keys = self._kwargs
+        directory = Path(self._model_path)
+        cache = Path(keys.get("slo_models_dir") or MODELS_DIRECTORY)
+        precision = str(keys.get("slo_precision") or "auto")
+        settings: dict[str, Any] = {
+            "precision": precision,
+            "device": self._device or "cpu",
+            "threads": keys.get("slo_threads"),
+            "pass_tokens": keys.get("slo_pass_tokens"),
+        }
+        try:
+            return load(directory, cache, may_make=False, **settings)
+        except NotMade:
+            make_in_helper(directory, cache, precision)
+            return load(directory, cache, may_make=False, **settings)
+
+    def _openai(self, answer: Answer, model: str) -> dict[str, Any]:
+        tokens = sum(answer.tokens)
+        rows = enumerate(answer.vectors.tolist())
+        return {
+            "object": "list",
+            "model": model,
+            "model_replica": self._model_uid,
+            "data": [{"index": index, "object": "embedding", "embedding": row} for index, row in rows],
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+
+
+def publish() -> None:
+    """Make the engine known to this process, for models registered before and after. Calling it again is harmless.
+
+    Xinference's own hook is closed by the time extensions are loaded; its table is not.
+    """
+    SUPPORTED_ENGINES[ENGINE] = [OpenVinoEmbedding]
+    for family in get_user_defined_embeddings():
+        generate_engine_config_by_model_name(family)
+
+
+def _resident_bytes() -> int:
+    """Memory of this process now; where the kernel does not say, the most it ever had."""
+    statm = Path("/proc/self/statm")
+    if statm.is_file():
+        return int(statm.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,187 @@
+"""From a model directory to a runtime: convert, quantise and judge on the first start, find all of it on the next."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import openvino as ov
+
+from slo.serve.engine.artefacts import Artefacts
+from slo.serve.engine.calibration import CHINESE_SAMPLE, calibration_texts, held_out_texts
+from slo.serve.engine.fidelity import Fidelity, Vectors, compare
+from slo.serve.engine.model_files import read_model
+from slo.serve.engine.openvino_forward import OpenVinoForward, cpu_kind, supported_precisions
+from slo.serve.engine.packing import Pass
+from slo.serve.engine.precision import Choice, Precision, choose
+from slo.serve.engine.progress import Progress, silent
+from slo.serve.engine.runtime import Runtime
+from slo.serve.engine.tokens import TextTokenizer, save_tokenizer
+
+RECIPE = "1"  # raise when conversion, quantisation or the texts change
+DEFAULT_PASS_TOKENS = 160
+GPU_PASS_TOKENS = 2048  # mask and scores grow with its square
+GRAPH = "graph.xml"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A runtime and how it came about. `hint` is the arithmetic of what is not int8."""
+
+    runtime: Runtime
+    choice: Choice
+    hint: str
+    threads: int
+    device: str
+    fingerprint: str  # the same for the same weights, tokenizer, recipe and precision
+
+
+class Workshop:
+    """Makes and finds the graphs of one model. Slow work happens once; `progress` hears of it."""
+
+    def __init__(self, directory: Path, cache: Path, *, progress: Progress = silent, may_make: bool = True) -> None:
+        self.files = read_model(directory)
+        versions = [f"{name} {importlib.metadata.version(name)}" for name in ("openvino", "nncf")]
+        self.artefacts = Artefacts(self.files.directory, cache, f"recipe {RECIPE}", *versions, may_make=may_make)
+        self.progress = progress
+        self._reference: Vectors | None = None
+
+    def tokenizer(self) -> TextTokenizer:
+        folder = self.artefacts.folder("tokenizer", lambda new: save_tokenizer(self.files, new / "tokenizer.json"))
+        return TextTokenizer(folder / "tokenizer.json", self.files)
+
+    def fp32_graph(self) -> Path:
+        def make(folder: Path) -> None:
+            from slo.serve.engine.convert import convert  # noqa: PLC0415 - brings torch
+
+            self.progress("converting", 0.0)
+            ov.save_model(convert(self.files), folder / GRAPH, compress_to_fp16=False)
+            self.progress("converting", 1.0)
+
+        return self.artefacts.folder("fp32", make) / GRAPH
+
+    def int8_graph(self) -> Path:
+        """Quantise by the fastest recipe that passes the gate, else by the last."""
+        fp32 = self.fp32_graph()
+
+        def make(folder: Path) -> None:
+            from slo.serve.engine.quantize import RECIPES, quantize  # noqa: PLC0415 - brings nncf and torch
+
+            for recipe in RECIPES:
+                quantised = quantize(ov.Core().read_model(fp32), self._calibration(), recipe, self.progress)
+                ov.save_model(quantised, folder / GRAPH, compress_to_fp16=False)
+                if self._compare(folder / GRAPH, supported_precisions()["int8"]).passes:
+                    return
+
+        return self.artefacts.folder("int8", make) / GRAPH
+
+    def graph(self, precision: Precision) -> Path:
+        return self.int8_graph() if precision == "int8" else self.fp32_graph()
+
+    def fidelity(self, precision: Precision) -> Fidelity:
+        """Measured once per kind of CPU, then read."""
+        hint = supported_precisions()[precision]
+        graph = self.graph(precision)
+
+        def make() -> dict[str, float]:
+            return self._compare(graph, hint).to_json()
+
+        found = self.artefacts.document(f"fidelity-{precision}-{hint}-{cpu_kind()}", make)
+        return Fidelity(**{**found, "texts": int(found["texts"])})  # type: ignore[arg-type]
+
+    def choose(self, precision: str) -> Choice:
+        """The precision to serve with, its graph made: minutes the first time."""
+        choice = choose(precision, supported=supported_precisions(), measure=self.fidelity)
+        self.tokenizer()
+        self.graph(choice.precision)
+        return choice
+
+    def runtime(self, graph: Path, hint: str, *, threads: int, pass_tokens: int, keep: bool = True) -> Runtime:
+        """`keep` stores compiled kernels for the next start."""
+        compiled = self.artefacts.compiled if keep else None
+        forward = OpenVinoForward(graph, hint=hint, threads=threads, compiled=compiled)
+        return Runtime(self.files, self.tokenizer(), forward, pass_tokens=pass_tokens)
+
+    def _compare(self, graph: Path, hint: str) -> Fidelity:
+        if self._reference is None:
+            self.progress("comparing with fp32", 0.0)
+            self._reference = self._vectors(self.fp32_graph(), "f32")
+        candidate = self._vectors(graph, hint)
+        self.progress("comparing with fp32", 1.0)
+        return compare(self._reference, candidate)
+
+    def _vectors(self, graph: Path, hint: str) -> Vectors:
+        runtime = self.runtime(graph, hint, threads=cores(), pass_tokens=512, keep=False)
+        return runtime.embed(self.held_out())
+
+    def held_out(self) -> list[str]:
+        """The texts that the gate judges by."""
+        return held_out_texts(english=self._english())
+
+    def _calibration(self) -> Sequence[Pass]:
+        unused = Runtime(self.files, self.tokenizer(), _no_forward, pass_tokens=384)
+        return unused.prepare(calibration_texts(english=self._english())).passes
+
+    def _english(self) -> bool:
+        return self.tokenizer().unknown_share(CHINESE_SAMPLE) > 0.1
+
+
+def load(
+    directory: Path,
+    cache: Path,
+    *,
+    precision: str = "auto",
+    device: str = "cpu",
+    threads: int | None = None,
+    pass_tokens: int | None = None,
+    progress: Progress = silent,
+    may_make: bool = True,
+) -> Loaded:
+    """Bring a model up, warm: every shape that it will meet has been run.
+
+    Raises ModelSourceError or QuantizeError, whose message says when sentence_transformers is the way out; NotMade
+    when work is missing and `may_make` is False.
+    """
+    workshop = Workshop(directory, cache, progress=progress, may_make=may_make or device != "cpu")
+    if device != "cpu":
+        return _load_torch(workshop, precision, device, pass_tokens or GPU_PASS_TOKENS)
+    choice = workshop.choose(precision)
+    hint = supported_precisions()[choice.precision]
+    threads = threads or cores()
+    graph = workshop.graph(choice.precision)
+    runtime = workshop.runtime(graph, hint, threads=threads, pass_tokens=pass_tokens or DEFAULT_PASS_TOKENS)
+    progress("warming up", 0.0)
+    runtime.warm_up()
+    progress("warming up", 1.0)
+    return Loaded(runtime, choice, hint, threads, "cpu", f"{workshop.artefacts.hash[:16]}-{choice.precision}-{hint}")
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _no_forward(packed: Pass) -> Vectors:
+    raise AssertionError(f"{packed.tokens} tokens were to be packed, not run")
+
+
+def _load_torch(workshop: Workshop, request: str, device: str, pass_tokens: int) -> Loaded:
+    """Half precision on a GPU, judged against fp32 on the same device; any named precision as it was asked for."""
+    from slo.serve.engine.torch_forward import TorchForward  # noqa: PLC0415 - brings torch
+
+    def runtime(precision: Precision) -> Runtime:
+        forward = TorchForward(workshop.files, device=device, precision=precision)
+        return Runtime(workshop.files, workshop.tokenizer(), forward, pass_tokens=pass_tokens)
+
+    def measure(precision: Precision) -> Fidelity:
+        texts = workshop.held_out()
+        return compare(runtime("fp32").embed(texts), runtime(precision).embed(texts))
+
+    choice = choose(request, supported=("fp16", "bf16"), measure=measure)
+    ready = runtime(choice.precision)
+    ready.warm_up()
+    fingerprint = f"{workshop.artefacts.hash[:16]}-{choice.precision}-{device.partition(':')[0]}"
+    return Loaded(ready, choice, choice.precision, 0, device, fingerprint)

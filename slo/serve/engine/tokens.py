@@ -1,0 +1,72 @@
+"""Texts to token ids, by the `tokenizers` library alone: importing transformers would cost seconds and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from slo.errors import ModelSourceError
+from slo.serve.engine.model_files import ModelFiles
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids per text, special tokens included; `truncated` marks texts that were cut at the model's limit."""
+
+    ids: list[list[int]]
+    truncated: list[bool]
+
+    @property
+    def counts(self) -> list[int]:
+        return [len(ids) for ids in self.ids]
+
+
+class TextTokenizer:
+    """The model's own tokenizer, cutting at `max_tokens`. Safe to call from several threads."""
+
+    def __init__(self, path: Path, files: ModelFiles) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception for missing and for malformed files
+            raise ModelSourceError(f"{path} is no tokenizer: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(files.max_tokens)
+        self._lower_case = files.lower_case
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Encode texts in order. A lone surrogate, which no encoding can carry, counts as unknown."""
+        clean = [_encodable(text.lower() if self._lower_case else text) for text in texts]
+        # one by one while few: waking the library's thread pool costs more than it saves
+        found = [self._tokenizer.encode(clean[0])] if len(clean) == 1 else self._tokenizer.encode_batch_fast(clean)
+        return Tokens([encoding.ids for encoding in found], [bool(encoding.overflowing) for encoding in found])
+
+    def unknown_share(self, text: str) -> float:
+        """The share of tokens for which the vocabulary has no name."""
+        tokens = self._tokenizer.encode(text).tokens
+        return sum(token.strip("[]<>").lower() == "unk" for token in tokens) / len(tokens)
+
+
+def save_tokenizer(files: ModelFiles, path: Path) -> None:
+    """Write the model's tokenizer as tokenizer.json; models that only have a vocabulary are converted once."""
+    own = files.directory / "tokenizer.json"
+    if own.is_file():
+        path.write_bytes(own.read_bytes())
+        return
+    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds, and rarely needed
+
+    tokenizer = AutoTokenizer.from_pretrained(str(files.directory), use_fast=True, local_files_only=True)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModelSourceError(f"{files.directory} has a tokenizer that cannot be written as tokenizer.json")
+    backend.save(str(path))
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace").decode()
+    return text

@@ -1,0 +1,133 @@
+"""`/slo/api/history` as plain values: from the memory of this process, and from the watcher's file on top of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from slo.objective import Objective
+from slo.serve.site.changes import Change
+from slo.serve.site.history import History, Slot
+from slo.serve.site.timeline import STEP_S, Point, Recall
+
+ATTAINMENT_S = (300, 3600, 86_400)
+PERIOD_S = 30 * 86_400
+RECENT_S = 3600  # the burn rate is that of the last hour
+MOST_POINTS = 120
+MULTIPLES = (1, 2, 4, 12, 20, 60, 120, 240, 480, 1440)
+MINUTE_S = 60
+MOST_EVENTS = 20
+ALERT_STATES = frozenset({"firing", "resolved"})  # what was only pending woke nobody
+
+
+def remembered(
+    recall: Recall, changes: Iterable[Change], objective: Objective, seconds: int, now_s: float
+) -> dict[str, Any]:
+    """Points, attainment and budget since this process began."""
+    step_s = step_for(seconds, STEP_S)
+    from_s, to_s = span(seconds, step_s, now_s)
+    return {
+        "source": "memory",
+        "watched": False,
+        "now_s": now_s,
+        "from_s": from_s,
+        "to_s": to_s,
+        "step_s": step_s,
+        "points": [_point(point) for point in recall.points(from_s, step_s)],
+        "attainment": [_share(length, recall.counts(length, now_s)) for length in ATTAINMENT_S],
+        "budget": budget(recall.since_start, recall.counts(RECENT_S, now_s), objective),
+        "started_s": recall.started_s,
+        "alerts": [],
+        "changes": [{"at_s": change.at_s, "kind": change.kind, "detail": change.detail} for change in changes],
+    }
+
+
+def watched_history(
+    history: History, memory: Mapping[str, Any], objective: Objective, seconds: int, now_s: float
+) -> dict[str, Any]:
+    """What replaces parts of `memory` while a watcher runs; nothing otherwise. Raises `StoreError`."""
+    if not history.watched(now_s):
+        return {}
+    found: dict[str, Any] = {"watched": True}
+    if memory["started_s"] > now_s - seconds:  # the file reaches further back than this process
+        step_s = step_for(seconds, MINUTE_S)
+        from_s, to_s = span(seconds, step_s, now_s)
+        points = [_slot(slot) for slot in history.slots(from_s, to_s, step_s)]
+        found |= {"source": "store", "from_s": from_s, "to_s": to_s, "step_s": step_s, "points": points}
+    recent, period = history.counts(now_s - RECENT_S, now_s), history.counts(now_s - PERIOD_S, now_s)
+    if period[1]:
+        found["attainment"] = [_share(length, history.counts(now_s - length, now_s)) for length in ATTAINMENT_S]
+        found["budget"] = {**budget(period, recent, objective), "period_s": PERIOD_S}
+    since_s = now_s - max(seconds, 86_400)
+    changes = [
+        {"at_s": event.at_s, "kind": kind, "detail": " ".join(filter(None, (event.subject, event.text)))}
+        for kind in ("change", "action")
+        for event in history.events(kind, since_s, MOST_EVENTS)
+    ]
+    alerts = [
+        {"at_s": event.at_s, "state": event.text, "subject": event.subject, "values": event.data}
+        for event in history.events("alert", now_s - 7 * 86_400, MOST_EVENTS)
+        if event.text in ALERT_STATES
+    ]
+    return found | {
+        "alerts": alerts,
+        "changes": sorted([*memory["changes"], *changes], key=lambda change: change["at_s"]),
+    }
+
+
+def budget(period: tuple[int, int], recent: tuple[int, int], objective: Objective) -> dict[str, Any]:
+    """Share left, burn rate of the last hour, and seconds until nothing is left (None: it will last)."""
+    (good, total), (good_now, total_now) = period, recent
+    remaining = 1 - (total - good) / (objective.budget * total) if total else 1.0
+    burn = (total_now - good_now) / (objective.budget * total_now) if total_now else 0.0
+    exhaustion_s = max(0.0, remaining) * PERIOD_S / burn if burn > 1 else None
+    return {"remaining": remaining, "burn": burn, "exhaustion_s": exhaustion_s, "period_s": None}
+
+
+def span(seconds: int, step_s: int, now_s: float) -> tuple[float, float]:
+    """Whole steps that cover the last `seconds`, the step under way included."""
+    under_way_s = now_s // step_s * step_s
+    return under_way_s - seconds, under_way_s + step_s
+
+
+def step_for(seconds: int, finest_s: int) -> int:
+    """The finest step, or a multiple of it, that gives at most `MOST_POINTS` points."""
+    fitting = (finest_s * times for times in MULTIPLES if seconds <= finest_s * times * MOST_POINTS)
+    return next(fitting, finest_s * MULTIPLES[-1])
+
+
+def _share(seconds: int, counts: tuple[int, int]) -> dict[str, int]:
+    return {"seconds": seconds, "good": counts[0], "total": counts[1]}
+
+
+def _point(point: Point) -> dict[str, Any]:
+    answered = point.answered
+    return {
+        "t_s": point.start_s,
+        "total": point.total,
+        "good": point.good,
+        "failed": point.total - answered.total,
+        "rejected": point.refused,
+        "in_flight": point.in_flight,
+        "p50_ms": _ms(answered.quantile_s(0.50)),
+        "p95_ms": _ms(answered.quantile_s(0.95)),
+    }
+
+
+def _slot(slot: Slot) -> dict[str, Any]:
+    answered = slot.answered
+    return {
+        "t_s": slot.start_s,
+        "total": slot.total,
+        "good": slot.good,
+        "failed": slot.failed,
+        "rejected": None,
+        "in_flight": None,
+        "p50_ms": _ms(answered.quantile(0.50)),
+        "p95_ms": _ms(answered.quantile(0.95)),
+    }
+
+
+def _ms(seconds: float | None) -> float | None:
+    """Milliseconds; None for nothing, and for what no edge bounds."""
+    return round(seconds * 1000, 3) if seconds is not None and 0 <= seconds < float("inf") else None

@@ -1,0 +1,114 @@
+"""
+`/slo/metrics`: what `Telemetry` has counted, as Prometheus text. Names as in the project's documentation.
+
+The fine histograms are summed up to the standard edges; both share these edges, so the sums are exact.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from slo import __version__
+from slo.serve.door.cache import Cache
+from slo.serve.door.directory import Directory
+from slo.serve.telemetry.processes import ProcessUse, model_processes, own_process
+from slo.serve.telemetry.telemetry import Fine, Telemetry
+from slo.serve.telemetry.window import FINE_EDGES_S
+from slo.stats import LATENCY_EDGES_S
+
+_ENDS = [bisect_left(FINE_EDGES_S, edge) + 1 for edge in LATENCY_EDGES_S]
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# name, help, prefix of the counter's series, labels
+COUNTERS = (
+    ("slo_rejected", "Requests refused or given up, by reason", "rejected", ("reason",)),
+    ("slo_cache_lookups", "Texts looked up in the cache", "cache", ("result",)),
+    ("slo_passes", "Passes through an engine, and the texts and tokens in them", "pass", ("what",)),
+    ("slo_replica_events", "Replicas given up", "replica", ("event",)),
+)
+
+
+class Exposition(Collector):
+    """A collector with a registry of its own; `text()` is the page."""
+
+    def __init__(self, directory: Directory, cache: Cache, telemetry: Telemetry) -> None:
+        self._directory = directory
+        self._cache = cache
+        self._telemetry = telemetry
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def text(self) -> bytes:
+        """The metrics as they are now."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> list[Metric]:
+        """Nothing in advance: registering must not collect."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client."""
+        telemetry = self._telemetry
+        requests = HistogramMetricFamily(
+            "slo_request_duration_seconds",
+            "From the arrival of the headers to the handing over of the last byte",
+            labels=("model", "length_class", "source", "code", "cache"),
+        )
+        for (model, length, code, cache), fine in telemetry.requests.items():
+            _add(requests, (model, length, "gateway", code, cache), fine)
+        yield requests
+        stages = HistogramMetricFamily("slo_stage_duration_seconds", "Parts of requests and passes", labels=("stage",))
+        for name, fine in telemetry.stages.items():
+            _add(stages, (name,), fine)
+        yield stages
+        for name, help_, prefix, labels in COUNTERS:
+            family = CounterMetricFamily(name, help_, labels=labels)
+            for series, value in telemetry.counters.items():
+                if series[0] == prefix:
+                    family.add_metric(series[1:], value)
+            yield family
+        yield from self._gauges()
+        yield from _processes([own_process(), *model_processes(self._directory.lanes)])
+
+    def _gauges(self) -> Iterator[Metric]:
+        lanes = self._directory.lanes
+        yield GaugeMetricFamily("slo_inflight_requests", "Requests being answered", value=self._telemetry.in_flight)
+        queue = GaugeMetricFamily("slo_queue_tokens", "Tokens waiting, estimated", labels=("model", "class"))
+        rate = GaugeMetricFamily("slo_capacity_tokens_per_second", "Tokens that full passes compute", labels=("model",))
+        replicas = GaugeMetricFamily("slo_replicas", "Replicas that answer", labels=("model",))
+        for lane in lanes:
+            queue.add_metric((lane.model, "online"), lane.planner.online_tokens)
+            queue.add_metric((lane.model, "batch"), lane.planner.batch_tokens)
+            rate.add_metric((lane.model,), lane.capacity_tokens_per_s())
+            replicas.add_metric((lane.model,), len(lane.replicas))
+        yield from (queue, rate, replicas)
+        yield GaugeMetricFamily("slo_cache_bytes", "Size of the cache", value=self._cache.bytes)
+        yield GaugeMetricFamily("slo_cache_entries", "Vectors in the cache", value=len(self._cache))
+        info = GaugeMetricFamily("slo_build_info", "Version of xinference-slo", labels=("version",))
+        info.add_metric((__version__,), 1)
+        yield info
+
+
+def _add(family: HistogramMetricFamily, labels: tuple[str, ...], fine: Fine) -> None:
+    buckets: list[tuple[str, float]] = []
+    total, start = 0, 0
+    for edge, end in zip(LATENCY_EDGES_S, _ENDS, strict=True):
+        total += sum(fine.bins[start:end])
+        start = end
+        buckets.append((f"{edge:g}", total))
+    buckets.append(("+Inf", sum(fine.bins)))
+    family.add_metric(labels, buckets, fine.sum_s)
+
+
+def _processes(uses: list[ProcessUse]) -> Iterator[Metric]:
+    cpu = CounterMetricFamily("slo_process_cpu_seconds", "Processor time used", labels=("process",))
+    memory = GaugeMetricFamily("slo_process_resident_memory_bytes", "Resident memory", labels=("process",))
+    for use in uses:
+        cpu.add_metric((use.name,), use.cpu_s)
+        memory.add_metric((use.name,), use.memory_bytes)
+    yield from (cpu, memory)

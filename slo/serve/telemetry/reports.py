@@ -1,0 +1,133 @@
+"""
+What `/slo/api/window` and `/slo/api/status` say, as plain values.
+
+Of a window, `total` is every online request that the service answers for: 2xx, 429, 5xx and timeouts. A client's own
+mistakes (4xx) are listed and not counted; so are requests of the batch class, for which no deadline is held.
+`good` are those answered with 2xx within the threshold. Percentiles are of 2xx answers, at most 2 % too long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from slo import __version__
+from slo.config import ServeSection
+from slo.serve.door.cache import Cache
+from slo.serve.door.control import Control
+from slo.serve.door.directory import Directory
+from slo.serve.door.lane import Lane
+from slo.serve.telemetry.processes import model_processes, own_process
+from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.telemetry.window import Counts, Series, no_counts
+
+CODES = ("2xx", "4xx", "429", "5xx", "timeout")
+MIX_TOKENS = 27  # tokens of a mean request of the standard mix (4, 20 and 50 characters, a third each)
+
+
+def window_report(telemetry: Telemetry, seconds: int, threshold_s: float) -> dict[str, Any]:
+    """Counts, good counts and percentiles over the last `seconds`."""
+    now_s = telemetry.now()
+    histograms, counters = telemetry.window.sums(seconds, now_s)
+    requests = {series[1:]: counts for series, counts in histograms.items() if series[0] == "request"}
+    online = {series: counts for series, counts in requests.items() if series[1] != "batch"}
+    classes = sorted({series[1] for series in requests})
+    return {
+        "seconds": seconds,
+        "covered_s": round(min(float(seconds), now_s - telemetry.started_s), 3),
+        "threshold_ms": threshold_s * 1000,
+        **_figures(online, threshold_s),
+        "cached": _figures({s: c for s, c in online.items() if s[3] == "hit"}, threshold_s),
+        "computed": _figures({s: c for s, c in online.items() if s[3] == "miss"}, threshold_s),
+        "classes": {
+            name: _figures({s: c for s, c in requests.items() if s[1] == name}, threshold_s) for name in classes
+        },
+        "stages": {series[1]: _percentiles(counts) for series, counts in histograms.items() if series[0] == "stage"},
+        "rejected": {series[1]: count for series, count in counters.items() if series[0] == "rejected"},
+        "cache": {result: counters.get(("cache", result), 0) for result in ("hit", "miss")},
+        "passes": {what: counters.get(("pass", what), 0) for what in ("passes", "texts", "tokens")},
+    }
+
+
+def status_report(
+    settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry, control: Control | None = None
+) -> dict[str, Any]:
+    """Version, models with their replicas and capacity, cache, processes, settings, and what was ordered since."""
+    lanes = directory.lanes
+    statuses = [replica.status for lane in lanes for replica in lane.replicas]
+    return {
+        "name": "xinference-slo",
+        "version": __version__,
+        "uptime_s": round(telemetry.now() - telemetry.started_s, 1),
+        "in_flight": telemetry.in_flight,
+        "stand_in": any(bool(status.get("stand_in")) for status in statuses),
+        "precision": next((status["precision"] for status in statuses if "precision" in status), None),
+        "models": [_model(lane) for lane in lanes],
+        "cache": {
+            "enabled": cache.enabled,
+            "entries": len(cache),
+            "bytes": cache.bytes,
+            "max_bytes": cache.max_bytes,
+            "evictions": cache.evictions,
+        },
+        "processes": [
+            {"name": use.name, "cpu_s": round(use.cpu_s, 2), "memory_bytes": use.memory_bytes}
+            for use in (own_process(), *model_processes(lanes))
+        ],
+        "settings": settings.model_dump(mode="json"),
+        **({} if control is None else {"control": control.report()}),
+    }
+
+
+def _model(lane: Lane) -> dict[str, Any]:
+    rate = lane.capacity_tokens_per_s()
+    return {
+        "model": lane.model,
+        "generation": lane.generation,
+        "queue_tokens": {"online": lane.planner.online_tokens, "batch": lane.planner.batch_tokens},
+        "pass_tokens": lane.planner.pass_tokens,
+        "cost": {
+            "call_ms": round(lane.cost.call_s * 1000, 3),
+            "token_ms": round(lane.cost.token_s * 1000, 4),
+            "overhead_ms": round(lane.cost.overhead_s * 1000, 3),
+            "passes": lane.cost.passes,
+        },
+        "capacity": {"tokens_per_s": round(rate, 1), "requests_per_s": round(rate / MIX_TOKENS, 1)},
+        "replicas": [
+            {
+                "uid": replica.identity[0],
+                "address": replica.identity[1],
+                "in_flight": len(replica.load.passes_s),
+                "tokens": replica.load.tokens,
+                "engine": replica.status,
+            }
+            for replica in lane.replicas
+        ],
+    }
+
+
+def _figures(requests: dict[Series, Counts], threshold_s: float) -> dict[str, Any]:
+    """Figures over series of (model, length class, code, cache)."""
+    by_code = {code: _sum(c for s, c in requests.items() if s[2] == code) for code in CODES}
+    answered = by_code["2xx"]
+    total = sum(by_code[code].total for code in CODES if code != "4xx")
+    good = answered.within(threshold_s)
+    return {
+        "total": total,
+        "good": good,
+        "attainment": good / total if total else None,
+        "codes": {code: counts.total for code, counts in by_code.items()},
+        **_percentiles(answered),
+    }
+
+
+def _percentiles(counts: Counts) -> dict[str, Any]:
+    values = {f"p{q * 100:g}_ms": counts.quantile_s(q) for q in (0.5, 0.9, 0.95, 0.99)}
+    return {"count": counts.total, **{k: None if v is None else round(v * 1000, 3) for k, v in values.items()}}
+
+
+def _sum(parts: Iterable[Counts]) -> Counts:
+    result = no_counts()
+    for part in parts:
+        result = result + part
+    return result

@@ -1,0 +1,149 @@
+"""
+The routes under `/slo/`. `data` routes are behind Xinference's authentication as its own are; the two probes and the
+metrics are open, as Xinference's `/status` and `/metrics` are: they hold counts and model names, and no text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Iterator
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from slo.config import ServeSection
+from slo.serve.door.cache import Cache
+from slo.serve.door.control import Control, require_this_machine
+from slo.serve.door.directory import Directory
+from slo.serve.door.problem import Problem, invalid, too_large
+from slo.serve.door.readiness import ReadinessCheck
+from slo.serve.door.responses import Reply, json_reply, problem_reply
+from slo.serve.telemetry.exposition import CONTENT_TYPE, Exposition
+from slo.serve.telemetry.reports import status_report, window_report
+from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.telemetry.window import SECONDS
+from slo.stats import LATENCY_EDGES_S
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+OBJECTIVE_S = 0.150
+PULSE_S = 0.25
+MAX_ORDER = 4096  # bytes
+
+
+def as_response(reply: Reply) -> Response:
+    """The reply as Starlette wants it."""
+    return Response(reply.body, reply.status, dict(reply.headers), media_type=reply.content_type)
+
+
+class Routes:
+    """Endpoints over what the front door has recorded, and the pulse that measures the event loop's own delay."""
+
+    def __init__(
+        self, settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry, control: Control
+    ) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._cache = cache
+        self._telemetry = telemetry
+        self._control = control
+        self._exposition = Exposition(directory, cache, telemetry)
+        self._readiness = ReadinessCheck(directory, telemetry)
+        self._pulse: asyncio.Task[None] | None = None
+
+    def table(self) -> Iterator[tuple[str, Endpoint, bool]]:
+        """Path, endpoint, and whether it is a data route."""
+        yield "/slo/livez", self.livez, False
+        yield "/slo/readyz", self.readyz, False
+        yield "/slo/metrics", self.metrics, False
+        yield "/slo/api/window", self.window, True
+        yield "/slo/api/status", self.status, True
+
+    async def livez(self, _: Request) -> Response:
+        """200 as long as the event loop turns."""
+        uptime_s = round(self._telemetry.now() - self._telemetry.started_s, 1)
+        return as_response(json_reply({"status": "alive", "uptime_s": uptime_s}))
+
+    async def readyz(self, _: Request) -> Response:
+        """200 when a real embedding came back, else 503 with the reason."""
+        state = await self._readiness()
+        body = {"status": "ready" if state.ready else "unready", "reason": state.reason, "probe_ms": state.models}
+        return as_response(json_reply(body, 200 if state.ready else 503, {} if state.ready else {"retry-after": "1"}))
+
+    async def metrics(self, _: Request) -> Response:
+        """Prometheus text."""
+        return Response(self._exposition.text(), media_type=CONTENT_TYPE)
+
+    async def window(self, request: Request) -> Response:
+        """`?seconds=300&threshold_ms=150`: see `reports`."""
+        try:
+            seconds = _number(request, "seconds", 300)
+            threshold_s = _number(request, "threshold_ms", OBJECTIVE_S * 1000) / 1000
+            if seconds != int(seconds) or not 1 <= seconds <= SECONDS:
+                raise invalid(f"'seconds' must be a whole number from 1 to {SECONDS}", param="seconds")
+            edge_s = next((edge for edge in LATENCY_EDGES_S if abs(edge - threshold_s) < 1e-9), None)
+            if edge_s is None:
+                known = ", ".join(f"{edge * 1000:g}" for edge in LATENCY_EDGES_S)
+                raise invalid(f"'threshold_ms' must be one of {known}", param="threshold_ms")
+        except Problem as problem:
+            return as_response(problem_reply(problem))
+        return as_response(json_reply(window_report(self._telemetry, int(seconds), edge_s)))
+
+    async def status(self, _: Request) -> Response:
+        """See `reports`."""
+        await self._directory.discover()
+        report = status_report(self._settings, self._directory, self._cache, self._telemetry, self._control)
+        return as_response(json_reply(report))
+
+    def control(self, *, guarded: bool) -> Endpoint:
+        """The endpoint that takes orders; `guarded`: authentication has seen to it who asks."""
+
+        async def control(request: Request) -> Response:
+            peer = request.client.host if request.client else None
+            try:
+                if not guarded:
+                    require_this_machine(peer, request.headers)
+                return as_response(json_reply(self._control.obey(await _short_body(request), by=peer or "unknown")))
+            except Problem as problem:
+                return as_response(problem_reply(problem))
+
+        return control
+
+    def start(self) -> None:
+        """Begin to measure how late the event loop is."""
+        self._pulse = asyncio.get_running_loop().create_task(self._feel_pulse())
+
+    async def close(self) -> None:
+        """Stop measuring."""
+        if self._pulse is not None:
+            self._pulse.cancel()
+            await asyncio.gather(self._pulse, return_exceptions=True)
+
+    async def _feel_pulse(self) -> None:
+        while True:
+            due_s = self._telemetry.now() + PULSE_S
+            await asyncio.sleep(PULSE_S)
+            self._telemetry.stage("loop_lag", max(0.0, self._telemetry.now() - due_s))
+
+
+async def _short_body(request: Request) -> bytes:
+    """The body. Raises `Problem` for one that no order needs."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_ORDER:
+            raise too_large(MAX_ORDER)
+    return body
+
+
+def _number(request: Request, name: str, default: float) -> float:
+    raw = request.query_params.get(name)
+    if raw is None:
+        return default
+    try:
+        value = float(raw)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise invalid(f"'{name}' must be a number", param=name)
+    return value

@@ -1,0 +1,106 @@
+"""
+What happened to every request: cumulative histograms for Prometheus, and the last hour for the window page.
+
+A request is counted by model, length class and code class. Length classes by the longest text, in characters: short
+≤ 8, medium ≤ 32, else long; requests of the batch class are "batch", since no deadline is held for them. Codes: 2xx,
+4xx (the client's own mistake), 429 (refused), 5xx, timeout. A client that went away is counted, but not timed.
+Latency runs from the arrival of the request's headers in our code to the handing over of the last byte.
+Texts never get here.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from slo.serve.door.work import PassTiming
+from slo.serve.telemetry.window import BINS, FINE_EDGES_S, Series, Window
+
+STAGES = ("queue", "tokenise", "wait", "infer", "finish", "call", "serialise", "gc_pause", "loop_lag")
+NO_MODEL = "-"  # label of requests that name no model that runs here: names from outside never become labels
+
+
+def length_class(texts: tuple[str, ...]) -> str:
+    """short, medium or long."""
+    longest = max(map(len, texts))
+    return "short" if longest <= 8 else "medium" if longest <= 32 else "long"
+
+
+def code_class(status: int, reason: str | None = None) -> str:
+    """2xx, 4xx, 429, 5xx or timeout."""
+    if reason == "timeout":
+        return "timeout"
+    return "429" if status == 429 else f"{status // 100}xx"
+
+
+@dataclass(slots=True)
+class Fine:
+    """A cumulative fine histogram."""
+
+    bins: list[int] = field(default_factory=lambda: [0] * BINS)
+    sum_s: float = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self.bins[bisect_left(FINE_EDGES_S, seconds)] += 1
+        self.sum_s += seconds
+
+
+class Telemetry:
+    """One per API process; written on the event loop only."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.perf_counter) -> None:
+        self.now = monotonic
+        self.started_s = monotonic()
+        self.window = Window()
+        self.in_flight = 0
+        self.requests: dict[Series, Fine] = {}  # model, length class, code, cache
+        self.stages: dict[str, Fine] = {}
+        self.counters: dict[Series, int] = {}
+        self._gc_started_s = 0.0
+
+    def request(self, model: str, length: str, code: str, *, cached: bool, seconds: float) -> None:
+        """One request is answered."""
+        series = (model, length, code, "hit" if cached else "miss")
+        fine = self.requests.get(series)
+        if fine is None:
+            fine = self.requests[series] = Fine()
+        fine.observe(seconds)
+        self.window.observe(("request", *series), seconds, self.now())
+
+    def stage(self, name: str, seconds: float) -> None:
+        """A part of a request or pass took so long."""
+        fine = self.stages.get(name)
+        if fine is None:
+            fine = self.stages[name] = Fine()
+        fine.observe(seconds)
+        self.window.observe(("stage", name), seconds, self.now())
+
+    def count(self, *series: str, amount: int = 1) -> None:
+        """Something happened: `("rejected", reason)`, `("cache", "hit")`, `("pass", "tokens")` …"""
+        self.counters[series] = self.counters.get(series, 0) + amount
+        self.window.count(series, amount, self.now())
+
+    def passed(self, texts: int, tokens: int, timing: PassTiming) -> None:
+        """A pass came back."""
+        self.count("pass", "passes")
+        self.count("pass", "texts", amount=texts)
+        self.count("pass", "tokens", amount=tokens)
+        for name, milliseconds in timing.stages_ms.items():
+            if name in STAGES:
+                self.stage(name, milliseconds / 1000)
+        self.stage("call", max(0.0, timing.wall_s - sum(timing.stages_ms.values()) / 1000))
+
+    def on_gc(self, phase: str, _: dict[str, int]) -> None:
+        """For `gc.callbacks`: how long the collector held the process up."""
+        if phase == "start":
+            self._gc_started_s = self.now()
+        else:
+            self.stage("gc_pause", self.now() - self._gc_started_s)
+
+    def watch_gc(self) -> Callable[[], None]:
+        """Time every collection from now on; the result undoes it."""
+        gc.callbacks.append(self.on_gc)
+        return lambda: gc.callbacks.remove(self.on_gc)

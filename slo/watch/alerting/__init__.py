@@ -1,0 +1,1 @@
+"""When somebody is told, and what: rules, life of an alert, grouping, cause, message."""

@@ -1,0 +1,173 @@
+"""
+Which alerts there are: one `Rule` each, made from the goals and the burn-rate tables; and whether its condition holds.
+
+============================ =========== =============================================================
+alert                        severity    condition
+============================ =========== =============================================================
+LatencyBudgetBurn            by table    burn rate of the latency goal over a pair of windows
+AvailabilityBudgetBurn       by table    the same for errors
+CorrectnessBudgetBurn        by table    the same for wrong vectors
+P95AboveObjective            ticket      the plain rule: percentile of the last five minutes too high
+NoData                       page        nothing was measured for longer than the grace time
+ErrorBudgetSpent             ticket      nothing is left of the period's budget
+HistoryNotWritable           ticket      counts cannot be stored (disk full, permissions)
+RemediationFailed            page        an automatic action failed or did not help
+============================ =========== =============================================================
+
+Names are labels of Alertmanager and headings of `docs/runbook.md`; they never change with the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from slo.stats import wilson
+from slo.watch.alerting.notification import Severity
+from slo.watch.budget.budget import burn_rate
+from slo.watch.budget.burn import Guard, Pair, Table, breached, by_severity
+from slo.watch.budget.objectives import Goal, Kind
+from slo.watch.sli.counts import Counts
+
+BURN_ALERTS: Mapping[Kind, str] = {
+    "latency": "LatencyBudgetBurn",
+    "availability": "AvailabilityBudgetBurn",
+    "correctness": "CorrectnessBudgetBurn",
+}
+P95_ALERT = "P95AboveObjective"
+NO_DATA_ALERT = "NoData"
+SPENT_ALERT = "ErrorBudgetSpent"
+STORE_ALERT = "HistoryNotWritable"
+REMEDIATION_ALERT = "RemediationFailed"
+WATCHER_ALERT = "WatcherSilent"  # raised by whoever watches the watcher: a second process, or a dead-man's switch
+DELIVERY_ALERT = "AlertsUndelivered"  # by Prometheus: a channel that is down cannot tell of itself
+ALERTS = (
+    *BURN_ALERTS.values(),
+    P95_ALERT,
+    NO_DATA_ALERT,
+    SPENT_ALERT,
+    STORE_ALERT,
+    REMEDIATION_ALERT,
+    WATCHER_ALERT,
+    DELIVERY_ALERT,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One alert that may fire. `goal` is a goal's name, or empty for alerts about the watch itself.
+
+    It fires after its condition held for `for_s`, and resolves after it was clear for `clear_s`: one evaluation more
+    than the first clear one, so that a single good minute between bad ones ends nothing. `recheck_s` is how long the
+    condition may go on by itself after the trouble is over: its short window.
+    """
+
+    alert: str
+    severity: Severity
+    goal: str = ""
+    for_s: float = 0.0
+    clear_s: float = 60.0
+    recheck_s: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return f"{self.alert}/{self.goal}/{self.severity}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What one evaluation found: does the condition hold? None: nobody can say, so nothing changes.
+
+    `values` are the figures behind it, for the message.
+    """
+
+    active: bool | None
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurnRule:
+    """A burn-rate alert of one severity: any of `pairs` will do."""
+
+    rule: Rule
+    goal: Goal
+    pairs: tuple[Pair, ...]
+    guard: Guard
+
+    @property
+    def lengths_s(self) -> frozenset[float]:
+        """All window lengths that it looks at."""
+        return frozenset(length_s for pair in self.pairs for length_s in (pair.long_s, pair.short_s))
+
+
+def burn_rules(goal: Goal, table: Table, *, period_s: float, interval_s: float) -> list[BurnRule]:
+    """One rule per severity of `table`, with its windows scaled to `period_s`; rows that can never fire left out."""
+    usable = [pair for pair in table.scaled(period_s, interval_s) if pair.threshold(goal.budget) < 1]
+    return [
+        BurnRule(
+            rule=Rule(
+                alert=BURN_ALERTS[goal.kind],
+                severity=severity,
+                goal=goal.name,
+                clear_s=interval_s,
+                recheck_s=max(pair.short_s for pair in pairs),
+            ),
+            goal=goal,
+            pairs=pairs,
+            guard=table.guard,
+        )
+        for severity, pairs in by_severity(usable).items()
+    ]
+
+
+def read_burn(rule: BurnRule, counts: Mapping[float, Counts], *, age_s: float) -> Reading:
+    """The burn rule's condition; `counts` maps each window length in seconds to its counts.
+
+    A pair is left alone until the history, `age_s` old, fills half its long window: one bad minute in the first hour
+    is not 1 × over three days.
+    """
+    budget = rule.goal.budget
+    states = [
+        breached(pair, counts[pair.long_s], counts[pair.short_s], budget, rule.guard)
+        if pair.long_s <= 2 * age_s
+        else False
+        for pair in rule.pairs
+    ]
+    active = True if True in states else None if all(state is None for state in states) else False
+    pair = rule.pairs[states.index(True)] if True in states else rule.pairs[0]
+    return Reading(
+        active=active,
+        values={
+            "burn_long": burn_rate(counts[pair.long_s], budget),
+            "burn_short": burn_rate(counts[pair.short_s], budget),
+            "long_s": pair.long_s,
+            "short_s": pair.short_s,
+            "factor": pair.factor,
+        },
+    )
+
+
+def p95_rule(goal: Goal, *, interval_s: float) -> Rule:
+    """The plain rule: percentile above the threshold in the last five minutes, three evaluations in a row."""
+    return Rule(
+        alert=P95_ALERT, severity="ticket", goal=goal.name, for_s=2 * interval_s, clear_s=interval_s, recheck_s=300.0
+    )
+
+
+def read_p95(goal: Goal, window: Counts, *, min_total: int = 20, z: float = 3.0) -> Reading:
+    """More than the budget bad in the window, beyond what chance explains.
+
+    P95 > 150 ms says that more than 5 % were slower. z = 3: evaluated every minute for a month, a service that sits
+    just within its objective must not trip it by luck.
+    """
+    if window.total < min_total:
+        return Reading(active=None if window.total == 0 else False)
+    return Reading(active=wilson(window.bad, window.total, z)[0] > goal.budget, values={"bad_ratio": window.bad_ratio})
+
+
+def check_names(rules: Sequence[Rule]) -> None:
+    """Raise `ValueError` if two rules share a key: they would overwrite each other's state."""
+    keys = [rule.key for rule in rules]
+    doubled = {key for key in keys if keys.count(key) > 1}
+    if doubled:
+        raise ValueError(f"alert rules defined twice: {', '.join(sorted(doubled))}")

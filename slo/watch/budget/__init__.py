@@ -1,0 +1,1 @@
+"""What was promised, and how much of the error budget is left."""

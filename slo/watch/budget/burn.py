@@ -1,0 +1,127 @@
+"""
+Multi-window burn-rate conditions, and the check that they can be met at all; pure. Tables: `configs/burn-rates.yaml`.
+
+A pair of windows is breached when e(long) > f·B and e(short) > f·B, with e the bad ratio, f the factor and B the
+budget. Against low traffic, e(long) is replaced by its lower Wilson bound and needs `min_total` requests with
+`min_bad` bad ones: one bad request out of one is 100 % bad, and no reason to wake anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from slo.stats import wilson
+from slo.units import show_duration
+from slo.watch.alerting.notification import SEVERITIES, Severity
+from slo.watch.sli.counts import Counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One row of a table: fires at more than `factor` × budget over both windows (seconds)."""
+
+    severity: Severity
+    long_s: float
+    short_s: float
+    factor: float
+
+    def threshold(self, budget: float) -> float:
+        """The bad ratio that must be exceeded."""
+        return self.factor * budget
+
+    def spent(self, period_s: float) -> float:
+        """Share of the period's budget gone when the pair fires after a full long window: factor · long / period."""
+        return self.factor * self.long_s / period_s
+
+    def __str__(self) -> str:
+        return f"{self.factor:g}× over {show_duration(self.long_s)} and {show_duration(self.short_s)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guard:
+    """What the long window must hold before its ratio is believed; see the module."""
+
+    min_total: int = 20
+    min_bad: int = 5
+    z: float = 1.645
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Pairs chosen for one budget period."""
+
+    name: str
+    period_s: float
+    pairs: tuple[Pair, ...]
+    guard: Guard = Guard()
+
+    def scaled(self, period_s: float, interval_s: float) -> tuple[Pair, ...]:
+        """The pairs for another period: windows in proportion, factors kept.
+
+        Windows shorter than what an evaluation every `interval_s` can see become 2 and 1 intervals; they then spend
+        more of the budget before they fire, which `lint` reports. Whole intervals only, rounded up.
+        """
+        return tuple(
+            replace(
+                pair,
+                long_s=_whole(pair.long_s * period_s / self.period_s, interval_s, at_least=2),
+                short_s=_whole(pair.short_s * period_s / self.period_s, interval_s, at_least=1),
+            )
+            for pair in self.pairs
+        )
+
+
+def _whole(seconds: float, interval_s: float, *, at_least: int) -> float:
+    # round: 1800 · (7/30) / 60 must not become 7.000000000000001 and then 8.
+    count = -int(-round(seconds / interval_s, 9) // 1)
+    return max(at_least, count) * interval_s
+
+
+def breached(pair: Pair, long: Counts, short: Counts, budget: float, guard: Guard) -> bool | None:
+    """Is the pair exceeded? None when the short window holds no request: nobody can say."""
+    if short.total == 0:
+        return None
+    limit = pair.threshold(budget)
+    # Compared as counts: 0.4 · 5 bad of 5 must not hang on the last bit of a quotient.
+    if short.bad <= limit * short.total + 1e-9:
+        return False
+    if long.total < guard.min_total or long.bad < guard.min_bad:
+        return False
+    return wilson(long.bad, long.total, guard.z)[0] > limit
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What `lint` noticed. An `error` row can never do its work; a warning is worth knowing."""
+
+    level: Literal["error", "warning"]
+    message: str
+
+
+def lint(name: str, pairs: Iterable[Pair], budget: float, period_s: float) -> list[Finding]:
+    """Rows that cannot fire, or fire too late, for an objective called `name`."""
+    findings, rows = [], tuple(pairs)
+    for pair in rows:
+        needed, where = pair.threshold(budget), f"{name}: {pair.severity} at {pair}"
+        if needed >= 1:
+            findings.append(
+                Finding("error", f"{where} can never fire: it asks for more than {needed:.0%} bad requests")
+            )
+        elif all(other.threshold(budget) > 0.7 for other in rows if other.severity == pair.severity):
+            findings.append(Finding("warning", f"{where} fires only above {needed:.0%} bad requests"))
+        if pair.long_s > period_s:
+            findings.append(Finding("warning", f"{where} looks back further than the budget period"))
+        elif needed < 1 and pair.spent(period_s) > 0.5:
+            findings.append(Finding("warning", f"{where} has spent {pair.spent(period_s):.0%} of the budget by then"))
+        if pair.short_s > pair.long_s:
+            findings.append(Finding("error", f"{where}: the short window is the longer one"))
+    return findings
+
+
+def by_severity(pairs: Iterable[Pair]) -> dict[Severity, tuple[Pair, ...]]:
+    """Pairs grouped by severity, most urgent first; severities without a pair are absent."""
+    rows = tuple(pairs)
+    grouped = {severity: tuple(pair for pair in rows if pair.severity == severity) for severity in SEVERITIES}
+    return {severity: found for severity, found in grouped.items() if found}

@@ -1,0 +1,1 @@
+"""How a message reaches people: outbox, limits, channels, rehearsal and drill."""

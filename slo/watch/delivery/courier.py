@@ -1,0 +1,88 @@
+"""
+Delivery beside the watch: a thread that sends what the outbox holds as soon as it is due.
+
+A round comes once a minute and may hang on a server that does; a retry after five seconds, the second message of a
+crowd, or the repeat that Alertmanager needs cannot wait for that. The courier has a connection of its own to the
+outbox, which is made for several senders, and keeps `notifications.prom` beside it for Prometheus.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from slo.errors import StoreError
+from slo.records import write_atomically
+from slo.watch.delivery.delivery import Attempt, metric_text
+from slo.watch.delivery.outbox import Outbox
+
+METRICS_FILE = "notifications.prom"
+_LONGEST_REST_S = 5.0  # another process may have put something in
+_SHORTEST_REST_S = 0.1
+_LAST_WORDS_S = 5.0
+
+
+class Courier:
+    """Runs between `with` and its end, when it has a few more seconds for what is due.
+
+    `open_box` gives the courier's own outbox; it is called in its thread. `report` hears of every attempt and
+    `complain` of an outbox that cannot be used, which is tried again.
+    """
+
+    def __init__(
+        self,
+        open_box: Callable[[], AbstractContextManager[Outbox]],
+        state_dir: Path,
+        *,
+        report: Callable[[Attempt], None],
+        complain: Callable[[str], None],
+    ) -> None:
+        self._open_box = open_box
+        self._metrics = state_dir / METRICS_FILE
+        self._report = report
+        self._complain = complain
+        self._poked = threading.Event()
+        self._stopped = False
+        # Not a daemon: what it claimed it also marks, unless the process is killed.
+        self._thread = threading.Thread(target=self._run, name="courier")
+
+    def __enter__(self) -> Courier:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped = True
+        self.poke()
+        self._thread.join()
+
+    def poke(self) -> None:
+        """Something was put in: look now."""
+        self._poked.set()
+
+    def _run(self) -> None:
+        while not self._stopped:
+            try:
+                with self._open_box() as box:
+                    self._serve(box)
+            except StoreError as error:
+                self._complain(f"outbox: {error.message}")
+                self._poked.wait(_LONGEST_REST_S)
+                self._poked.clear()
+
+    def _serve(self, box: Outbox) -> None:
+        while not self._stopped:
+            self._poked.clear()
+            self._tell(box, box.pump())
+            rest_s = box.next_in_s()
+            longest = _LONGEST_REST_S if rest_s is None else min(rest_s, _LONGEST_REST_S)
+            if not self._stopped:  # set before the poke that `clear` may have swallowed
+                self._poked.wait(max(_SHORTEST_REST_S, longest))
+        self._tell(box, box.drain(_LAST_WORDS_S))
+
+    def _tell(self, box: Outbox, attempts: list[Attempt]) -> None:
+        for attempt in attempts:
+            self._report(attempt)
+        if attempts or not self._metrics.exists():
+            write_atomically(self._metrics, metric_text(box.totals()))

@@ -1,0 +1,62 @@
+"""How often an undelivered message is tried, and what one try brought."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetryPolicy:
+    """Pauses double from `first_s` to `cap_s`, each cut by chance to between half and all of it.
+
+    After `fallback_after` attempts an urgent message also goes to the fallback; after `give_up_s` it is dead.
+    """
+
+    first_s: float = 5.0
+    cap_s: float = 300.0
+    fallback_after: int = 3
+    give_up_s: float = 6 * 3600.0
+
+    def pause_s(self, attempts: int, chance: random.Random) -> float:
+        """Seconds until the next attempt after `attempts` failed ones."""
+        longest = min(self.cap_s, self.first_s * 2.0 ** min(attempts - 1, 30))
+        return longest * chance.uniform(0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at one channel: for logs, metrics and the screen. Free of secrets, as outcomes are."""
+
+    event_id: str
+    sink: str
+    title: str
+    messages: int
+    waited_s: float
+    outcome: Outcome
+
+    @property
+    def delivered(self) -> bool:
+        return isinstance(self.outcome, Delivered)
+
+    def __str__(self) -> str:
+        many = f" ({self.messages} messages in one)" if self.messages > 1 else ""
+        match self.outcome:
+            case Delivered(detail=detail):
+                result = f"delivered{f' ({detail})' if detail else ''}"
+            case Retry(reason=reason, diagnosis=diagnosis):
+                result = f"not delivered, trying again: {reason}{f' → {diagnosis}' if diagnosis else ''}"
+            case Failed(reason=reason, diagnosis=diagnosis):
+                result = f"refused: {reason} → {diagnosis}"
+        return f"{self.sink}: {result}: {self.title}{many}"
+
+
+def metric_text(totals: Mapping[tuple[str, str], int]) -> str:
+    """Attempts by channel and result as Prometheus text, for node_exporter's text-file collector or a scrape."""
+    name = "slo_alert_notifications_total"
+    rows = [f'{name}{{channel="{channel}",result="{result}"}} {n}' for (channel, result), n in sorted(totals.items())]
+    head = f"# HELP {name} Attempts to deliver an alert, by channel and result.\n# TYPE {name} counter\n"
+    return head + "".join(f"{row}\n" for row in rows)

@@ -1,0 +1,293 @@
+"""
+The outbox: a notification is on disk before anybody tries to send it, and stays until a channel took it.
+
+Persist → send → mark. Killed between the first two, it is sent once by whoever comes next; killed between the last
+two, it is sent once more, marked 重发 and with the same event id, so that a receiver can tell. A channel that fails is
+tried again with growing, jittered pauses; one that refuses for good, or stays down, hands over to the fallback; what
+nobody took is `dead`, stays visible and can be revived. Channels are served side by side: a slow one holds up none.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+
+from slo.clock import Clock, iso
+from slo.watch.alerting.notification import Notification
+from slo.watch.delivery.delivery import Attempt, RetryPolicy
+from slo.watch.delivery.digest import merge
+from slo.watch.delivery.limiter import Gate
+from slo.watch.delivery.outbox_entry import Entry
+from slo.watch.delivery.outbox_store import LONGEST_WAIT_S, OutboxStore
+from slo.watch.delivery.routing import URGENT_RANK, Routes, rank_of
+from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry, Sink
+
+_AFTER_RESOLVE_S = 300.0  # how long a receiver that forgets (Alertmanager) is reminded of a resolve
+_DIGEST_READS = 2000
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """Claimed entries, the one message that tells of them, and what became of it."""
+
+    entries: tuple[Entry, ...]
+    message: Notification
+    digest: bool
+    outcome: Outcome | None = None
+
+
+class Outbox:
+    """Takes notifications in with `put`, sends what is due with `pump`. One thread, any number of processes."""
+
+    def __init__(
+        self, store: OutboxStore, sinks: Mapping[str, Sink], routes: Routes, *, clock: Clock,
+        policy: RetryPolicy | None = None, chance: random.Random | None = None,
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._sinks = dict(sinks)
+        self._routes = routes
+        self._clock = clock
+        self._policy = policy or RetryPolicy()
+        self._chance = chance or random.Random()
+        self._pruned_s = float("-inf")
+
+    def put(self, notification: Notification) -> tuple[str, ...]:
+        """Persist `notification` for the channels that its severity is routed to, and name them.
+
+        The same event id put twice is one message. Raises `StoreError` if the disk does not take it; `send_now` is
+        then what is left.
+        """
+        channels = self._routes.channels_for(notification)
+        if notification.status == "resolved":  # also where it was told of while it was less urgent
+            channels = self._store.heard(notification.group_key) or channels
+        self._store.add(notification, channels, rank_of(notification), self._clock.wall())
+        return channels
+
+    def send_now(self, notification: Notification) -> list[Attempt]:
+        """Without the disk: one try at each channel, nothing remembered. For when `put` failed."""
+        entry = Entry(0, "", rank_of(notification), 0, False, "", self._clock.wall(), notification)
+        jobs = [
+            _Job((replace(entry, sink=name),), notification, False)
+            for name in self._routes.channels_for(notification)
+            if name in self._sinks
+        ]
+        return [self._attempt(job, self._send(job)) for job in jobs]
+
+    def pump(self) -> list[Attempt]:
+        """Send all that is due now; what was tried. Nothing if another process is just doing it."""
+        with self._store.sole_sender() as mine:
+            if not mine:
+                return []
+            self._store.recover()
+            self._give_up_strangers()
+            self._prune()
+            return self._deliveries() + self._repeats()  # a resolve replaces the repeat of its alert
+
+    def drain(self, limit_s: float) -> list[Attempt]:
+        """Pump until nothing is due soon, at most `limit_s`: for commands that end after one check."""
+        attempts, until_s = self.pump(), self._clock.monotonic() + limit_s
+        while (rest_s := until_s - self._clock.monotonic()) > 0:
+            pause_s = self.next_in_s()
+            if pause_s is None or pause_s > rest_s:
+                break
+            self._clock.sleep(max(0.05, pause_s))
+            attempts += self.pump()
+        return attempts
+
+    def next_in_s(self) -> float | None:
+        """Seconds until `pump` has something to try; None when there is nothing to do."""
+        due_s = self._store.next_due_s()
+        return None if due_s is None else max(0.0, due_s - self._clock.wall())
+
+    def totals(self) -> dict[tuple[str, str], int]:
+        """Attempts by channel and result (`delivered`, `retry`, `failed`): `slo_alert_notifications_total`."""
+        return self._store.totals()
+
+    def undelivered(self) -> list[str]:
+        """A line for each channel with messages that wait or were given up; empty when all is delivered."""
+        return [
+            f"{sink}: {count} {state} since {iso(since_s)}{f', last: {reason}' if reason else ''}"
+            for sink, state, count, since_s, reason in self._store.states()
+        ]
+
+    def _deliveries(self) -> list[Attempt]:
+        attempts: list[Attempt] = []
+        claimed: list[_Job] = []
+        with ThreadPoolExecutor(max_workers=max(1, len(self._sinks)), thread_name_prefix="sink") as pool:
+            try:
+                self._serve(pool, claimed, attempts)
+            except KeyboardInterrupt:
+                # What is under way is waited for and marked: it would be sent again otherwise.
+                pool.shutdown(wait=True)
+                for job in claimed:
+                    if job.outcome is not None:
+                        self._settle(job, job.outcome)
+                raise
+        return attempts
+
+    def _serve(self, pool: ThreadPoolExecutor, claimed: list[_Job], attempts: list[Attempt]) -> None:
+        """All channels side by side until none has anything due; `claimed` are the jobs not yet marked.
+
+        A channel that failed is left alone until the next pump, so that each costs one time-out at most.
+        """
+        running: dict[Future[Outcome], _Job] = {}
+        idle = list(self._sinks)
+        while idle or running:
+            for name in idle:
+                job = self._next_job(name)
+                if job is not None:
+                    claimed.append(job)
+                    running[pool.submit(self._send, job)] = job
+            idle = []
+            for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
+                job, outcome = running.pop(future), future.result()
+                attempts.append(self._attempt(job, outcome))
+                if self._settle(job, outcome):
+                    idle.append(job.entries[0].sink)
+                claimed.remove(job)
+
+    def _next_job(self, name: str) -> _Job | None:
+        """Claim what `name` gets next: one message, a digest of many, or nothing for now."""
+        now, limit = self._clock.wall(), self._sinks[name].limit
+        head = self._store.due(name, now)
+        if not head:
+            return None
+        if limit is None:
+            return self._claimed(head, None)
+        gate = self._store.gate(name, limit, now)
+        if gate.blocked(now):
+            self._hand_over(name, gate.closed_until_s, now)
+            return None
+        return self._through(gate, head, now)
+
+    def _through(self, gate: Gate, head: list[Entry], now: float) -> _Job | None:
+        """What a robot's limit lets pass. In a crowd the last token goes to a digest, which tells of all the rest."""
+        name, urgent = head[0].sink, head[0].rank <= URGENT_RANK
+        crowded = self._store.waiting(name, now) > gate.limit.burst
+        if crowded and (gate.last_token(now) or not gate.allows(now, urgent=urgent)) and gate.take_digest(now):
+            return self._digest(name, gate, now)
+        if gate.take(now, urgent=urgent):
+            return self._claimed(head, gate)
+        self._store.postpone(name, gate.next_s(now, urgent=urgent), now)
+        return None
+
+    def _digest(self, name: str, gate: Gate, now: float) -> _Job | None:
+        entries = self._store.due(name, now, _DIGEST_READS)
+        digest = merge([entry.notification for entry in entries], self._sinks[name].digest_bytes, now)
+        if digest is None:
+            return self._claimed(entries[:1], gate)
+        told = set(digest.members)
+        members = tuple(entry for entry in entries if entry.notification.event_id in told)
+        self._store.claim(members, gate, digest.notification.event_id)
+        return _Job(members, digest.notification, True)
+
+    def _claimed(self, entries: list[Entry], gate: Gate | None) -> _Job:
+        self._store.claim(entries, gate)
+        return _Job((entries[0],), entries[0].worded(), False)
+
+    def _send(self, job: _Job) -> Outcome:
+        try:
+            job.outcome = self._sinks[job.entries[0].sink].send(job.message, self._clock.wall())
+        except Exception as error:  # noqa: BLE001 - a defect in one channel must not silence the others
+            # Its text is left out: nobody has masked it.
+            job.outcome = Retry(reason=f"defect in this channel: {type(error).__name__}", doubtful=True)
+        return job.outcome
+
+    def _settle(self, job: _Job, outcome: Outcome) -> bool:
+        """Record the outcome; true if the channel may get its next message at once."""
+        now, name = self._clock.wall(), job.entries[0].sink
+        match outcome:
+            case Delivered():
+                self._store.settle(job.entries, "merged" if job.digest else "delivered", now, count="delivered")
+                if not job.digest:
+                    self._remember(name, job.message, now)
+                return True
+            case Failed(reason=reason):
+                fallback = self._routes.fallback_for(name)
+                self._store.settle(job.entries, "dead", now, reason=reason, count="failed", pass_on=fallback)
+                return True
+            case Retry():
+                self._put_back(job.entries, outcome, name, now)
+                return False
+
+    def _put_back(self, entries: tuple[Entry, ...], outcome: Retry, name: str, now: float) -> None:
+        """Not delivered: wait, hand over, or give up."""
+        limit, fallback = self._sinks[name].limit, self._routes.fallback_for(name)
+        if outcome.throttled and limit is not None:
+            gate = self._store.gate(name, limit, now)
+            gate.throttle(now, outcome.after_s)
+            self._store.note_retry(name, gate)
+            if fallback:
+                self._store.settle(entries, "moved", now, reason=outcome.reason, pass_on=fallback)
+                return
+        else:
+            self._store.note_retry(name, None)
+        attempts = max(entry.attempts for entry in entries) + 1
+        pause_s = max(outcome.after_s or 0.0, self._policy.pause_s(attempts, self._chance))
+        for entry in entries:
+            over = now - entry.enqueued_s >= self._policy.give_up_s
+            loud = attempts >= self._policy.fallback_after and entry.rank <= URGENT_RANK + 1
+            self._store.settle(
+                (entry,),
+                "dead" if over else "pending",
+                now,
+                reason=outcome.reason,
+                due_s=now + min(pause_s, LONGEST_WAIT_S),
+                doubtful=outcome.doubtful,
+                pass_on=fallback if over or loud else (),
+            )
+
+    def _hand_over(self, name: str, closed_until_s: float, now: float) -> None:
+        """The provider asked for silence: give what waits to the fallback, or let it wait where there is none."""
+        fallback = self._routes.fallback_for(name)
+        if not fallback:
+            self._store.postpone(name, closed_until_s, now)
+        else:
+            waiting = self._store.due(name, now + LONGEST_WAIT_S, _DIGEST_READS)
+            self._store.settle(waiting, "moved", now, reason="channel throttled", pass_on=fallback)
+
+    def _remember(self, name: str, message: Notification, now: float) -> None:
+        every_s = self._sinks[name].repeat_every_s
+        if every_s is not None and message.status != "test":
+            until_s = now + _AFTER_RESOLVE_S if message.status == "resolved" else None
+            self._store.repeat(name, message, now + every_s, until_s)
+
+    def _repeats(self) -> list[Attempt]:
+        now, attempts = self._clock.wall(), []
+        for name, message, until_s in self._store.repeats_due(now):
+            every_s = self._sinks[name].repeat_every_s if name in self._sinks else None
+            if every_s is None:
+                self._store.forget(name, message.group_key)
+                continue
+            job = _Job((Entry(0, name, rank_of(message), 0, False, "", now, message),), message, False)
+            outcome = self._send(job)
+            if not isinstance(outcome, Delivered):  # a repeat that arrives is no news
+                attempts.append(self._attempt(job, outcome))
+            self._store.repeat(name, message, now + every_s, until_s)
+        return attempts
+
+    def _attempt(self, job: _Job, outcome: Outcome) -> Attempt:
+        waited_s = self._clock.wall() - min(entry.enqueued_s for entry in job.entries)
+        return Attempt(
+            event_id=job.message.event_id,
+            sink=job.entries[0].sink,
+            title=job.message.title_en,
+            messages=len(job.entries),
+            waited_s=max(0.0, waited_s),
+            outcome=outcome,
+        )
+
+    def _give_up_strangers(self) -> None:
+        """Channels that were taken out of the configuration while messages waited for them."""
+        now = self._clock.wall()
+        for name, entries in self._store.strangers(list(self._sinks), now).items():
+            fallback = [sink for sink in self._routes.fallback_for(name) if sink in self._sinks]
+            self._store.settle(entries, "dead", now, reason="channel no longer configured", pass_on=fallback)
+
+    def _prune(self) -> None:
+        now = self._clock.wall()
+        if not 0 <= now - self._pruned_s < LONGEST_WAIT_S:
+            self._store.prune(now)
+            self._pruned_s = now

@@ -1,0 +1,148 @@
+"""
+One POST to one address: the only place where alerts meet HTTP.
+
+`urllib`, not `requests`: urllib3 logs the path of every request, and here the path is the secret. Certificates are
+always verified, redirects never followed, answers read with a bound in bytes and in time. What the network does
+becomes a `Retry`; a message names the host and nothing else of the address.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import http.client
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import certifi
+
+from slo.errors import ConfigError
+from slo.watch.delivery.sinks.outcome import Diagnosis, Retry
+from slo.watch.delivery.sinks.secret import Secret, mask
+
+LONGEST_ANSWER = 64 * 1024
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+NOT_TRUSTED = Diagnosis(
+    "TLS 证书不被信任：检查系统时间、代理与私有 CA（alerts.ca_file）；绝不会跳过校验",
+    "the TLS certificate is not trusted: check the clock, any proxy, and alerts.ca_file for a private CA;"
+    " verification is never skipped",
+)
+NO_ANSWER = Diagnosis(
+    "网络不通或超时：检查 DNS、防火墙出口与代理（HTTPS_PROXY）",
+    "the network does not get there: check DNS, outbound firewall and proxy (HTTPS_PROXY)",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer: its status, at most 64 KiB of body, and `Retry-After` in seconds if it gave one."""
+
+    status: int
+    text: str
+    retry_after_s: float | None
+
+
+class _AsItIs(urllib.request.HTTPErrorProcessor):
+    """Hands out every answer. A redirect stays one: following it would carry a secret to an unknown address."""
+
+    def http_response(
+        self, request: urllib.request.Request, response: http.client.HTTPResponse
+    ) -> http.client.HTTPResponse:
+        del request
+        return response
+
+    https_response = http_response
+
+
+def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
+    """The system's authorities, those that `certifi` ships, and `ca_file` for a private one."""
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:
+            raise ConfigError(f"not a file of CA certificates: {error}", where=str(ca_file)) from error
+    return context
+
+
+def checked_address(address: Secret, name: str) -> Secret:
+    """`address` if it is an http(s) URL of printable ASCII. The error quotes no part of it."""
+    text = address.reveal()
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its text would quote the address
+        usable = False
+    if not usable or not text.isascii() or not text.isprintable() or " " in text or '"' in text:
+        raise ConfigError("is not an http(s) address", where=f"{name} address from {address.origin}")
+    return address
+
+
+class Wire:
+    """Posts bytes. One per process is enough; safe for several threads."""
+
+    def __init__(self, *, timeout_s: float = 10.0, ca_file: Path | None = None) -> None:
+        self.timeout_s = timeout_s
+        self.tls = tls_context(ca_file)
+
+    def post(self, url: str, body: bytes, headers: dict[str, str], *secrets: Secret) -> Reply | Retry:
+        """The answer, whatever its status, or `Retry` when there was none."""
+        host = urlsplit(url).hostname or ""
+        request = urllib.request.Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - checked_address
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=self.tls), _AsItIs()]
+        if host in LOOPBACK:
+            handlers.append(urllib.request.ProxyHandler({}))
+        opener = urllib.request.build_opener(*handlers)
+        started = time.monotonic()
+        try:
+            with opener.open(request, timeout=self.timeout_s) as response:
+                return self._reply(response, started)
+        except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
+            # The cause is dropped on purpose: its text may quote the address.
+            return self._no_answer(host, error, secrets)
+
+    def _reply(self, response: http.client.HTTPResponse, started: float) -> Reply:
+        chunks: list[bytes] = []
+        size = 0
+        while size < LONGEST_ANSWER and (chunk := response.read1(LONGEST_ANSWER - size)):
+            chunks.append(chunk)
+            size += len(chunk)
+            if time.monotonic() - started > 2 * self.timeout_s:
+                raise TimeoutError("the answer drips")
+        text = b"".join(chunks).decode("utf-8", "replace")
+        return Reply(response.status, text, _retry_after(response.headers))
+
+    def _no_answer(self, host: str, error: Exception, secrets: tuple[Secret, ...]) -> Retry:
+        cause = error.reason if isinstance(error, urllib.error.URLError) else error
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            problem = mask(f"{host}: {cause.verify_message}", *secrets)
+            return Retry(reason=problem, after_s=300.0, diagnosis=NOT_TRUSTED)
+        if isinstance(cause, socket.gaierror):
+            return Retry(reason=f"{host}: no such host", diagnosis=NO_ANSWER)
+        if isinstance(cause, ConnectionRefusedError):
+            return Retry(reason=f"{host}: connection refused", diagnosis=NO_ANSWER)
+        if isinstance(cause, TimeoutError):
+            # While connecting urllib wraps it; bare, it came while waiting for the answer.
+            doubtful = not isinstance(error, urllib.error.URLError)
+            return Retry(
+                reason=f"{host}: no answer within {self.timeout_s:g} s", doubtful=doubtful, diagnosis=NO_ANSWER
+            )
+        return Retry(reason=f"{host}: {type(cause).__name__}", doubtful=True, diagnosis=NO_ANSWER)
+
+
+def _retry_after(headers: http.client.HTTPMessage) -> float | None:
+    """Seconds from `Retry-After`, as a number or as a date; None for anything else."""
+    value = headers.get("Retry-After", "")
+    with contextlib.suppress(ValueError):
+        return max(0.0, float(value))
+    with contextlib.suppress(ValueError, TypeError):
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    return None

@@ -1,0 +1,1 @@
+"""What is remembered: minutes, alerts, actions and agreements, in SQLite."""

@@ -1,0 +1,1 @@
+"""What is done about it without people: typed remedies, bounded and judged."""

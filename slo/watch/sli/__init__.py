@@ -1,0 +1,1 @@
+"""What is measured: passive counts, probes, and people's own instrumentation."""

@@ -1,0 +1,117 @@
+"""
+What happened in one slice of time, from one source: the rows that everything else adds up.
+
+Latencies of correct answers are a histogram, everything else is counted by outcome, so any later question of the
+form "how many within x ms" can be answered again (exactly where x is an edge). Slices of one source add; slices of
+different sources add only where the reader asked for it, and always carry their source.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from slo.records import Sample
+from slo.stats import LATENCY_EDGES_S, Histogram
+from slo.watch.budget.objectives import Goal, latency_event
+
+# passive: the server's own counts; prometheus: the same, by query; probe: our requests; service: `@monitor` in a
+# program of the user's own.
+Source = Literal["passive", "prometheus", "probe", "service"]
+SOURCES: tuple[Source, ...] = ("passive", "prometheus", "probe", "service")
+
+# Outcomes (see `RequestError.outcome`) that say the caller erred. Our own probes never do: theirs count.
+CALLER_ERRED = frozenset({"bad_request", "unauthorized"})
+WRONG = "bad_answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Good ones of a total. Adds."""
+
+    good: int = 0
+    total: int = 0
+
+    @property
+    def bad(self) -> int:
+        return self.total - self.good
+
+    @property
+    def bad_ratio(self) -> float:
+        """Share of bad ones; NaN without any."""
+        return self.bad / self.total if self.total else float("nan")
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(self.good + other.good, self.total + other.total)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Minute:
+    """Requests that finished within `[start_s, start_s + length_s)`, wall-clock seconds.
+
+    `histogram` holds correct answers; `outcomes` the rest by name. `good` overrides the histogram for a latency event
+    whose threshold is no edge, where whoever counted compared the raw latencies.
+    """
+
+    start_s: int
+    source: Source
+    length_s: int = 60
+    histogram: Histogram = field(default_factory=Histogram)
+    outcomes: Mapping[str, int] = field(default_factory=dict)
+    good: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        return self.histogram.total + sum(self.outcomes.values())
+
+    def counts(self, goal: Goal) -> Counts | None:
+        """Good and total for `goal`; None where this slice cannot tell (the threshold is no edge)."""
+        wrong = self.outcomes.get(WRONG, 0)
+        answered = self.histogram.total + wrong
+        if goal.kind == "availability":
+            return Counts(answered, self.total)
+        if goal.kind == "correctness":
+            return Counts(self.histogram.total, answered)
+        if goal.event in self.good:
+            return Counts(self.good[goal.event], self.total)
+        assert goal.threshold_ms is not None  # noqa: S101
+        edge = matching_edge(self.histogram.edges_s, goal.threshold_ms)
+        return None if edge is None else Counts(self.histogram.within(edge), self.total)
+
+
+def matching_edge(edges_s: Iterable[float], threshold_ms: float) -> float | None:
+    """The edge that is `threshold_ms`, allowing for 0.15 · 1000 being 150.00000000000003; None if there is none."""
+    return next((edge for edge in edges_s if abs(edge * 1000 - threshold_ms) < 1e-9 * threshold_ms), None)
+
+
+def minute_of(
+    samples: Iterable[Sample],
+    *,
+    start_s: int,
+    source: Source,
+    thresholds_ms: Iterable[float],
+    length_s: int = 60,
+    edges_s: tuple[float, ...] = LATENCY_EDGES_S,
+) -> Minute:
+    """The samples as one slice, good ones counted from raw latencies for each of `thresholds_ms`."""
+    histogram, outcomes = Histogram(edges_s), Counter[str]()
+    good = dict.fromkeys(thresholds_ms, 0)
+    for sample in samples:
+        if not sample.ok:
+            if source == "probe" or sample.outcome not in CALLER_ERRED:
+                outcomes[sample.outcome] += 1
+            continue
+        # By way of milliseconds, as the comparison below: 150 ms then falls on the edge 0.15 in both.
+        histogram.observe(sample.latency_ms / 1000)
+        for threshold_ms in good:
+            good[threshold_ms] += sample.latency_ms <= threshold_ms
+    return Minute(
+        start_s=start_s,
+        source=source,
+        length_s=length_s,
+        histogram=histogram,
+        outcomes=dict(outcomes),
+        good={latency_event(threshold_ms): number for threshold_ms, number in good.items()},
+    )

@@ -1,0 +1,184 @@
+"""
+The server's own counts, from its Prometheus text: cumulative, so the difference of two readings is exact.
+
+Nothing is counted twice and nothing between two readings is lost, whatever the time between them; a window of "the
+last 60 seconds", asked for every 60 seconds or so, could promise neither. A server that was restarted counts from
+zero again: then its new counts are the difference.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from slo.errors import BadAnswer
+from slo.stats import Histogram
+from slo.watch.sli.counts import Minute, Source, matching_edge
+
+REQUESTS = "slo_request_duration_seconds"
+STAGES = "slo_stage_duration_seconds"
+GOOD_CODE = "2xx"
+BATCH = "batch"  # the length class of requests that no deadline is held for: no events of an objective
+# Codes that say what became of a request; 4xx is the caller's own mistake and no event of ours.
+_NAME_OF_COUNTER = re.compile(r"_total(\{|$)")
+OUTCOMES: Mapping[str, str] = {"429": "refused", "5xx": "server_fault", "timeout": "timeout"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Cumulative counts at one instant. `requests` by code and class: counts per edge, the last one +Inf.
+
+    `stages` are seconds and number by stage. `other` are single numbers by metric name and sorted labels.
+    """
+
+    edges_s: tuple[float, ...] = ()
+    requests: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    stages: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    other: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, as `reading_from_json` reads it; what a restarted watcher continues from."""
+        return {
+            "edges_s": list(self.edges_s),
+            "requests": [[*key, list(counts)] for key, counts in self.requests.items()],
+            "stages": {name: list(value) for name, value in self.stages.items()},
+            "other": dict(self.other),
+        }
+
+    def minus(self, earlier: Reading) -> Reading:
+        """What happened since `earlier`; everything so far, if the server has started anew in between."""
+        restarted = self.edges_s != earlier.edges_s or any(
+            counts[-1] < earlier.requests[key][-1] for key, counts in self.requests.items() if key in earlier.requests
+        ) or any(key not in self.requests for key in earlier.requests)  # fmt: skip
+        if restarted:
+            return self
+        nothing = (0,) * (len(self.edges_s) + 1)
+        return Reading(
+            edges_s=self.edges_s,
+            requests={
+                key: tuple(now - was for now, was in zip(counts, earlier.requests.get(key, nothing), strict=True))
+                for key, counts in self.requests.items()
+            },
+            stages={
+                name: (seconds - earlier.stages.get(name, (0.0, 0))[0], number - earlier.stages.get(name, (0.0, 0))[1])
+                for name, (seconds, number) in self.stages.items()
+            },
+            other={
+                name: value - earlier.other.get(name, 0.0) if _NAME_OF_COUNTER.search(name) else value
+                for name, value in self.other.items()
+            },
+        )
+
+    def minute(self, *, start_s: int, source: Source, length_s: int = 60) -> Minute:
+        """The requests of this difference as one slice."""
+        histogram, outcomes = Histogram(self.edges_s), dict[str, int]()
+        for (code, _), cumulative in self.requests.items():
+            if code == GOOD_CODE:
+                histogram.add(Histogram(self.edges_s, _apart(cumulative)))
+            elif code in OUTCOMES and cumulative[-1]:
+                outcomes[OUTCOMES[code]] = outcomes.get(OUTCOMES[code], 0) + cumulative[-1]
+        return Minute(start_s=start_s, source=source, length_s=length_s, histogram=histogram, outcomes=outcomes)
+
+    @property
+    def cache_hit_ratio(self) -> float | None:
+        """Share of texts that the cache answered; None without look-ups."""
+        hits = self.other.get("slo_cache_lookups_total{result=hit}", 0.0)
+        lookups = hits + self.other.get("slo_cache_lookups_total{result=miss}", 0.0)
+        return hits / lookups if lookups else None
+
+    def classes(self, threshold_ms: float) -> dict[str, list[int]]:
+        """Good and total by length class, as evidence; empty where the threshold is no edge."""
+        edge = matching_edge(self.edges_s, threshold_ms)
+        if edge is None:
+            return {}
+        place, found = self.edges_s.index(edge), defaultdict[str, list[int]](lambda: [0, 0])
+        for (code, length_class), cumulative in self.requests.items():
+            if code == GOOD_CODE or code in OUTCOMES:
+                found[length_class][0] += cumulative[place] if code == GOOD_CODE else 0
+                found[length_class][1] += cumulative[-1]
+        return {name: counts for name, counts in found.items() if counts[1]}
+
+
+def reading_from_json(data: Mapping[str, Any]) -> Reading:
+    """The reading that `to_json` described."""
+    return Reading(
+        edges_s=tuple(data["edges_s"]),
+        requests={(code, name): tuple(counts) for code, name, counts in data["requests"]},
+        stages={name: (value[0], value[1]) for name, value in data["stages"].items()},
+        other=dict(data["other"]),
+    )
+
+
+def parse_exposition(text: str, *, model: str, url: str) -> Reading:
+    """The reading in a `/slo/metrics` page, requests for `model` alone.
+
+    Raises `BadAnswer` for a page that is not Prometheus text.
+    """
+    buckets: dict[tuple[str, str], dict[float, int]] = defaultdict(lambda: defaultdict(int))
+    seconds: dict[str, float] = defaultdict(float)
+    numbers: dict[str, int] = defaultdict(int)
+    other: dict[str, float] = {}
+    try:
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                labels = sample.labels
+                if sample.name == f"{REQUESTS}_bucket":
+                    if labels.get("model", model) == model and labels.get("length_class") != BATCH:
+                        key = (labels.get("code", GOOD_CODE), labels.get("length_class", ""))
+                        buckets[key][float(labels["le"])] += int(sample.value)
+                elif sample.name == f"{STAGES}_sum":
+                    seconds[labels.get("stage", "")] += sample.value
+                elif sample.name == f"{STAGES}_count":
+                    numbers[labels.get("stage", "")] += int(sample.value)
+                elif not sample.name.startswith((REQUESTS, STAGES)):
+                    marks = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+                    other[f"{sample.name}{{{marks}}}" if marks else sample.name] = sample.value
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadAnswer(f"{url}: not Prometheus text: {error}", url=url) from error
+    edges = sorted({edge for row in buckets.values() for edge in row})
+    if any(sorted(row) != edges for row in buckets.values()):
+        raise BadAnswer(f"{url}: histograms with different edges", url=url)
+    return Reading(
+        edges_s=tuple(edge for edge in edges if edge != float("inf")),
+        requests={key: tuple(row[edge] for edge in edges) for key, row in buckets.items()},
+        stages={name: (seconds[name], numbers[name]) for name in seconds},
+        other=other,
+    )
+
+
+def spread(minute: Minute, starts_s: Iterable[int]) -> list[Minute]:
+    """`minute` divided evenly over several: what is known of the time when nobody looked is only its sum."""
+    starts = tuple(starts_s)
+    share = _sharer(len(starts))
+    return [
+        Minute(
+            start_s=start_s,
+            source=minute.source,
+            length_s=minute.length_s,
+            histogram=Histogram(
+                minute.histogram.edges_s,
+                [share(count, index) for count in minute.histogram.counts],
+                minute.histogram.sum_s / len(starts),
+            ),
+            outcomes={outcome: share(count, index) for outcome, count in minute.outcomes.items()},
+        )
+        for index, start_s in enumerate(starts)
+    ]
+
+
+def _sharer(parts: int) -> Callable[[int, int], int]:
+    """`share(count, index)`: whole numbers, at most one apart, that add up to `count` over all indices."""
+
+    def share(count: int, index: int) -> int:
+        return count * (index + 1) // parts - count * index // parts
+
+    return share
+
+
+def _apart(cumulative: tuple[int, ...]) -> list[int]:
+    return [now - before for before, now in zip((0, *cumulative), cumulative, strict=False)]

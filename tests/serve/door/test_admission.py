@@ -1,0 +1,105 @@
+"""Admission: a table of queue states, and what must hold for all of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slo.serve.door.admission import ONLINE_TEXTS, Ask, Decision, QueueState, Rules, decide, predict
+from slo.serve.door.cost import PassCost
+
+IDLE = QueueState(0, 0, 0.0, 1)
+SHED = Rules("shed", 0.150, 200_000)
+QUEUE = Rules("queue", 0.150, 200_000)
+
+
+def cost() -> PassCost:
+    """5 ms per pass, 0.26 ms per token, as measured on two cores."""
+    model = PassCost()
+    for _ in range(200):
+        for tokens in (6, 80, 160):
+            model.observe(tokens, 0.005 + 0.00026 * tokens, 0.007 + 0.00026 * tokens, 0.0)
+    return model
+
+
+COST = cost()
+
+
+def decided(state: QueueState, ask: Ask, rules: Rules = SHED, factor: float = 1.25) -> Decision:
+    return decide(state, ask, rules, cost=COST, pass_tokens=150, headroom_at=lambda _: factor)
+
+
+def busy(tokens: int, running_s: float = 0.02, batch: int = 0, replicas: int = 1) -> QueueState:
+    return QueueState(tokens, batch, running_s, replicas)
+
+
+CASES: list[tuple[str, QueueState, Ask, Rules, str | None, bool]] = [
+    ("idle", IDLE, Ask(1, 22), SHED, None, True),
+    ("idle and big", IDLE, Ask(1, 512), SHED, None, False),
+    ("idle and impossible deadline", IDLE, Ask(1, 22, deadline_s=0.001), SHED, None, True),
+    ("short queue", busy(60), Ask(1, 22), SHED, None, True),
+    ("long queue", busy(600), Ask(1, 22), SHED, "overloaded", True),
+    ("long queue, three replicas", busy(300, replicas=3), Ask(1, 22), SHED, None, True),
+    ("long queue, policy queue", busy(600), Ask(1, 22), QUEUE, None, True),
+    ("policy queue, own deadline", busy(600), Ask(1, 22, deadline_s=0.1), QUEUE, "overloaded", True),
+    ("long queue, longer deadline", busy(600), Ask(1, 22, deadline_s=1.0), SHED, None, True),
+    ("full queue, either policy", busy(199_990), Ask(1, 22), QUEUE, "queue_full", True),
+    ("batch ignores the deadline", busy(600), Ask(ONLINE_TEXTS + 1, 400), SHED, None, False),
+    ("batch by header", busy(600), Ask(1, 22, batch=True), SHED, None, False),
+    ("batch counts for the bound", busy(10, batch=199_900), Ask(200, 5000), SHED, "queue_full", False),
+    ("deadline header makes it online", busy(10), Ask(50, 1300, deadline_s=0.1), SHED, "overloaded", True),
+    ("impossible alone is batch", busy(10), Ask(3, 1500), SHED, None, False),
+    ("time already spent counts", busy(60), Ask(1, 22, spent_s=0.12), SHED, "overloaded", True),
+    ("batch does not delay online", busy(60, batch=100_000), Ask(1, 22), SHED, None, True),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
+def test_decision(case: tuple[str, QueueState, Ask, Rules, str | None, bool]) -> None:
+    _, state, ask, rules, refused, online = case
+    decision = decided(state, ask, rules)
+    assert (decision.refused, decision.online) == (refused, online)
+
+
+def test_prediction_is_running_plus_passes_plus_tokens_plus_call() -> None:
+    expected = 0.02 + 2 * COST.call_s + 222 * COST.token_s + COST.overhead_s
+    assert predict(200, 22, 0.02, 1, COST, 150) == pytest.approx(expected)
+
+
+def test_more_headroom_refuses_earlier() -> None:
+    assert decided(busy(250), Ask(1, 22), factor=1.0).refused is None
+    assert decided(busy(250), Ask(1, 22), factor=2.0).refused == "overloaded"
+
+
+asks: Any = st.builds(
+    Ask,
+    texts=st.integers(1, 3000),
+    tokens=st.integers(1, 10**6),
+    deadline_s=st.none() | st.floats(1e-4, 100),
+    batch=st.booleans(),
+    spent_s=st.floats(0, 10),
+)
+
+
+@given(asks, st.sampled_from([SHED, QUEUE]))
+def test_an_idle_server_refuses_nobody(ask: Ask, rules: Rules) -> None:
+    assert decided(IDLE, ask, rules).refused is None
+
+
+@given(asks, st.integers(0, 10**6), st.integers(0, 10**6), st.floats(0.001, 5), st.integers(1, 8))
+def test_the_queue_stays_bounded_and_predictions_finite(ask: Ask, online: int, batch: int, run: float, n: int) -> None:
+    decision = decided(QueueState(online, batch, run, n), ask)
+    assert math.isfinite(decision.predicted_s)
+    assert decision.predicted_s > 0
+    if decision.refused is None:
+        assert online + batch + ask.tokens <= SHED.max_queue_tokens
+
+
+@given(asks, st.integers(0, 5000), st.integers(0, 5000))
+def test_a_longer_queue_never_turns_a_refusal_into_an_admission(ask: Ask, ahead: int, more: int) -> None:
+    if decided(busy(ahead), ask).refused is not None:
+        assert decided(busy(ahead + more), ask).refused is not None

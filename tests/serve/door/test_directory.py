@@ -1,0 +1,138 @@
+"""Which models run here: looked up once, watched, forgotten when they go."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from slo.config import ServeSection
+from slo.serve.door import directory as module
+from slo.serve.door.cache import Cache
+from slo.serve.door.directory import Directory
+from slo.serve.door.problem import Problem, not_ready
+from slo.serve.telemetry.telemetry import Telemetry
+from tests.serve.fakes import FakeFinder, FakeReplica, packed
+
+
+def directory(finder: FakeFinder, cache: Cache | None = None) -> Directory:
+    return Directory(finder, ServeSection(), Cache(10_000) if cache is None else cache, Telemetry())
+
+
+async def test_a_model_is_looked_up_once_however_many_ask() -> None:
+    finder = FakeFinder(m=[FakeReplica()])
+    known = directory(finder)
+    lanes = await asyncio.gather(*(known.lane("m") for _ in range(20)))
+    assert len(set(map(id, lanes))) == 1
+    assert known.ready("m") is lanes[0]
+    assert finder.asked == ["m"]
+
+
+async def test_an_unknown_name_is_not_asked_for_again_at_once() -> None:
+    finder = FakeFinder()
+    known = directory(finder)
+    for _ in range(10):
+        with pytest.raises(Problem) as caught:
+            await known.lane("nobody")
+        assert caught.value.status == 404
+    assert finder.asked == ["nobody"]
+
+
+async def test_names_from_outside_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_NAMES", 10)
+    known = directory(FakeFinder(m=[FakeReplica()]))
+    await known.lane("m")
+    for index in range(50):
+        with pytest.raises(Problem):
+            await known.lane(f"x{index}")
+    assert len(known._entries) <= 10
+    assert known.ready("m") is not None
+
+
+async def test_a_supervisor_that_is_silent_is_a_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Silent(FakeFinder):
+        async def find(self, model: str) -> list[FakeReplica]:
+            await asyncio.sleep(60)
+            return []
+
+    monkeypatch.setattr(module, "LOOKUP_S", 0.02)
+    with pytest.raises(Problem) as caught:
+        await directory(Silent()).lane("m")
+    assert caught.value.status == 503
+
+
+async def test_the_watch_notices_replicas_that_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WATCH_S", 0.01)
+    first, second = FakeReplica("rep0", 1), FakeReplica("rep1", 2)
+    finder = FakeFinder(m=[first])
+    known = directory(finder)
+    lane = await known.lane("m")
+    assert lane is not None
+    known.start()
+    first.load.tokens = 7
+    finder.found["m"] = [FakeReplica("rep0", 1), second]
+    await asyncio.sleep(0.05)
+    assert lane.replicas == [first, second]  # the one known already keeps its load
+    finder.found["m"] = [second]
+    await asyncio.sleep(0.05)
+    assert lane.replicas == [second]
+    await known.close()
+
+
+async def test_other_weights_begin_a_new_generation_and_the_same_weights_do_not() -> None:
+    cache = Cache(10_000)
+    known = directory(FakeFinder(m=[FakeReplica()]), cache)
+    lane = await known.lane("m")
+    assert lane is not None
+    first = lane.generation
+    cache.put(first, "a", packed("a"))
+    lane.update([FakeReplica(port=2)])
+    assert (lane.generation, len(cache)) == (first, 1)
+    lane.update([FakeReplica(port=3, fingerprint="w2")])
+    assert lane.generation != first
+    assert len(cache) == 0
+
+
+async def test_what_a_replaced_process_still_brings_is_not_cached() -> None:
+    cache = Cache(10_000)
+    old = FakeReplica(behave=lambda *_: 0.02)
+    lane = await directory(FakeFinder(m=[old]), cache).lane("m")
+    assert lane is not None
+    ticket = lane.batcher.submit(["a"], [3], online=True)
+    await asyncio.sleep(0.005)
+    lane.update([FakeReplica(port=2, fingerprint="w2")])
+    await ticket.future
+    assert len(cache) == 0
+
+
+async def test_a_model_relaunched_on_another_engine_is_let_go() -> None:
+    finder = FakeFinder(m=[FakeReplica()])
+    known = directory(finder)
+    await known.lane("m")
+    finder.found["m"] = []
+    await known._ask("m", known._entries["m"])
+    assert known.ready("m") is None
+    assert await known.lane("m") is None
+    assert known.has_foreign
+
+
+async def test_closing_ends_what_waits() -> None:
+    known = directory(FakeFinder(m=[FakeReplica(behave=lambda *_: 60.0)]))
+    lane = await known.lane("m")
+    assert lane is not None
+    known.start()
+    ticket = lane.batcher.submit(["a"], [3], online=True)
+    await asyncio.sleep(0.005)
+    await known.close()
+    with pytest.raises(Problem):
+        await ticket.future
+
+
+async def test_a_model_that_loads_is_asked_for_again_after_a_moment() -> None:
+    finder = FakeFinder(m=not_ready("loading"))
+    known = directory(finder)
+    with pytest.raises(Problem):
+        await known.lane("m")
+    finder.found["m"] = [FakeReplica()]
+    await asyncio.sleep(module.ABSENT_S + 0.05)
+    assert await known.lane("m") is not None

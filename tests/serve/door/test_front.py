@@ -1,0 +1,331 @@
+"""The front door over HTTP, both ways in: what clients send, and what they get."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from typing import Any
+
+import numpy as np
+import openai
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from slo.config import ServeSection
+from slo.serve.door.batcher import ReplicaLost
+from slo.serve.door.problem import not_ready
+from tests.serve.fakes import DIMENSIONS, FakeFinder, FakeReplica, vector_of
+from tests.serve.http_door import KEY, Door, opened
+
+WAYS = pytest.mark.parametrize("short", [True, False], ids=["short way", "long way"])
+
+
+def section(**parts: dict[str, Any]) -> ServeSection:
+    return ServeSection.model_validate(parts)
+
+
+def rows(answer: dict[str, Any]) -> list[list[float]]:
+    return [row["embedding"] for row in answer["data"]]
+
+
+def is_vector(values: list[float], text: str) -> bool:
+    return np.asarray(values, dtype="<f4").tobytes() == vector_of(text).tobytes()
+
+
+@WAYS
+async def test_a_text_gets_its_vector_in_openais_shape(short: bool) -> None:
+    async with opened(FakeFinder(m=[FakeReplica()]), short=short) as door:
+        status, body, headers = await door.embed({"model": "m", "input": "你好", "user": "u"})
+    assert status == 200
+    assert set(body) == {"object", "model", "data", "usage"}
+    assert (body["object"], body["model"]) == ("list", "m")
+    assert body["usage"] == {"prompt_tokens": 4, "total_tokens": 4}
+    assert body["data"][0]["index"] == 0
+    assert body["data"][0]["object"] == "embedding"
+    assert is_vector(rows(body)[0], "你好")
+    assert headers["cache-status"] == "xinference-slo; fwd=miss"
+    assert "infer;dur=" in headers["server-timing"]
+    assert headers["x-request-id"] if short else True
+
+
+@WAYS
+async def test_many_texts_keep_their_order_and_duplicates_are_computed_once(short: bool) -> None:
+    replica = FakeReplica()
+    texts = ["b", "a", "b", "c", "a"]
+    async with opened(FakeFinder(m=[replica]), short=short) as door:
+        _, body, _ = await door.embed({"model": "m", "input": texts})
+    assert [row["index"] for row in body["data"]] == list(range(5))
+    assert all(is_vector(values, text) for values, text in zip(rows(body), texts, strict=True))
+    assert sorted(text for call in replica.calls for text in call) == ["a", "b", "c"]
+    assert body["usage"]["total_tokens"] == 15
+
+
+async def test_base64_and_dimensions_are_openais() -> None:
+    async with opened(FakeFinder(m=[FakeReplica()])) as door:
+        _, coded, _ = await door.embed({"model": "m", "input": "a", "encoding_format": "base64"})
+        _, cut, _ = await door.embed({"model": "m", "input": "a", "dimensions": 3})
+        _, both, _ = await door.embed({"model": "m", "input": "a", "dimensions": 3, "encoding_format": "base64"})
+        status, error, _ = await door.embed({"model": "m", "input": "a", "dimensions": DIMENSIONS + 1})
+    assert base64.b64decode(coded["data"][0]["embedding"]) == vector_of("a").tobytes()
+    expected = vector_of("a")[:3] / np.linalg.norm(vector_of("a")[:3])
+    assert rows(cut)[0] == pytest.approx(expected.tolist(), abs=1e-6)
+    assert np.frombuffer(base64.b64decode(both["data"][0]["embedding"]), "<f4") == pytest.approx(expected, abs=1e-6)
+    assert (status, error["error"]["param"]) == (400, "dimensions")
+
+
+async def test_a_repeated_text_comes_from_the_cache() -> None:
+    replica = FakeReplica()
+    async with opened(FakeFinder(m=[replica])) as door:
+        _, first, _ = await door.embed({"model": "m", "input": "a"})
+        _, again, headers = await door.embed({"model": "m", "input": "a"})
+        _, _, partly = await door.embed({"model": "m", "input": ["a", "b"]})
+    assert first == again
+    assert replica.calls == [["a"], ["b"]]
+    assert headers["cache-status"] == "xinference-slo; hit"
+    assert partly["cache-status"] == 'xinference-slo; fwd=miss; detail="1 of 2 known"'
+
+
+@WAYS
+async def test_no_cache_has_a_known_text_computed_again(short: bool) -> None:
+    replica = FakeReplica()
+    async with opened(FakeFinder(m=[replica]), short=short) as door:
+        await door.embed({"model": "m", "input": "a"})
+        _, _, headers = await door.embed({"model": "m", "input": "a"}, Cache_Control="no-cache")
+    assert replica.calls == [["a"], ["a"]]
+    assert headers["cache-status"] == "xinference-slo; fwd=miss"
+
+
+async def test_the_cache_can_be_switched_off() -> None:
+    replica = FakeReplica()
+    async with opened(FakeFinder(m=[replica]), section(cache={"enabled": False})) as door:
+        for _ in range(2):
+            _, _, headers = await door.embed({"model": "m", "input": "a"})
+    assert replica.calls == [["a"], ["a"]]
+    assert headers["cache-status"] == "xinference-slo; fwd=bypass"
+
+
+async def test_an_over_long_text_is_cut_or_refused_as_asked() -> None:
+    async with opened(FakeFinder(m=[FakeReplica()])) as door:
+        status, body, _ = await door.embed({"model": "m", "input": "字" * 600})
+        refused, error, _ = await door.embed({"model": "m", "input": ["a", "字" * 600], "truncate": False})
+    assert (status, body["usage"]["total_tokens"]) == (200, 512)
+    assert (refused, error["error"]["code"]) == (400, "too_long")
+    assert "input[1]" in error["error"]["message"]
+
+
+BAD_BODIES: dict[str, tuple[bytes, int]] = {
+    "empty": (b"", 400),
+    "cut": (b'{"model":', 400),
+    "list": (b"[]", 400),
+    "bad utf-8": (b'{"model":"m","input":"\xff"}', 400),
+    "lone surrogate": (b'{"model":"m","input":"\\ud800"}', 400),
+    "deep": (b'{"model":"m","input":' + b"[" * 50_000 + b"]" * 50_000 + b"}", 400),
+    "no model": (b'{"input":"a"}', 400),
+    "no input": (b'{"model":"m"}', 400),
+    "empty input": (b'{"model":"m","input":""}', 400),
+    "empty list": (b'{"model":"m","input":[]}', 400),
+    "token ids": (b'{"model":"m","input":[[1,2]]}', 400),
+    "too many": (orjson.dumps({"model": "m", "input": ["a"] * 9}), 400),
+    "unknown model": (b'{"model":"nobody","input":"a"}', 404),
+    "loading model": (b'{"model":"loading","input":"a"}', 503),
+    "too large": (orjson.dumps({"model": "m", "input": "a" * 200_000}), 413),
+}
+
+
+@WAYS
+@pytest.mark.parametrize(("body", "status"), BAD_BODIES.values(), ids=BAD_BODIES.keys())
+async def test_a_bad_body_is_answered_in_openais_error_shape(body: bytes, status: int, short: bool) -> None:
+    finder = FakeFinder(m=[FakeReplica()], loading=not_ready("the model 'loading' is loading", retry_after_s=10))
+    async with opened(finder, section(limits={"max_body": 150_000, "max_inputs": 8}), short=short) as door:
+        got, raw = await door.post(body)
+    error = orjson.loads(raw)["error"]
+    assert got == status
+    assert set(error) == {"message", "type", "param", "code"}
+    assert error["message"]
+
+
+async def test_a_body_without_announced_length_is_cut_off_too() -> None:
+    async def endless() -> Any:
+        for _ in range(100):
+            yield b"x" * 10_000
+
+    async with (
+        opened(FakeFinder(m=[FakeReplica()]), section(limits={"max_body": 50_000})) as door,
+        door.http.post(f"{door.url}/v1/embeddings", data=endless()) as response,
+    ):
+        assert response.status == 413
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.binary(max_size=60)
+        | st.dictionaries(
+            st.sampled_from(["model", "input", "dimensions", "encoding_format", "user", "truncate"]),
+            st.sampled_from(["m", "float", "base64", "", 0, -1, 4, 99, None, True, [], ["a"], [1], {"x": 1}, 1e300]),
+        ).map(lambda data: orjson.dumps({"model": "m", "input": "a", **data})),
+        min_size=20,
+        max_size=40,
+    )
+)
+def test_no_body_gets_a_server_error(bodies: list[bytes]) -> None:
+    async def run() -> list[int]:
+        async with opened(FakeFinder(m=[FakeReplica()])) as door:
+            return [(await door.post(body))[0] for body in bodies]
+
+    assert set(asyncio.run(run())) <= {200, 400, 404}
+
+
+@WAYS
+async def test_a_model_of_another_engine_is_left_to_the_built_in_handler(short: bool) -> None:
+    body = b'{"model": "foreign", "input": {"image": "..."}}'
+    async with opened(FakeFinder(foreign=[]), section(limits={"max_body": 100}), short=short) as door:
+        assert await door.post(body) == (200, b"built in")
+        large = b'{"model": "foreign", "input": "' + b"x" * 500 + b'"}'
+        assert await door.post(large) == (200, b"built in")
+        assert door.host.built_in == [body, large]
+
+
+async def test_without_a_key_there_is_nothing_and_the_access_list_holds() -> None:
+    async with opened(FakeFinder(m=[FakeReplica()], secret=[FakeReplica()]), auth=True) as door:
+        door.host.denied.add("secret")
+        body = {"model": "m", "input": "a"}
+        assert (await door.embed(body))[0] == 401
+        assert (await door.embed(body, Authorization="Bearer wrong"))[0] == 401
+        assert (await door.embed(body, Authorization=f"Bearer {KEY}"))[0] == 200
+        assert (await door.embed({**body, "model": "secret"}, Authorization=f"Bearer {KEY}"))[0] == 403
+        assert (await door.get("/slo/api/window"))[0] == 401
+        assert (await door.get("/slo/api/status"))[0] == 401
+        assert (await door.get("/slo/livez"))[0] == 200
+
+
+async def test_overload_is_refused_at_once_with_advice() -> None:
+    replica = FakeReplica(behave=lambda _, texts: 0.02 + 0.01 * len(texts))
+    async with opened(FakeFinder(m=[replica]), section(batch={"max_tokens": 64})) as door:
+        await door.embed({"model": "m", "input": "warm"})
+        answers = await asyncio.gather(*(door.embed({"model": "m", "input": f"第{i}句话"}) for i in range(120)))
+        again, _, _ = await door.embed({"model": "m", "input": "after"})
+    codes = [status for status, _, _ in answers]
+    assert set(codes) == {200, 429}
+    refused = next((body, headers) for status, body, headers in answers if status == 429)
+    assert refused[0]["error"]["type"] == "rate_limit_error"
+    assert int(refused[1]["retry-after"]) >= 1
+    assert float(refused[1]["x-slo-predicted-wait-ms"]) >= 0
+    assert again == 200
+
+
+async def test_policy_queue_lets_everybody_wait() -> None:
+    replica = FakeReplica(behave=lambda *_: 0.02)
+    settings_ = section(admission={"policy": "queue"}, batch={"max_tokens": 64})
+    async with opened(FakeFinder(m=[replica]), settings_) as door:
+        answers = await asyncio.gather(*(door.embed({"model": "m", "input": f"第{i}句话"}) for i in range(120)))
+    assert {status for status, _, _ in answers} == {200}
+
+
+async def test_a_deadline_of_ones_own_is_held_and_a_bad_one_is_a_400() -> None:
+    replica = FakeReplica(behave=lambda *_: 0.2)
+    async with opened(FakeFinder(m=[replica])) as door:
+        first = asyncio.create_task(door.embed({"model": "m", "input": "first"}))
+        await asyncio.sleep(0.05)
+        tight, body, _ = await door.embed({"model": "m", "input": "x"}, X_SLO_Deadline_Ms="30")
+        bad, error, _ = await door.embed({"model": "m", "input": "y"}, X_SLO_Deadline_Ms="soon")
+        assert (await first)[0] == 200
+    assert (tight, body["error"]["type"]) == (429, "rate_limit_error")
+    assert (bad, error["error"]["param"]) == (400, "X-SLO-Deadline-Ms")
+
+
+async def test_a_silent_engine_ends_in_a_503() -> None:
+    replica = FakeReplica(behave=lambda *_: 60.0)
+    async with opened(FakeFinder(m=[replica]), section(admission={"request_timeout": 0.2})) as door:
+        status, body, headers = await door.embed({"model": "m", "input": "a"})
+        _, window = await door.get("/slo/api/window?seconds=60")
+    assert (status, body["error"]["code"]) == (503, "timeout")
+    assert headers["retry-after"] == "1"
+    assert window["codes"]["timeout"] == 1
+
+
+async def test_a_killed_replica_is_replaced_by_its_successor_and_nobody_notices() -> None:
+    finder = FakeFinder(m=[FakeReplica(port=1, behave=lambda call, _: ReplicaLost("gone") if call == 1 else 0.0)])
+    async with opened(finder) as door:
+        assert (await door.embed({"model": "m", "input": "a"}))[0] == 200
+        finder.found["m"] = [FakeReplica(port=2)]
+        status, body, _ = await door.embed({"model": "m", "input": "b"})
+    assert status == 200
+    assert is_vector(rows(body)[0], "b")
+
+
+async def test_a_model_without_successor_is_a_503_at_once_and_serves_again_when_it_is_back() -> None:
+    finder = FakeFinder(m=[FakeReplica(behave=lambda call, _: ReplicaLost("gone") if call else 0.0)])
+    async with opened(finder) as door:
+        await door.embed({"model": "m", "input": "a"})
+        finder.found["m"] = not_ready("recovering")
+        codes = [(await door.embed({"model": "m", "input": f"b{i}"}))[0] for i in range(3)]
+        finder.found["m"] = [FakeReplica(port=2)]
+        await asyncio.sleep(0.55)
+        back = await door.embed({"model": "m", "input": "c"})
+    assert codes == [503] * 3
+    assert back[0] == 200
+
+
+async def test_other_weights_are_never_answered_from_the_old_cache() -> None:
+    finder = FakeFinder(m=[FakeReplica(behave=lambda call, _: ReplicaLost("gone") if call else 0.0)])
+    fresh = FakeReplica(port=2, fingerprint="w2")
+    async with opened(finder) as door:
+        await door.embed({"model": "m", "input": "a"})
+        finder.found["m"] = [fresh]
+        await door.embed({"model": "m", "input": "notices"})
+        _, _, headers = await door.embed({"model": "m", "input": "a"})
+    assert headers["cache-status"] == "xinference-slo; fwd=miss"
+    assert ["a"] in fresh.calls
+
+
+async def test_a_client_that_leaves_takes_its_text_out_of_the_queue() -> None:
+    replica = FakeReplica(behave=lambda *_: 0.15)
+    settings_ = section(admission={"policy": "queue"})
+    async with opened(FakeFinder(m=[replica]), settings_) as door:
+        waiting = [asyncio.create_task(door.embed({"model": "m", "input": f"keep{i}"})) for i in range(2)]
+        await asyncio.sleep(0.03)
+        leaver = asyncio.create_task(door.embed({"model": "m", "input": "leaver"}))
+        await asyncio.sleep(0.02)
+        leaver.cancel()
+        await asyncio.gather(*waiting)
+        await asyncio.sleep(0.1)
+        _, window = await door.get("/slo/api/window")
+    assert window["rejected"].get("client_gone") == 1 or ["leaver"] in replica.calls
+    assert window["total"] == 2
+
+
+async def test_openais_own_client_is_served() -> None:
+    async with opened(FakeFinder(m=[FakeReplica()])) as door:
+        client = openai.AsyncOpenAI(base_url=f"{door.url}/v1", api_key="x", max_retries=0)
+        answer = await client.embeddings.create(model="m", input=["你好", "b"])
+        floats = await client.embeddings.create(model="m", input="你好", encoding_format="float", dimensions=4)
+        with pytest.raises(openai.BadRequestError) as bad:
+            await client.embeddings.create(model="m", input=[])
+        with pytest.raises(openai.NotFoundError):
+            await client.embeddings.create(model="nobody", input="a")
+        await client.close()
+    assert is_vector(answer.data[0].embedding, "你好")
+    assert is_vector(answer.data[1].embedding, "b")
+    assert len(floats.data[0].embedding) == 4
+    assert answer.usage.total_tokens == 7
+    assert bad.value.param == "input"
+
+
+async def test_a_hundred_clients_each_get_their_own_vectors() -> None:
+    replicas = [FakeReplica(f"rep{i}", port=i, behave=lambda *_: 0.002) for i in range(2)]
+    settings_ = section(admission={"policy": "queue"})
+
+    async def client(door: Door, number: int) -> None:
+        for turn in range(5):
+            texts = [f"{number}-{turn}-{i}" for i in range(1 + number % 3)]
+            status, body, _ = await door.embed({"model": "m", "input": texts})
+            assert status == 200
+            assert all(is_vector(values, text) for values, text in zip(rows(body), texts, strict=True))
+            assert body["usage"]["total_tokens"] == sum(len(text) + 2 for text in texts)
+
+    async with opened(FakeFinder(m=replicas), settings_) as door:
+        await asyncio.gather(*(client(door, number) for number in range(100)))
+    assert all(replica.calls for replica in replicas)

@@ -1,0 +1,148 @@
+"""Bodies and what becomes of them: a table of the bad ones, and no body that breaks the parser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slo.config import LimitsSection
+from slo.serve.door.problem import Problem
+from slo.serve.door.request import EmbeddingRequest, model_of, needs_built_in, parse, read_json
+
+LIMITS = LimitsSection(max_inputs=4)
+
+
+def parsed(**fields: Any) -> EmbeddingRequest:
+    return parse({"model": "m", "input": "x", **fields}, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("given", "texts"),
+    [("你好", ("你好",)), (["a", "b"], ("a", "b")), (7, ("7",)), ([1, 2.5, "x"], ("1", "2.5", "x")), (" ", (" ",))],
+    ids=["string", "list", "number", "mixed as stock", "space"],
+)
+def test_input_becomes_texts(given: Any, texts: tuple[str, ...]) -> None:
+    assert parsed(input=given).texts == texts
+
+
+BAD_FIELDS: dict[str, tuple[dict[str, Any], str]] = {
+    "no input": ({"input": None}, "input"),
+    "empty list": ({"input": []}, "input"),
+    "empty string": ({"input": ""}, "input"),
+    "empty string in list": ({"input": ["a", ""]}, "input"),
+    "token ids": ({"input": [[1, 2], [3]]}, "input"),
+    "null in list": ({"input": ["a", None]}, "input"),
+    "bool": ({"input": True}, "input"),
+    "bool in list": ({"input": [True]}, "input"),
+    "object": ({"input": {"text": "a"}}, "input"),
+    "object in list": ({"input": [{"text": "a"}]}, "input"),
+    "too many": ({"input": ["a"] * 5}, "input"),
+    "model number": ({"model": 5}, "model"),
+    "model empty": ({"model": ""}, "model"),
+    "model null": ({"model": None}, "model"),
+    "encoding": ({"encoding_format": "hex"}, "encoding_format"),
+    "encoding list": ({"encoding_format": ["float"]}, "encoding_format"),
+    "dimensions zero": ({"dimensions": 0}, "dimensions"),
+    "dimensions negative": ({"dimensions": -3}, "dimensions"),
+    "dimensions text": ({"dimensions": "64"}, "dimensions"),
+    "dimensions bool": ({"dimensions": True}, "dimensions"),
+    "dimensions fraction": ({"dimensions": 1.5}, "dimensions"),
+    "dimensions huge": ({"dimensions": 10**18}, "dimensions"),
+    "truncate text": ({"truncate": "no"}, "truncate"),
+    "user list": ({"user": []}, "user"),
+    "not normalised": ({"normalize_embeddings": False}, "normalize_embeddings"),
+    "prompt": ({"prompt_name": "query"}, "prompt_name"),
+}
+
+
+@pytest.mark.parametrize(("fields", "param"), BAD_FIELDS.values(), ids=BAD_FIELDS.keys())
+def test_a_bad_field_is_named(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(Problem) as caught:
+        parsed(**fields)
+    assert (caught.value.status, caught.value.param) == (400, param)
+    assert orjson.loads(caught.value.body())["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"user": "u"},
+        {"user": None},
+        {"foo": {"bar": 1}},
+        {"normalize_embeddings": True},
+        {"truncate_prompt_tokens": -1},
+    ],
+    ids=["user", "no user", "unknown", "default asked for", "default truncation"],
+)
+def test_harmless_fields_are_accepted(fields: dict[str, Any]) -> None:
+    assert parsed(**fields) == EmbeddingRequest("m", ("x",))
+
+
+def test_options_are_read() -> None:
+    request = parsed(encoding_format="base64", dimensions=64, truncate=False)
+    assert (request.base64, request.dimensions, request.truncate) == (True, 64, False)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"x"',
+        b"null",
+        b"\xff\xfe",
+        b'{"model":"\xc3"}',
+        b'{"input":"\\ud800"}',
+        b"[" * 100_000,
+        b"NaN",
+    ],
+    ids=["empty", "cut", "list", "string", "null", "not utf-8", "bad utf-8", "lone surrogate", "deep", "nan"],
+)
+def test_what_is_no_json_object_is_a_400(body: bytes) -> None:
+    with pytest.raises(Problem) as caught:
+        read_json(body)
+    assert caught.value.status == 400
+
+
+json_values: Any = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+names: Any = st.sampled_from(["model", "input", "encoding_format", "dimensions", "user", "truncate", "prompt", "x"])
+
+
+@given(st.dictionaries(names, json_values))
+def test_every_object_is_a_request_or_a_400(data: dict[str, Any]) -> None:
+    try:
+        request = parse(data, LIMITS)
+    except Problem as problem:
+        assert problem.status == 400
+        return
+    assert request.model == model_of(data)
+    assert 1 <= len(request.texts) <= 4
+    assert all(isinstance(text, str) and text for text in request.texts)
+
+
+@given(st.binary(max_size=200))
+def test_every_body_is_an_object_or_a_400(body: bytes) -> None:
+    try:
+        assert isinstance(read_json(body), dict)
+    except Problem as problem:
+        assert problem.status == 400
+
+
+@pytest.mark.parametrize(("value", "expected"), [(None, False), (-1, False), (0, True), (16, True)])
+def test_cutting_to_a_number_of_tokens_is_left_to_the_built_in_handler(value: Any, expected: bool) -> None:
+    assert needs_built_in({"truncate_prompt_tokens": value}) is expected
+
+
+@pytest.mark.parametrize("value", ["16", True, 1.5, []], ids=repr)
+def test_a_bad_number_of_tokens_is_a_400(value: Any) -> None:
+    with pytest.raises(Problem):
+        needs_built_in({"truncate_prompt_tokens": value})

@@ -1,0 +1,44 @@
+"""Bodies and headers as bytes."""
+
+import numpy as np
+import orjson
+import pytest
+
+from slo.serve.door.cache import Vector
+from slo.serve.door.request import EmbeddingRequest
+from slo.serve.door.responses import cache_status, embeddings_body, server_timing
+from tests.serve.fakes import packed, vector_of
+
+
+def test_float32_survives_the_way_through_json() -> None:
+    body = orjson.loads(embeddings_body(EmbeddingRequest("m", ("a",)), [packed("a")]))
+    assert np.asarray(body["data"][0]["embedding"], dtype="<f4").tobytes() == vector_of("a").tobytes()
+
+
+def test_a_vector_of_zeros_can_be_shortened() -> None:
+    zeros = Vector(np.zeros(8, "<f4").tobytes(), 3, False)
+    body = orjson.loads(embeddings_body(EmbeddingRequest("m", ("a",), dimensions=2), [zeros]))
+    assert body["data"][0]["embedding"] == [0.0, 0.0]
+
+
+def test_a_shortened_vector_has_length_one() -> None:
+    body = orjson.loads(embeddings_body(EmbeddingRequest("m", ("a",), dimensions=5), [packed("a")]))
+    assert np.linalg.norm(body["data"][0]["embedding"]) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("hits", "total", "enabled", "collapsed", "header"),
+    [
+        (1, 1, True, False, "xinference-slo; hit"),
+        (0, 1, True, False, "xinference-slo; fwd=miss"),
+        (0, 1, True, True, "xinference-slo; fwd=miss; collapsed"),
+        (2, 3, True, False, 'xinference-slo; fwd=miss; detail="2 of 3 known"'),
+        (0, 1, False, False, "xinference-slo; fwd=bypass"),
+    ],
+)
+def test_cache_status(hits: int, total: int, enabled: bool, collapsed: bool, header: str) -> None:
+    assert cache_status(hits, total, enabled=enabled, collapsed=collapsed) == header
+
+
+def test_server_timing_is_in_milliseconds() -> None:
+    assert server_timing({"queue": 0.123, "infer": 8.0}) == "queue;dur=0.12, infer;dur=8.00"

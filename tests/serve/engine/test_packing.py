@@ -1,0 +1,79 @@
+"""Packing keeps order, offsets and caps, whatever the lengths."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slo.serve.engine.packing import FILLING, ROWS_PER_TOKENS, Shapes, pack, split
+
+lengths_lists = st.lists(st.integers(2, 128), min_size=1, max_size=60)
+SHAPES = Shapes.up_to(96, 128)
+
+
+def token_ids(lengths: list[int]) -> list[list[int]]:
+    return [[1000 * text + place + 1 for place in range(length)] for text, length in enumerate(lengths)]
+
+
+@given(lengths_lists, st.integers(8, 400))
+def test_every_text_is_in_exactly_one_pass_and_shared_passes_stay_under_the_cap(lengths: list[int], cap: int) -> None:
+    passes = split(lengths, cap)
+    assert sorted(index for members in passes for index in members) == list(range(len(lengths)))
+    assert all(members == sorted(members) for members in passes)
+    assert all(sum(lengths[index] for index in members) <= cap for members in passes if len(members) > 1)
+
+
+@given(lengths_lists, st.integers(8, 400))
+def test_no_more_than_twice_the_passes_that_the_tokens_alone_would_need(lengths: list[int], cap: int) -> None:
+    shared = [max(length, ROWS_PER_TOKENS) for length in lengths if length <= cap]
+    alone = len(lengths) - len(shared)
+    assert len(split(lengths, cap)) - alone <= 2 * -(-sum(shared) // cap)
+
+
+@given(lengths_lists, st.sampled_from([0, 2]))
+def test_ids_positions_owners_and_offsets_lead_back_to_the_texts(lengths: list[int], first: int) -> None:
+    texts = token_ids(lengths)
+    for members in split(lengths, SHAPES.cap):
+        packed = pack(texts, members, SHAPES, pooling="cls", first_position=first)
+        assert len(packed.ids) == len(packed.positions) == len(packed.owners) in SHAPES.counts
+        assert packed.tokens == sum(lengths[index] for index in members)
+        assert (packed.owners[packed.tokens :] == FILLING).all()
+        for owner, index in enumerate(members):
+            own = packed.owners == owner
+            assert packed.ids[own].tolist() == texts[index]
+            assert packed.positions[own].tolist() == list(range(first, first + lengths[index]))
+            assert packed.rows[owner] == np.flatnonzero(own)[0]
+
+
+def test_mean_pooling_gets_owners_instead_of_offsets() -> None:
+    packed = pack(token_ids([3, 5, 2]), [0, 2], SHAPES, pooling="mean")
+    assert packed.rows[:2].tolist() == [0, 1]
+    assert packed.texts == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("cap", "longest", "counts"),
+    [
+        pytest.param(40, 32, (8, 16, 24, 32, 40), id="cap above the longest text"),
+        pytest.param(32, 128, (8, 16, 24, 32, 128), id="one long text needs a shape of its own"),
+        pytest.param(30, 30, (8, 16, 24, 32), id="rounded up to eights"),
+        pytest.param(64, 512, (8, 16, 24, 32, 48, 64, 256, 384, 512), id="coarse above the cap"),
+    ],
+)
+def test_shapes_are_few(cap: int, longest: int, counts: tuple[int, ...]) -> None:
+    assert Shapes.up_to(cap, longest).counts == counts
+
+
+@given(st.integers(8, 4000), st.integers(2, 9000))
+def test_every_pass_that_splitting_can_make_has_a_shape(cap: int, longest: int) -> None:
+    shapes = Shapes.up_to(cap, longest)
+    assert shapes.fit(cap, cap // ROWS_PER_TOKENS) >= cap
+    assert shapes.fit(longest) >= longest
+    assert len(shapes.counts) <= 40
+
+
+def test_a_pass_beyond_the_largest_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="more than the largest pass"):
+        SHAPES.fit(129)

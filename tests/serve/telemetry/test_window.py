@@ -1,0 +1,73 @@
+"""The last hour: sums over any window are exact, percentiles at most 2 % too long, old seconds go."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slo.serve.telemetry.window import BINS, FINE_EDGES_S, GROWTH, SECONDS, Window
+from slo.stats import LATENCY_EDGES_S, nearest_rank
+
+REQUEST = ("request", "m")
+
+
+def test_the_edge_of_the_objective_is_an_edge() -> None:
+    assert set(LATENCY_EDGES_S) <= set(FINE_EDGES_S)
+    assert 0.150 in FINE_EDGES_S
+
+
+def test_150_ms_is_within_150_ms_and_a_little_more_is_not() -> None:
+    window = Window()
+    for seconds in (0.1499999, 0.150, 0.1500001):
+        window.observe(REQUEST, seconds, 0.0)
+    assert window.sums(60, 0.0)[0][REQUEST].within(0.150) == 2
+
+
+def test_a_window_holds_its_seconds_and_no_others() -> None:
+    window = Window()
+    for second in range(100):
+        window.observe(REQUEST, 0.01, second + 0.5)
+        window.count(("cache", "hit"), 2, second + 0.5)
+    for seconds in (1, 10, 99, 100, 3600):
+        histograms, counters = window.sums(seconds, 99.9)
+        assert histograms[REQUEST].total == min(seconds, 100)
+        assert counters[("cache", "hit")] == 2 * min(seconds, 100)
+
+
+def test_after_an_hour_of_silence_nothing_is_left() -> None:
+    window = Window()
+    window.observe(REQUEST, 0.01, 5.0)
+    assert window.sums(SECONDS, 5.0 + SECONDS - 1)[0][REQUEST].total == 1
+    assert window.sums(SECONDS, 5.0 + SECONDS + 1) == ({}, {})
+
+
+def test_series_do_not_mix() -> None:
+    window = Window()
+    window.observe(("a",), 0.01, 0.0)
+    window.observe(("b",), 70.0, 0.0)
+    histograms, _ = window.sums(10, 0.0)
+    assert histograms[("a",)].total == histograms[("b",)].total == 1
+    assert histograms[("b",)].bins[BINS - 1] == 1
+
+
+@given(st.lists(st.tuples(st.floats(0, 300), st.floats(1e-4, 50)), min_size=1, max_size=200), st.integers(1, 300))
+def test_counts_and_percentiles_equal_those_of_the_raw_values(events: list[tuple[float, float]], seconds: int) -> None:
+    window = Window()
+    for at_s, took_s in sorted(events):
+        window.observe(REQUEST, took_s, at_s)
+    inside = sorted(took_s for at_s, took_s in events if int(at_s) > 300 - seconds)
+    histograms, _ = window.sums(seconds, 300.0)
+    if not inside:
+        assert histograms == {}
+        return
+    counts = histograms[REQUEST]
+    assert counts.total == len(inside)
+    assert counts.within(0.150) == sum(took_s <= 0.150 for took_s in inside)
+    for q in (0.5, 0.95, 0.99):
+        exact, shown = nearest_rank(inside, q), counts.quantile_s(q)
+        assert shown is not None
+        assert exact <= shown <= exact * GROWTH * (1 + 1e-9)
+
+
+def test_a_counter_is_no_histogram() -> None:
+    window = Window()
+    window.count(("x",), 1, 0.0)
+    assert window.sums(10, 0.0)[0] == {}
