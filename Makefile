@@ -55,11 +55,12 @@ test: ## Run lint, types and all tests, as CI does
 	@bash scripts/install.sh dev
 	@bash scripts/install-test-tools.sh
 	@bash scripts/lint.sh
-	@$(PY) -m pytest -p no:cacheprovider $(ARGS)
+	@$(PY) -m pytest -p no:cacheprovider -q -n 3 --dist loadfile -m "not alone" $(ARGS)
+	@$(PY) -m pytest -p no:cacheprovider -q -m alone --durations=5 $(ARGS)
 
-test-fast: ## Run only the tests that need no server
+test-fast: ## Run only the tests that need no server of ours and no quiet machine
 	@bash scripts/install.sh dev
-	@$(PY) -m pytest -q -m "not server and not full" $(ARGS)
+	@$(PY) -m pytest -p no:cacheprovider -q -n 3 --dist loadfile -m "not alone" $(ARGS)
 
 lint: ## Check style and types
 	@bash scripts/install.sh dev

@@ -50,6 +50,7 @@ def slo(*arguments: str) -> Run:
 
 
 def launcher(*arguments: str, json_output: bool = False) -> dict[str, Any]:
+    """Run the launcher; what it says, with `json_output`."""
     command = [sys.executable, str(ROOT / "launch_model_server.py"), *arguments, *(["--json"] if json_output else [])]
     done = subprocess.run(command, check=False, env=ENVIRONMENT, capture_output=json_output, text=True)
     if done.returncode not in (0, 1):
@@ -82,19 +83,29 @@ def p95_where(run: Run, outcome: str) -> float:
 def side(stock: bool, seconds: int, requests: int, rate: float) -> dict[str, Any]:
     """All figures of one side."""
     launcher("--stop")
-    launcher("--no-download", *(["--stock"] if stock else []))
     figures: dict[str, Any] = {}
+    stress = ("stress", "--concurrency", "50", "--duration", f"{seconds}s", "--slice", f"{seconds}s")
     try:
+        # Fifty impatient callers are more than 150 ms allow. Shedding would answer the short texts among them only,
+        # so the throughput of the whole mix is taken with everybody let in, as stock does.
+        ENVIRONMENT["SLO_SERVE_ADMISSION_POLICY"] = "queue"
+        launcher("--no-download", *(["--stock"] if stock else []))
+        figures["stress"] = slo(*stress)
+        if not stock:
+            launcher("--stop")
+            del ENVIRONMENT["SLO_SERVE_ADMISSION_POLICY"]
+            launcher("--no-download")
         figures["baseline"] = slo("baseline", "--requests", str(requests))
-        figures["stress"] = slo("stress", "--concurrency", "50", "--duration", f"{seconds}s", "--slice", f"{seconds}s")
         figures["load"] = slo("load", "--rate", f"{rate:g}", "--duration", f"{seconds}s")
         if not stock:
             slo("baseline", "--requests", "100", "--seed", "4711")
             figures["cached"] = slo("baseline", "--requests", "100", "--seed", "4711")
+            figures["shed"] = slo(*stress)
             figures["overload"] = slo("load", "--rate", f"{3 * rate:g}", "--duration", f"{seconds}s", "--warmup", "2s")
             figures["after"] = slo("load", "--rate", f"{rate / 2:g}", "--duration", "10s", "--warmup", "5s")
         figures["status"] = launcher("--status", json_output=True)
     finally:
+        ENVIRONMENT.pop("SLO_SERVE_ADMISSION_POLICY", None)
         launcher("--stop")
     return figures
 
@@ -108,9 +119,10 @@ def table(stock: dict[str, Any], ours: dict[str, Any], rate: float) -> str:
             for name, of in (
                 ("answers/s", answered_per_s),
                 ("P95 of answers, ms", lambda run: p95_where(run, "ok")),
-                ("good (≤ 150 ms) per s", good_per_s),
+                ("within 150 ms, per s", good_per_s),
             )
         ),
+        ("50 closed-loop clients, shedding: within 150 ms, per s", "", f"{good_per_s(ours['shed']):.1f}"),
         (
             f"open loop, Poisson: within 150 ms at {stock['load'].settings.get('rate', '?')} / {rate:g} per s",
             f"{stock['load'].summaries()[-1].judgement.good_ratio:.1%}",

@@ -15,6 +15,19 @@ import pytest
 from slo.deploy.standin import write_standin
 from tests.servers import Server, running, settings
 
+# Files that measure real time, load the machine, or need the main thread's signals: never beside others.
+ALONE = frozenset(
+    "test_against_wrk test_load test_running test_interleaved test_soak test_session test_probes test_interrupt "
+    "test_forkserver test_footprint test_real_prometheus test_watch_commands test_loop test_alert".split()
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test` runs in one process, after the rest has run in several."""
+    for item in items:
+        if item.path.stem in ALONE or item.get_closest_marker("server") or item.get_closest_marker("full"):
+            item.add_marker(pytest.mark.alone)
+
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:

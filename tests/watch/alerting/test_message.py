@@ -12,7 +12,7 @@ from slo.watch.alerting.runbook import covered, entry_url, step_for
 from slo.watch.history.chronicle import Event
 from tests.watch.simulated import Simulation, simulation
 
-RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
+RUNBOOK = Path(__file__).parents[3] / "docs" / "runbook.md"
 QUEUE = Cause(kind="stage", weight=0.9, text_en="stage queue: +200 ms per request", text_zh="排队阶段：+200 ms")
 AROUND = Circumstances(
     model="gte-base-zh",

@@ -17,7 +17,7 @@ from slo.watch.history.store import Store
 from slo.watch.sli.counts import Counts
 from tests.watch.simulated import GOALS, traffic
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ALL = parse_goals(GOALS)
 P95 = ALL[0]
 DAY = 86400

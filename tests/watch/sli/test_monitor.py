@@ -16,7 +16,7 @@ from slo.watch.sli.counts import Counts
 from slo.watch.sli.monitor import LATENCY, Recorder, monitor
 from tests.watch.simulated import GOALS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ALL = parse_goals(GOALS)
 
 

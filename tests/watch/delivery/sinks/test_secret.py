@@ -71,7 +71,11 @@ def test_the_marker_appears_nowhere(
         assert MARKER.encode() not in file.read_bytes(), file
 
 
-@pytest.mark.parametrize("address", [f"ftp://h/{MARKER}", f"http://h/{MARKER} x", MARKER, f"http://[{MARKER}/"])
+@pytest.mark.parametrize(
+    "address",
+    [f"ftp://h/{MARKER}", f"http://h/{MARKER} x", MARKER, f"http://[{MARKER}/"],
+    ids=["wrong scheme", "space", "no address", "broken host"],
+)
 def test_an_address_that_is_none_is_not_quoted(address: str, tmp_path: Path) -> None:
     config = Config().replaced(**{"alerts.slack.enabled": True})
     with pytest.raises(ConfigError) as caught:
