@@ -13,6 +13,7 @@ import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from slo.client import ApiKey, find_api_key
 from slo.config import Config
@@ -53,9 +54,12 @@ def own_account(state_dir: Path) -> Account:
         raise ConfigError("not an account", where=str(path), hint="remove it and the server's auth.db") from error
 
 
-def describe(asks: bool, key: ApiKey | None) -> str:
-    """Who may use the server, in a few words for the summary."""
-    return f"with an API key; ours is from {key.origin}" if asks and key else "open: no authentication"
+def describe(asks: bool, key: ApiKey | None, endpoint: str) -> str:
+    """Who may use the server at `endpoint`, in a few words for the summary."""
+    if asks and key:
+        return f"with an API key; ours is from {key.origin}"
+    local = is_loopback(urlsplit(endpoint).hostname or "")
+    return "this machine only, no authentication" if local else "anybody who can reach it: no authentication"
 
 
 def given_account(environ: Mapping[str, str] | None = None) -> Account | None:

@@ -68,7 +68,7 @@ def launch_on(
         api.close()
     return Launched(
         endpoint=config.endpoint, plan=plan, label=files.label, log=None, pid=0, auth=asks,
-        access=auth.describe(asks, key), changed=job.changed,
+        access=auth.describe(asks, key, config.endpoint), changed=job.changed,
         seconds=clock.monotonic() - start_s, stages=dict(progress.seconds), first=first,
     )  # fmt: skip
 

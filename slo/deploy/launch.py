@@ -103,7 +103,7 @@ def _bring_up(job: Job, start_s: float) -> Launched:
     launched = Launched(
         endpoint=config.endpoint, plan=plan, label=files.label, log=config.server.log, pid=state.pid,
         auth=settings["auth"],
-        access=auth.describe(settings["auth"], key), changed=job.changed, seconds=job.clock.monotonic() - start_s,
+        access=auth.describe(settings["auth"], key, config.endpoint), changed=job.changed, seconds=job.clock.monotonic() - start_s,
         stages=dict(progress.seconds), first=first,
     )  # fmt: skip
     if job.changed:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from slo.deploy.auth import given_account, is_loopback, own_account
+from slo.client import ApiKey
+from slo.deploy.auth import describe, given_account, is_loopback, own_account
 from slo.deploy.xinference_api import XinferenceApi, base_url
 from slo.errors import ConfigError, Unreachable
 
@@ -67,3 +68,15 @@ def test_a_silent_address_has_no_workers_and_every_other_call_says_so() -> None:
     with pytest.raises(Unreachable, match="nobody answers"):
         api.models()
     api.close()
+
+
+@pytest.mark.parametrize(
+    ("asks", "endpoint", "text"),
+    [
+        pytest.param(False, "http://127.0.0.1:9997", "this machine only, no authentication", id="loopback"),
+        pytest.param(False, "http://10.0.0.5:9997", "anybody who can reach it: no authentication", id="open network"),
+        pytest.param(True, "http://10.0.0.5:9997", "with an API key; ours is from a file", id="with a key"),
+    ],
+)
+def test_the_summary_says_who_may_use_the_server(asks: bool, endpoint: str, text: str) -> None:
+    assert describe(asks, ApiKey("secret", "a file"), endpoint) == text
