@@ -103,8 +103,8 @@ def _bring_up(job: Job, start_s: float) -> Launched:
     launched = Launched(
         endpoint=config.endpoint, plan=plan, label=files.label, log=config.server.log, pid=state.pid,
         auth=settings["auth"],
-        access=auth.describe(settings["auth"], key, config.endpoint), changed=job.changed, seconds=job.clock.monotonic() - start_s,
-        stages=dict(progress.seconds), first=first,
+        access=auth.describe(settings["auth"], key, config.endpoint), changed=job.changed,
+        seconds=job.clock.monotonic() - start_s, stages=dict(progress.seconds), first=first,
     )  # fmt: skip
     if job.changed:
         append_log(config.server.log, str(launched), job.clock)
