@@ -55,7 +55,7 @@ test: ## Run lint, types and all tests, as CI does
 	@bash scripts/install.sh dev
 	@bash scripts/install-test-tools.sh
 	@bash scripts/lint.sh
-	@$(PY) -m pytest -p no:cacheprovider -q -n 3 --dist loadfile -m "not alone" $(ARGS)
+	@$(PY) -m pytest -p no:cacheprovider -q -n 3 --dist loadfile --max-worker-restart 0 -m "not alone" $(ARGS)
 	@$(PY) -m pytest -p no:cacheprovider -q -m alone --durations=5 $(ARGS)
 
 test-fast: ## Run only the tests that need no server of ours and no quiet machine

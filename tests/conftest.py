@@ -7,9 +7,11 @@ Both are stopped at the end of the session, whatever happened.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from slo.deploy.standin import write_standin
@@ -18,8 +20,19 @@ from tests.servers import Server, running, settings
 # Files that measure real time, load the machine, or need the main thread's signals: never beside others.
 ALONE = frozenset(
     "test_against_wrk test_load test_running test_interleaved test_soak test_session test_probes test_interrupt "
-    "test_forkserver test_footprint test_real_prometheus test_watch_commands test_loop test_alert".split()
+    "test_exclusive test_outbox test_outbox_killed test_forkserver test_footprint test_real_prometheus "
+    "test_watch_commands test_loop test_alert".split()
 )
+
+
+# On a busy machine a draw may take seconds; that is no finding. In CI the same examples each time.
+hypothesis.settings.register_profile(
+    "shared machine",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=bool(os.environ.get("CI")),
+)
+hypothesis.settings.load_profile("shared machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
