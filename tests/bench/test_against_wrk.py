@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +19,7 @@ from slo.bench.soak import SoakPlan, soak
 from slo.objective import Verdict
 from slo.texts import SEED_EXAMPLES
 from tests.bench.test_load import session
+from tests.real_servers import program as installed
 
 Start = Callable[..., str]
 CLIENTS = 8
@@ -51,9 +51,9 @@ def ours(to: Session, folder: Path, seconds: float) -> tuple[float, float]:
     return run.details["slices"][0]["p50_ms"], figures["rate"]
 
 
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is missing: run scripts/install-test-tools.sh")
 def test_our_figures_are_those_of_wrk_within_a_few_percent(program: Start, tmp_path: Path) -> None:
     """In turns, three times each, the quietest of each: 8 callers of a server that answers each after 20 ms."""
+    installed("wrk")
     endpoint = program("batch_server.py", "--fixed", 20, "--apart")
     to = replace(session(endpoint, mix=(("medium", 1.0),)), check_every=50)
     pairs = [(wrk(endpoint, tmp_path, 2), ours(to.reseeded(n), tmp_path, 2)) for n in range(3)]
