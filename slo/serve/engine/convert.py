@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from slo.errors import ModelSourceError, QuantizeError
 from slo.serve.engine.encoder import load_encoder
 from slo.serve.engine.model_files import FALL_BACK, ModelFiles
+from slo.serve.engine.openvino_forward import core
 from slo.serve.engine.packing import Shapes, pack
 
 INPUTS = ("ids", "positions", "owners", "rows")
@@ -48,7 +49,7 @@ def convert(files: ModelFiles) -> ov.Model:
         port.node.set_friendly_name(name)
         port.node.set_element_type(ov.Type.i32)
     model.validate_nodes_and_infer_types()
-    compiled = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     difference = float(np.abs(compiled([tensor.numpy() for tensor in check])[0] - expected).max())
     scale = max(1.0, float(np.abs(expected).max()))
     if not difference <= TOLERANCE * scale:

@@ -14,7 +14,7 @@ from slo.serve.engine.artefacts import Artefacts
 from slo.serve.engine.calibration import CHINESE_SAMPLE, calibration_texts, held_out_texts
 from slo.serve.engine.fidelity import Fidelity, Vectors, compare
 from slo.serve.engine.model_files import read_model
-from slo.serve.engine.openvino_forward import OpenVinoForward, cpu_kind, supported_precisions
+from slo.serve.engine.openvino_forward import OpenVinoForward, core, cpu_kind, supported_precisions
 from slo.serve.engine.packing import Pass
 from slo.serve.engine.precision import Choice, Precision, choose
 from slo.serve.engine.progress import Progress, silent
@@ -71,7 +71,7 @@ class Workshop:
             from slo.serve.engine.quantize import RECIPES, quantize  # noqa: PLC0415 - brings nncf and torch
 
             for recipe in RECIPES:
-                quantised = quantize(ov.Core().read_model(fp32), self._calibration(), recipe, self.progress)
+                quantised = quantize(core().read_model(fp32), self._calibration(), recipe, self.progress)
                 ov.save_model(quantised, folder / GRAPH, compress_to_fp16=False)
                 if self._compare(folder / GRAPH, supported_precisions()["int8"]).passes:
                     return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,21 @@ from slo.serve.engine.packing import Pass
 from slo.serve.engine.precision import Precision
 
 
+@cache
+def core() -> ov.Core:
+    """The process's one OpenVINO core, which lives as long as the process does.
+
+    Its CPU plugin gives the creating thread a stack for signal handlers and unmaps it when the plugin goes. If its last
+    user goes on another thread, the first is left with a stack that is not there: the next signal kills the process.
+    """
+    return ov.Core()
+
+
 class OpenVinoForward:
     """A compiled graph. Calls must not overlap: it owns one set of buffers."""
 
     def __init__(self, graph: Path, *, hint: str, threads: int, compiled: Path | None) -> None:
         """`hint` is the arithmetic of what is not int8, "bf16" or "f32"; `compiled` a folder for the kernel cache."""
-        core = ov.Core()
         options: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": hint,
             "INFERENCE_NUM_THREADS": threads,
@@ -30,7 +40,7 @@ class OpenVinoForward:
         if compiled is not None:
             options["CACHE_DIR"] = str(compiled)
         try:
-            self._compiled = core.compile_model(str(graph), "CPU", options)
+            self._compiled = core().compile_model(str(graph), "CPU", options)
         except RuntimeError as error:
             raise QuantizeError(f"OpenVINO cannot compile {graph}: {error}") from error
         self._request = self._compiled.create_infer_request()
@@ -47,7 +57,7 @@ class OpenVinoForward:
 
 def supported_precisions() -> dict[Precision, str]:
     """The precisions that this CPU runs natively → the hint for what is not int8."""
-    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if "BF16" in capabilities:
         return {"int8": "bf16", "bf16": "bf16", "fp32": "f32"}
     return {"int8": "f32", "fp32": "f32"}
