@@ -87,11 +87,12 @@ class SlowReplica:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One request of a run: when it was due, what it got, after how long."""
+    """One request of a run: when it was due, what it got, after how long, and how many characters it carried."""
 
     due_s: float
     status: int
     took_s: float
+    characters: int = 0
 
 
 class Service:
@@ -117,7 +118,7 @@ class Service:
         body = orjson.dumps({"model": "m", "input": texts})
         answer = await self.front.answer(Call(body, due_s))
         assert answer is not None
-        return Outcome(due_s, answer[0].status, loop.time() - due_s)
+        return Outcome(due_s, answer[0].status, loop.time() - due_s, sum(lengths))
 
     async def offer(self, rate: float, seconds: float, seed: int = 1) -> list[Outcome]:
         """Poisson arrivals of short, medium and long texts, a third each; all outcomes."""

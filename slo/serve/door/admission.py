@@ -7,6 +7,9 @@ May this request enter the queue? A pure function of the queue's state; time is 
 `headroom` is the measured 99th percentile of observed by predicted time, so that what is admitted keeps the promise.
 `RESERVE` is for what lies outside our sight: sockets, the network, the client's own loop.
 
+Own tokens count as no fewer than most requests have (`usual_tokens`): else, when more is offered than can be served,
+every gap before the deadline would go to a short text, and long ones would hardly be let in at all.
+
 Two classes. *Online* requests hold the deadline. *Batch* requests hold none: those with more texts than
 `ONLINE_TEXTS`, those that could not meet the deadline even on an idle server, and those that say so
 (`X-SLO-Class: batch`); they run when no online text waits. `X-SLO-Deadline-Ms` makes any request online.
@@ -24,18 +27,23 @@ from slo.serve.door.cost import PassCost
 
 ONLINE_TEXTS = 16
 RESERVE = 0.07
+FAIR_SHARE = 0.1  # of the deadline: what a short request leaves free for a longer one, at most
 Policy = Literal["shed", "queue"]
 HeadroomAt = Callable[[float], float]
 
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """Where a model's queue stands now. Tokens are estimates until the tokenizer has seen them."""
+    """Where a model's queue stands now. Tokens are estimates until the tokenizer has seen them.
+
+    `usual_tokens`: most requests of late had so many or fewer.
+    """
 
     online_tokens: int
     batch_tokens: int
     running_s: float  # until a replica is free, on average over them
     replicas: int
+    usual_tokens: int = 0
 
     @property
     def idle(self) -> bool:
@@ -100,7 +108,9 @@ def decide(
         return Decision(None, predicted_s, None, False)
     if rules.policy == "queue" and ask.deadline_s is None:
         return Decision(None, predicted_s, None, True)
-    if _late(predicted_s, deadline_s * (1 - RESERVE) - ask.spent_s, headroom_at):
+    room = max(ask.tokens, min(state.usual_tokens, int(FAIR_SHARE * deadline_s / cost.token_s)))
+    needed_s = predict(ahead, room, state.running_s, state.replicas, cost, pass_tokens)
+    if _late(needed_s, deadline_s * (1 - RESERVE) - ask.spent_s, headroom_at):
         return Decision("overloaded", predicted_s, deadline_s, True)
     return Decision(None, predicted_s, deadline_s, True)
 

@@ -4,15 +4,15 @@ Everything that belongs to one served model: its queue, what it has learnt about
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 from slo.config import ServeSection
-from slo.serve.door.admission import Ask, Decision, Policy, QueueState, Rules, decide
+from slo.serve.door.admission import ONLINE_TEXTS, Ask, Decision, Policy, QueueState, Rules, decide
 from slo.serve.door.batcher import Batcher, Replica
 from slo.serve.door.cache import Cache, Vector
-from slo.serve.door.cost import Headroom, PassCost, TokenEstimate
+from slo.serve.door.cost import Headroom, PassCost, TokenEstimate, UsualSize
 from slo.serve.door.planner import Planner
 from slo.serve.door.work import PassTiming
 from slo.serve.telemetry.telemetry import Telemetry
@@ -45,8 +45,10 @@ class Lane:
         self.cost = PassCost()
         self.estimate = TokenEstimate()
         self.headroom = Headroom()
+        self.usual = UsualSize()
         self.generation = new_generation()
         self.replicas: list[ServedReplica] = []
+        self.states: Mapping[str, str] = {}  # the host's word for each replica, those that do not serve included
         self._cache = cache
         self._telemetry = telemetry
         self._new_generation = new_generation
@@ -100,6 +102,8 @@ class Lane:
     def admit(self, ask: Ask) -> Decision:
         """Admission's answer for the queue as it is now."""
         now_s = self._telemetry.now()
+        if not ask.batch and ask.texts <= ONLINE_TEXTS:
+            self.usual.observe(ask.tokens)
         return decide(
             self.queue_state(), ask, self._rules, cost=self.cost, pass_tokens=self.planner.pass_tokens,
             headroom_at=lambda share: self.headroom.factor(share, now_s),
@@ -111,6 +115,7 @@ class Lane:
             batch_tokens=self.planner.batch_tokens,
             running_s=self.batcher.running_s(),
             replicas=max(1, len(self.batcher.replicas)),
+            usual_tokens=self.usual.tokens,
         )
 
     def capacity_tokens_per_s(self) -> float:

@@ -56,10 +56,10 @@ class Shapes:
 
     @classmethod
     def up_to(cls, cap: int, longest: int) -> Shapes:
-        """Steps of 8 (alone and short: every token shows), then 16 (the rows of a matrix tile), then coarse."""
+        """Steps of 8 (a text alone: every token shows), then 16 (the rows of a matrix tile), then coarse."""
         if cap < 8 or longest < 2:
             raise ValueError(f"a pass needs at least 8 tokens and a text 2, not {cap} and {longest}")
-        fine = [*range(8, 32, 8), *range(32, 256, 16), *range(256, 512, 64)]
+        fine = [*range(8, 64, 8), *range(64, 256, 16), *range(256, 512, 64)]
         coarse = [*range(512, max(cap, longest, 512) + 512, 512)]
         top = cap + -cap % 8
         counts = {count for count in fine if count < top} | {top}

@@ -75,6 +75,22 @@ def test_more_headroom_refuses_earlier() -> None:
     assert decided(busy(250), Ask(1, 22), factor=2.0).refused == "overloaded"
 
 
+@pytest.mark.parametrize(
+    ("usual", "refused"),
+    [
+        pytest.param(0, None, id="nobody is longer"),
+        pytest.param(52, "overloaded", id="longer ones want the gap as well"),
+    ],
+)
+def test_a_short_text_leaves_room_for_a_usual_one(usual: int, refused: str | None) -> None:
+    ahead = max(n for n in range(600) if decided(busy(n), Ask(1, 6)).refused is None)
+    assert decided(QueueState(ahead, 0, 0.02, 1, usual), Ask(1, 6)).refused == refused
+
+
+def test_a_giant_among_the_usual_does_not_shut_the_short_ones_out() -> None:
+    assert decided(QueueState(60, 0, 0.02, 1, 10**6), Ask(1, 6)).refused is None
+
+
 asks: Any = st.builds(
     Ask,
     texts=st.integers(1, 3000),

@@ -1,10 +1,10 @@
-"""What a pass costs, learnt from passes; tokens, learnt from texts; and how far off predictions are."""
+"""What a pass costs, learnt from passes; tokens and usual sizes, learnt from texts; how far off predictions are."""
 
 import random
 
 import pytest
 
-from slo.serve.door.cost import Headroom, PassCost, TokenEstimate, TwoTermFit
+from slo.serve.door.cost import Headroom, PassCost, TokenEstimate, TwoTermFit, UsualSize
 
 
 def test_finds_both_terms_of_a_line() -> None:
@@ -95,3 +95,20 @@ def test_an_engines_own_measurement_is_the_first_guess_but_not_the_last() -> Non
     cost.observe(100, 0.030, 0.033, 0.0)
     cost.assume(1.0, 1.0)
     assert 0.024 < cost.of(100) < 0.030
+
+
+@pytest.mark.parametrize(
+    ("sizes", "low", "high"),
+    [
+        pytest.param((6, 22, 52), 44, 66, id="a third long: the long ones"),
+        pytest.param((6,) * 30 + (500,), 5, 40, id="one in thirty long: not the long ones"),
+        pytest.param((200,), 180, 230, id="all of one size"),
+    ],
+)
+def test_the_usual_size_is_what_nine_in_ten_stay_within(sizes: tuple[int, ...], low: int, high: int) -> None:
+    usual, rng = UsualSize(), random.Random(5)
+    seen = []
+    for _ in range(3000):
+        usual.observe(rng.choice(sizes))
+        seen.append(usual.tokens)
+    assert low <= sorted(seen[300:])[1350] <= high

@@ -68,6 +68,21 @@ def test_at_three_times_the_rate_it_can_hold_promises_are_kept(noise: float) -> 
     assert sum(o.status != 200 for o in parts["after"]) <= 2
 
 
+def test_under_overload_long_texts_are_let_in_nearly_as_often_as_short_ones() -> None:
+    async def run() -> list[Outcome]:
+        service = Service([SlowReplica()], section())
+        await service.offer(20, 10)
+        return await service.offer(330, 60, 2)
+
+    outcomes = run_virtual(run())
+
+    def admitted(characters: int) -> float:
+        fates = [o.status == 200 for o in outcomes if o.characters == characters]
+        return sum(fates) / len(fates)
+
+    assert admitted(50) >= 0.75 * admitted(4)
+
+
 def test_a_machine_that_becomes_half_as_fast_refuses_more_and_keeps_its_promise() -> None:
     async def run() -> list[Outcome]:
         replica = SlowReplica()
