@@ -20,17 +20,10 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_v
 from slo.errors import ConfigError
 from slo.objective import Objective, parse_objective
 from slo.settings import Duration, Precision, Section, Size, switch
+from slo.settings_alerts import CHANNEL_SECRETS, NAMED_PREFIX, AlertsSection, named_secrets
 from slo.settings_watch import WatchSection
 
 DEFAULT_PATH = Path("configs/slo.yaml")
-
-# Secrets of alert channels: read where the channel is made, never part of the configuration.
-CHANNEL_SECRETS = frozenset(
-    {
-        "SLO_WEBHOOK_URL", "SLO_WEBHOOK_SECRET", "SLO_DINGTALK_URL", "SLO_DINGTALK_SECRET", "SLO_FEISHU_URL",
-        "SLO_FEISHU_SECRET", "SLO_WECOM_URL", "SLO_SLACK_URL", "SLO_SMTP_PASSWORD",
-    }
-)  # fmt: skip
 
 # Read elsewhere, for reasons of their own: the file itself, the secret, and what the launcher hands to the server.
 RESERVED_VARIABLES = (
@@ -130,113 +123,6 @@ class ServeSection(Section):
     drill: bool = False
 
 
-class RoutesSection(Section):
-    """Channels by severity; an empty list means all that are set up."""
-
-    critical: tuple[str, ...] = ()
-    page: tuple[str, ...] = ()
-    ticket: tuple[str, ...] = ()
-    info: tuple[str, ...] = ()
-    fallback: tuple[str, ...] = ("file",)
-
-
-class RetrySection(Section):
-    """How an undelivered notification is tried again."""
-
-    first: Duration = Field(5.0, gt=0)
-    cap: Duration = Field(300.0, gt=0, le=3600)
-    fallback_after: int = Field(3, ge=1)
-    give_up: Duration = Field(6 * 3600.0, gt=0)
-
-
-class AlertFileSection(Section):
-    """Notifications as JSON lines; `path` is below the state directory unless absolute."""
-
-    enabled: bool = True
-    path: Path = Path("alerts.jsonl")
-
-
-class ConsoleSection(Section):
-    """Notifications on stderr."""
-
-    enabled: bool = True
-
-
-class WebhookSection(Section):
-    """A generic webhook. Address: `SLO_WEBHOOK_URL` or `url_file`; key: `SLO_WEBHOOK_SECRET` or `secret_file`."""
-
-    enabled: bool = False
-    url_file: Path | None = None
-    secret_file: Path | None = None
-
-
-class AlertmanagerSection(Section):
-    """Push to every one of `peers`."""
-
-    peers: tuple[str, ...] = ()
-    repeat: Duration = Field(60.0, ge=1, le=100)  # Alertmanager forgets after five minutes
-
-
-class RobotSection(Section):
-    """A group robot. Address and key as for the webhook, e.g. `SLO_DINGTALK_URL` and `SLO_DINGTALK_SECRET`."""
-
-    enabled: bool = False
-    url_file: Path | None = None
-    secret_file: Path | None = None
-    keyword: str = ""
-    mention: tuple[str, ...] = ()
-    mention_all: bool = False
-
-
-class SlackSection(Section):
-    """Slack. Address: `SLO_SLACK_URL` or `url_file`."""
-
-    enabled: bool = False
-    url_file: Path | None = None
-
-
-class WeComSection(Section):
-    """WeCom. Address, key included: `SLO_WECOM_URL` or `url_file`."""
-
-    enabled: bool = False
-    url_file: Path | None = None
-    mention: tuple[str, ...] = ()
-    mention_all: bool = False
-
-
-class SmtpSection(Section):
-    """Mail. Password: `SLO_SMTP_PASSWORD` or `password_file`; without a user there is no login."""
-
-    enabled: bool = False
-    host: str = ""
-    port: int = Field(587, ge=1, le=65535)
-    security: Literal["starttls", "tls"] = "starttls"
-    user: str = ""
-    password_file: Path | None = None
-    sender: str = ""
-    recipients: tuple[str, ...] = ()
-
-
-class AlertsSection(Section):
-    """Who is told, by which channels, in which language."""
-
-    language: Literal["zh", "en", "both"] = "zh"
-    timeout: Duration = Field(10.0, gt=0, le=60)
-    ca_file: Path | None = None
-    external_url: str = ""
-    routes: RoutesSection = RoutesSection()
-    retry: RetrySection = RetrySection()
-    console: ConsoleSection = ConsoleSection()
-    file: AlertFileSection = AlertFileSection()
-    webhook: WebhookSection = WebhookSection()
-    alertmanager: AlertmanagerSection = AlertmanagerSection()
-    dingtalk: RobotSection = RobotSection()
-    feishu: RobotSection = RobotSection()
-    wecom: WeComSection = WeComSection()
-    slack: SlackSection = SlackSection()
-    smtp: SmtpSection = SmtpSection()
-
-
 class Config(Section):
     """The whole configuration."""
 
@@ -297,7 +183,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) 
     origins: dict[tuple[str, ...], str] = {}
     leaves = dict(variables())
     for name in sorted(environ):
-        if not name.startswith("SLO_") or name in RESERVED_VARIABLES:
+        if not name.startswith("SLO_") or name in RESERVED_VARIABLES or name.startswith(NAMED_PREFIX):
             continue
         if name not in leaves:
             raise ConfigError("no such setting", where=f"environment variable {name}",
@@ -308,7 +194,13 @@ def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) 
             raise ConfigError("not readable as a YAML value", where=f"environment variable {name}") from error
         origins[leaves[name]] = f"environment variable {name}"
         _put(data, leaves[name], value)
-    return _validated(data, origins, source)
+    config = _validated(data, origins, source)
+    known = named_secrets(config.alerts)
+    for name in sorted(environ):
+        if name.startswith(NAMED_PREFIX) and name not in known:
+            raise ConfigError("no channel of that name takes it", where=f"environment variable {name}",
+                              hint=f"alerts.more knows {', '.join(sorted(known)) or 'no channel'}")  # fmt: skip
+    return config
 
 
 def variables() -> Iterator[tuple[str, tuple[str, ...]]]:

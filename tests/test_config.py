@@ -20,7 +20,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def keys(data: Any, prefix: str = "") -> set[str]:
     """Dotted leaf keys of nested mappings."""
-    if not isinstance(data, dict):
+    if not isinstance(data, dict) or not data:
         return {prefix}
     return {key for name, inner in data.items() for key in keys(inner, f"{prefix}.{name}".lstrip("."))}
 

@@ -68,7 +68,7 @@ def drill(config_path: Path | None, as_json: bool, only: tuple[str, ...], live: 
     """
     ctx = context(config_path, as_json=as_json)
     sinks = _sinks(ctx, only)
-    routes = Routes(channels=tuple(sinks)) if only else build_routes(ctx.config.alerts, sinks)
+    routes = Routes(channels=tuple(sinks)) if only else build_routes(ctx.config.alerts)
     with live_service(ctx.config) if live else StubService() as service:
         result = run_drill(
             service,

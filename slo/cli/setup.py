@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -18,6 +19,7 @@ from slo.deploy.machine import this_machine
 from slo.deploy.registration import STAND_IN_REVISION
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import ConfigError, RequestError
+from slo.watch.delivery.sinks.build import build_routes, lacking
 from slo.watch.wiring import lint
 
 STAND_IN_NOTE = "stand-in weights: latencies are true, meanings are not"
@@ -72,12 +74,14 @@ def validate(config_path: Path | None, as_json: bool, variables: bool) -> int:
 
 
 def _check_watch(ctx: Context) -> None:
-    """Alerts that can never fire are an error; those that fire late, and remedies that cannot work, are said."""
+    """Alerts that can never fire or reach nobody are an error; what fires late, or cannot work here, is said."""
     findings = lint(ctx.config)
     for finding in findings:
         if finding.level == "warning":
             click.echo(f"warning: {finding.message}", err=True)
-    for sentence in impossible(ctx.config):
+    build_routes(ctx.config.alerts)
+    # Not an error: a configuration may be checked where its secrets are not.
+    for sentence in (*impossible(ctx.config), *lacking(ctx.config.alerts, os.environ)):
         click.echo(f"warning: {sentence}", err=True)
     errors = [finding.message for finding in findings if finding.level == "error"]
     if errors:

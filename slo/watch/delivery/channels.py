@@ -30,7 +30,7 @@ def open_outbox(
         environ=os.environ if environ is None else environ,
         console=console or sys.stderr,
     )
-    routes = build_routes(config.alerts, sinks)
+    routes = build_routes(config.alerts)
     retry = config.alerts.retry
     policy = RetryPolicy(
         first_s=retry.first, cap_s=retry.cap, fallback_after=retry.fallback_after, give_up_s=retry.give_up

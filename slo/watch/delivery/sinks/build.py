@@ -7,11 +7,21 @@ A channel that is enabled but lacks something is an error at once, not at the fi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from slo.config import AlertsSection
 from slo.errors import ConfigError
+from slo.settings_alerts import (
+    PARTS,
+    AlertsSection,
+    RobotSection,
+    SlackSection,
+    SmtpSection,
+    WebhookSection,
+    WeComSection,
+    secret_variable,
+)
 from slo.watch.delivery.routing import Routes
 from slo.watch.delivery.sinks.alertmanager import AlertmanagerSink
 from slo.watch.delivery.sinks.console import ConsoleSink
@@ -27,102 +37,130 @@ from slo.watch.delivery.sinks.wecom import WeComSink
 from slo.watch.delivery.sinks.wire import Wire
 
 
+def channel_names(alerts: AlertsSection) -> tuple[str, ...]:
+    """Every channel that is set up, the local ones first."""
+    local = [name for name, on in (("console", alerts.console.enabled), ("file", alerts.file.enabled)) if on]
+    peers = ["alertmanager"] if alerts.alertmanager.peers else []
+    return (*local, *peers, *(channel.name for channel in _remote(alerts)))
+
+
 def build_sinks(
     alerts: AlertsSection, *, state_dir: Path, environ: Mapping[str, str], console: TextIO
 ) -> dict[str, Sink]:
-    """Channels by name, the local ones first. Raises `ConfigError` naming what is missing."""
+    """Channels by name, the local ones first. Raises `ConfigError` naming what is missing.
+
+    Two channels that speak to one robot are an error: each would keep the provider's limit, and both together not.
+    """
     wire = Wire(timeout_s=alerts.timeout, ca_file=alerts.ca_file)
-    language = alerts.language
     sinks: dict[str, Sink] = {}
-
-    def address(name: str, file: Path | None) -> Secret:
-        return _required(f"SLO_{name.upper()}_URL", file, environ, f"alerts.{name}", "url_file")
-
     if alerts.console.enabled:
-        sinks["console"] = ConsoleSink(console, language=language)
+        sinks["console"] = ConsoleSink(console, language=alerts.language)
     if alerts.file.enabled:
         sinks["file"] = FileSink(state_dir / alerts.file.path)
-    if alerts.webhook.enabled:
-        sinks["webhook"] = WebhookSink(
-            address("webhook", alerts.webhook.url_file),
-            wire=wire,
-            secret=find_secret("SLO_WEBHOOK_SECRET", alerts.webhook.secret_file, environ),
-            language=language,
-            external_url=alerts.external_url,
-        )
     if alerts.alertmanager.peers:
         peers = [Secret(peer, "alerts.alertmanager.peers") for peer in alerts.alertmanager.peers]
         repeat_s = alerts.alertmanager.repeat
-        sinks["alertmanager"] = AlertmanagerSink(peers, wire=wire, repeat_every_s=repeat_s, language=language)
-    if alerts.dingtalk.enabled:
-        robot = alerts.dingtalk
-        sinks["dingtalk"] = DingTalkSink(
-            address("dingtalk", robot.url_file),
-            wire=wire,
-            secret=find_secret("SLO_DINGTALK_SECRET", robot.secret_file, environ),
-            keyword=robot.keyword,
-            mobiles=robot.mention,
-            mention_all=robot.mention_all,
-            language=language,
-        )
-    if alerts.feishu.enabled:
-        robot = alerts.feishu
-        sinks["feishu"] = FeishuSink(
-            address("feishu", robot.url_file),
-            wire=wire,
-            secret=find_secret("SLO_FEISHU_SECRET", robot.secret_file, environ),
-            keyword=robot.keyword,
-            user_ids=robot.mention,
-            mention_all=robot.mention_all,
-            language=language,
-        )
-    if alerts.wecom.enabled:
-        sinks["wecom"] = WeComSink(
-            address("wecom", alerts.wecom.url_file),
-            wire=wire,
-            user_ids=alerts.wecom.mention,
-            mention_all=alerts.wecom.mention_all,
-            language=language,
-        )
-    if alerts.slack.enabled:
-        sinks["slack"] = SlackSink(address("slack", alerts.slack.url_file), wire=wire, language=language)
-    if alerts.smtp.enabled:
-        sinks["smtp"] = _smtp(alerts, environ, wire)
+        sinks["alertmanager"] = AlertmanagerSink(peers, wire=wire, repeat_every_s=repeat_s, language=alerts.language)
+    taken: dict[str, str] = {}
+    for channel in _remote(alerts):
+        sinks[channel.name] = _sink(channel, alerts, environ, wire, taken)
     return sinks
 
 
-def build_routes(alerts: AlertsSection, sinks: Mapping[str, Sink]) -> Routes:
+def lacking(alerts: AlertsSection, environ: Mapping[str, str]) -> list[str]:
+    """A sentence for every channel that could not be made here and now, for want of a secret for example."""
+    wire, taken, found = Wire(timeout_s=alerts.timeout, ca_file=alerts.ca_file), dict[str, str](), []
+    for channel in _remote(alerts):
+        try:
+            _sink(channel, alerts, environ, wire, taken)
+        except ConfigError as error:
+            found.append(str(error))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Channel:
+    """One that sends over the network: its name, what it is, its settings, and where they stand."""
+
+    name: str
+    kind: str
+    section: WebhookSection | RobotSection | WeComSection | SlackSection | SmtpSection
+    where: str
+
+    def variable(self, part: str) -> str:
+        """The environment variable for a part of its secrets."""
+        return secret_variable(self.name, part, named=self.where.startswith("alerts.more."))
+
+
+def _remote(alerts: AlertsSection) -> list[_Channel]:
+    plain = [_Channel(kind, kind, getattr(alerts, kind), f"alerts.{kind}") for kind in PARTS]
+    named = [_Channel(name, more.kind, more, f"alerts.more.{name}") for name, more in alerts.more.items()]
+    return [channel for channel in (*plain, *named) if channel.section.enabled]
+
+
+def _sink(
+    channel: _Channel, alerts: AlertsSection, environ: Mapping[str, str], wire: Wire, taken: dict[str, str]
+) -> Sink:
+    """The channel with its secrets; `taken` names the channel of every address so far."""
+    language, section = alerts.language, channel.section
+    if isinstance(section, SmtpSection):
+        return _smtp(channel, section, alerts, environ, wire)
+    address = _required(channel, "URL", section.url_file, "url_file", environ)
+    other = taken.setdefault(address.reveal(), channel.name)
+    if other != channel.name:
+        raise ConfigError(f"the same address as {other!r}", where=channel.where,
+                          hint="name that channel in alerts.routes instead")  # fmt: skip
+    if isinstance(section, SlackSection):
+        return SlackSink(address, wire=wire, language=language)
+    if isinstance(section, WeComSection):
+        return WeComSink(
+            address, wire=wire, user_ids=section.mention, mention_all=section.mention_all, language=language
+        )
+    secret = find_secret(channel.variable("SECRET"), section.secret_file, environ)
+    if isinstance(section, WebhookSection):
+        return WebhookSink(address, wire=wire, secret=secret, language=language, external_url=alerts.external_url)
+    if channel.kind == "feishu":
+        return FeishuSink(
+            address, wire=wire, secret=secret, keyword=section.keyword, user_ids=section.mention,
+            mention_all=section.mention_all, language=language,
+        )  # fmt: skip
+    return DingTalkSink(
+        address, wire=wire, secret=secret, keyword=section.keyword, mobiles=section.mention,
+        mention_all=section.mention_all, language=language,
+    )  # fmt: skip
+
+
+def build_routes(alerts: AlertsSection) -> Routes:
     """The routes, checked: every channel that they name must be set up, but for a fallback, which may be missing."""
-    routes = alerts.routes
+    routes, names = alerts.routes, channel_names(alerts)
     by_severity = {"critical": routes.critical, "page": routes.page, "ticket": routes.ticket, "info": routes.info}
-    for severity, names in by_severity.items():
-        for name in names:
-            if name not in sinks:
+    for severity, wanted in by_severity.items():
+        for name in wanted:
+            if name not in names:
                 raise ConfigError(
                     f"channel {name!r} is not set up",
                     where=f"alerts.routes.{severity}",
-                    hint=f"there are: {', '.join(sinks) or 'none'}",
+                    hint=f"there are: {', '.join(names) or 'none'}",
                 )
     return Routes(
-        channels=tuple(sinks),
+        channels=names,
         by_severity={
             "critical": routes.critical,
             "page": routes.page,
             "ticket": routes.ticket,
             "info": routes.info,
         },
-        fallback=tuple(name for name in routes.fallback if name in sinks),
+        fallback=tuple(name for name in routes.fallback if name in names),
     )
 
 
-def _smtp(alerts: AlertsSection, environ: Mapping[str, str], wire: Wire) -> SmtpSink:
-    mail = alerts.smtp
+def _smtp(
+    channel: _Channel, mail: SmtpSection, alerts: AlertsSection, environ: Mapping[str, str], wire: Wire
+) -> SmtpSink:
     for key, value in (("host", mail.host), ("sender", mail.sender), ("recipients", mail.recipients)):
         if not value:
-            raise ConfigError("is empty", where=f"alerts.smtp.{key}", hint="mail needs host, sender and recipients")
-    password = None
-    if mail.user:
-        password = _required("SLO_SMTP_PASSWORD", mail.password_file, environ, "alerts.smtp", "password_file")
+            raise ConfigError("is empty", where=f"{channel.where}.{key}", hint="mail needs host, sender and recipients")
+    password = _required(channel, "PASSWORD", mail.password_file, "password_file", environ) if mail.user else None
     server = MailServer(
         host=mail.host,
         port=mail.port,
@@ -135,10 +173,13 @@ def _smtp(alerts: AlertsSection, environ: Mapping[str, str], wire: Wire) -> Smtp
     return SmtpSink(server, sender=mail.sender, recipients=mail.recipients, language=alerts.language)
 
 
-def _required(variable: str, file: Path | None, environ: Mapping[str, str], where: str, key: str) -> Secret:
+def _required(channel: _Channel, part: str, file: Path | None, key: str, environ: Mapping[str, str]) -> Secret:
+    variable = channel.variable(part)
     secret = find_secret(variable, file, environ)
     if secret is None:
         raise ConfigError(
-            f"enabled, but neither {variable} nor {key} gives its secret", where=where, hint="or set enabled: false"
+            f"enabled, but neither {variable} nor {key} gives its secret",
+            where=channel.where,
+            hint="or set enabled: false",
         )
     return secret

@@ -26,8 +26,8 @@ DINGTALK: tuple[Code, ...] = (
     Code(
         310000,
         "config",
-        "关键词不匹配：把机器人“自定义关键词”写入 alerts.dingtalk.keyword",
-        "keyword missing: put the robot's keyword into alerts.dingtalk.keyword",
+        "关键词不匹配：把机器人“自定义关键词”写入 alerts.dingtalk.keyword（alerts.more 的通道则写入它自己的 keyword）",
+        "keyword missing: put the robot's keyword into alerts.dingtalk.keyword, or that of its entry in alerts.more",
         "keywords not in content",
     ),
     Code(
@@ -85,8 +85,8 @@ FEISHU: tuple[Code, ...] = (
     Code(
         19024,
         "config",
-        "关键词不匹配：把机器人“自定义关键词”写入 alerts.feishu.keyword",
-        "keyword missing: put the bot's keyword into alerts.feishu.keyword",
+        "关键词不匹配：把机器人“自定义关键词”写入 alerts.feishu.keyword（alerts.more 的通道则写入它自己的 keyword）",
+        "keyword missing: put the bot's keyword into alerts.feishu.keyword, or that of its entry in alerts.more",
     ),
     Code(
         19001,
