@@ -7,6 +7,7 @@ Everything is said in words or signs as well as in colour. The height adapts: a 
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -20,6 +21,7 @@ MARKS = {"met": ("✓", "green"), "missed": ("✕", "red"), "unproven": ("?", "y
 BLOCKS = " ▁▂▃▄▅▆▇█"
 STAGES = ("parse", "queue", "tokenise", "wait", "infer", "finish", "call", "serialise")
 BAR = 24
+SHORT_BAR = 16
 ROWS = 3  # of the chart over time
 HEAD_LINES = 1 + 3 + ROWS + 2
 TWO_COLUMNS = 96
@@ -59,6 +61,8 @@ def panel_lines(panel: Panel) -> int:
 
 
 def _beside(first: Panel, second: Panel) -> Table:
+    """Both, equally high."""
+    first.height = second.height = max(panel_lines(first), panel_lines(second))
     table = Table.grid(expand=True)
     table.add_column(ratio=1)
     table.add_column(ratio=1)
@@ -92,33 +96,45 @@ def _verdict(board: Json) -> Panel:
     text.append(f" {mark} {state.upper()} ", style=f"bold reverse {style}")
     text.append(f"  P95 {_ms(window['p95_ms'])}", style=f"bold {style}")
     if window["p95_low_ms"] is not None:
-        text.append(f"  (95 % interval {_ms(window['p95_low_ms'])} – {_ms(window['p95_high_ms'])})", style="dim")
+        text.append(f"  95 % interval {_ms(window['p95_low_ms'])} – {_ms(window['p95_high_ms'])}", style="dim")
     text.append(f"   P50 {_ms(window['p50_ms'])}   P99 {_ms(window['p99_ms'])}")
     counts = f"{window['good']}/{window['total']} within {objective['threshold_ms']:g} ms in {window['seconds']} s"
     return Panel(text, title=f"{objective['name']} · {counts}", title_align="left", border_style=style)
 
 
 def _timeline(board: Json, history: Json, columns: int) -> Panel:
-    limit = board["objective"]["threshold_ms"]
-    points = history["points"][-(columns - 4) :]
+    """One column per piece of time, now on the right; the worst P95 where several points share a column."""
+    limit, points = board["objective"]["threshold_ms"], history["points"]
     highest = max([limit * 1.2, *(point["p95_ms"] for point in points if point["p95_ms"])])
-    values = [point["p95_ms"] if point["p95_ms"] is not None else highest * bool(point["total"]) for point in points]
+    steps = round((history["to_s"] - history["from_s"]) / history["step_s"])
+    width = columns - 4
+    values: list[float | None] = [None] * width
+    for point in points:
+        step = int((point["t_s"] - history["from_s"]) / history["step_s"])
+        value = point["p95_ms"] if point["p95_ms"] is not None else highest * bool(point["total"])
+        for column in range(step * width // steps, max(step * width // steps + 1, (step + 1) * width // steps)):
+            if 0 <= column < width:
+                values[column] = max(value, values[column] or 0.0)
     text = Text()
     for row in reversed(range(ROWS)):
+        at_limit = row == math.ceil(limit / highest * ROWS) - 1
         for value in values:
-            share = value / highest * ROWS - row
-            text.append(block(share), style="red" if value > limit else "green")
+            cell = " " if value is None else block(value / highest * ROWS - row)
+            if cell == " " and at_limit:
+                text.append("╌", style="red dim")
+            else:
+                text.append(cell, style="red" if value is not None and value > limit else "green")
         text.append("\n" if row else "")
     span_s = history["to_s"] - history["from_s"] - history["step_s"]
-    title = f"P95, last {show_duration(span_s)}; full height {show_ms(highest)}"
-    return Panel(
-        text if points else Text("nothing yet", style="dim"), title=title, title_align="left", border_style="dim"
-    )
+    title = f"P95, last {show_duration(span_s)}; full height {show_ms(highest)}, limit ╌ {show_ms(limit)}"
+    return Panel(text, title=title, title_align="left", border_style="dim")
 
 
 def _promise(board: Json, history: Json) -> Panel:
     target, table = board["objective"]["target"], _grid(3)
-    for row in history["attainment"]:
+    window = board["window"]
+    for counted in history["attainment"]:
+        row = window if counted["seconds"] == window["seconds"] else counted  # one figure, not two that nearly agree
         ratio = row["good"] / row["total"] if row["total"] else math.nan
         style = "dim" if math.isnan(ratio) else "green" if ratio >= target else "red"
         shown = show_ratio(ratio)
@@ -141,11 +157,14 @@ def _traffic(board: Json) -> Panel:
     queued = sum(model["queue_tokens"]["online"] + model["queue_tokens"]["batch"] for model in status["models"])
     capacity = sum(model["capacity"]["requests_per_s"] for model in status["models"])
     table = _grid(2)
-    table.add_row("requests", f"{window['rate']:.2f}/s of about {capacity:.0f}/s")
+    over = show_duration(window["seconds"])
+    table.add_row("requests", f"{window['rate_now']:.1f}/s now, {window['rate']:.1f}/s over {over}")
+    table.add_row("capacity", f"about {capacity:.0f}/s" if capacity else "–")
     table.add_row("success", show_ratio(window["count"] / total if total else math.nan))
     table.add_row("in flight", f"{status['in_flight']}, {queued} tokens queued")
-    per_pass = f"{passes['tokens'] / passes['passes']:.1f} tokens" if passes["passes"] else "–"
-    table.add_row("a batch", per_pass)
+    whole = passes["passes"]
+    each = f"{passes['tokens'] / whole:.1f} tokens, {passes['texts'] / whole:.1f} texts" if whole else "–"
+    table.add_row("a batch", each)
     lookups = cache["hit"] + cache["miss"]
     table.add_row("cache hits", show_ratio(cache["hit"] / lookups if lookups else math.nan))
     table.add_row("refused", str(window["codes"]["429"]))
@@ -172,32 +191,50 @@ def _stages(board: Json) -> Panel:
     total = sum(stage["mean_ms"] for stage in stages.values()) or 1.0
     for name, stage in stages.items():
         figures = f"{_ms(stage['mean_ms'])}, P95 {_ms(stage['p95_ms'])}"
-        table.add_row(name, Text(bar(stage["mean_ms"] / total), style="blue"), figures)
+        table.add_row(name, Text(bar(stage["mean_ms"] / total, SHORT_BAR), style="blue"), figures)
     return Panel(table, title="where the time goes, mean", title_align="left", border_style="dim")
 
 
 def _processes(board: Json, before: Json | None) -> Panel:
+    """Memory counts shared pages by shares, so that it adds up; ≤ marks what counts them in full."""
     table = _grid(3)
     old = {process["name"]: process["cpu_s"] for process in before["status"]["processes"]} if before else {}
     seconds = board["status"]["uptime_s"] - before["status"]["uptime_s"] if before else 0.0
-    for process in board["status"]["processes"]:
+    processes = board["status"]["processes"]
+    for process in processes:
         known = process["name"] in old and seconds > 0
-        share = f"{(process['cpu_s'] - old[process['name']]) / seconds:.0%} CPU" if known else ""
-        table.add_row(process["name"], share, show_bytes(process["memory_bytes"]))
+        share = f"{max(0.0, process['cpu_s'] - old[process['name']]) / seconds:.0%} CPU" if known else ""
+        table.add_row(process["name"], share, _memory([process]))
+    if len(processes) > 1:
+        table.add_row("all together", "", _memory(processes), style="bold")
     for model in board["status"]["models"]:
         for replica in model["replicas"]:
-            table.add_row(replica["uid"], "ready", f"{replica['tokens']} tokens in flight")
+            table.add_row(replica["uid"], Text("ready", style="green"), f"{replica['tokens']} tokens in flight")
+        for replica in model["absent"]:
+            table.add_row(replica["uid"], Text(replica["state"], style="bold red"), "")
     return Panel(table, title="processes and replicas", title_align="left", border_style="dim")
 
 
+def _memory(processes: list[Json]) -> str:
+    mark = "≤ " if any(process["memory_kind"] == "resident" for process in processes) else ""
+    return mark + show_bytes(sum(process["memory_bytes"] for process in processes))
+
+
 def _news(history: Json) -> Panel:
-    table = _grid(2)
+    table = _grid(3, right=False)
+    if history["watched"] and not history["alerts"]:
+        table.add_row("", Text("no alerts", style="green"), "")
     for alert in history["alerts"][-4:]:
-        table.add_row(Text(alert["state"], style="bold red" if alert["state"] == "firing" else ""), alert["subject"])
+        style = "bold red" if alert["state"] == "firing" else ""
+        table.add_row(_clock(alert["at_s"]), Text(alert["state"], style=style), alert["subject"])
     for change in history["changes"][-4:]:
-        table.add_row(change["kind"], change["detail"])
+        table.add_row(_clock(change["at_s"]), change["kind"], change["detail"])
     title = "alerts and changes" if history["watched"] else "changes (nobody watches: `slo watch`)"
     return Panel(table, title=title, title_align="left", border_style="dim")
+
+
+def _clock(wall_s: float) -> str:
+    return time.strftime("%m-%d %H:%M", time.localtime(wall_s))
 
 
 def bar(share: float, width: int = BAR) -> str:
@@ -216,11 +253,14 @@ def _stretched(ratio: float) -> float:
     return (ratio - 0.8) / 0.2
 
 
-def _grid(columns: int) -> Table:
+def _grid(columns: int, *, right: bool = True) -> Table:
+    """Without lines; with three columns the last one is for figures, `right`-aligned."""
     table = Table.grid(padding=(0, 2), expand=False)
     for index in range(columns):
         table.add_column(
-            justify="right" if index == columns - 1 and columns > 2 else "left", overflow="ellipsis", no_wrap=True
+            justify="right" if right and index == columns - 1 and columns > 2 else "left",
+            overflow="ellipsis",
+            no_wrap=True,
         )
     return table
 

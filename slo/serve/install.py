@@ -25,6 +25,7 @@ from slo.serve.door.route import embeddings_endpoint
 from slo.serve.host import calm_gc, set_nodelay
 from slo.serve.site.board import Board
 from slo.serve.site.pages import page_routes
+from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.routes import Routes
 from slo.serve.telemetry.telemetry import Telemetry
 
@@ -46,8 +47,9 @@ def install(
     delay = Delay(telemetry.now)
     control = Control(settings, directory, cache, delay, time.time)
     front = Front(settings, directory, cache, telemetry, delay)
-    routes = Routes(settings, directory, cache, telemetry, control)
-    board = Board(settings, directory, cache, telemetry, os.environ)
+    processes = Processes(lambda: directory.lanes)
+    routes = Routes(settings, directory, cache, telemetry, control, processes)
+    board = Board(settings, directory, cache, telemetry, processes, os.environ)
     # Registered before the host's router is included, so this one wins.
     app.router.add_api_route(
         PATH, embeddings_endpoint(front, host), methods=["POST"], dependencies=secured,

@@ -12,6 +12,7 @@ from slo.report.prometheus import rules_file
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.telemetry.exposition import Exposition
+from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.watch.delivery.delivery import metric_text as notifications_text
 from slo.watch.heartbeat import Beat
@@ -31,7 +32,7 @@ def given() -> set[str]:
         telemetry.count(*series)
     cache = Cache(1000)
     directory = Directory(FakeFinder(), ServeSection(), cache, telemetry)
-    page = Exposition(directory, cache, telemetry).text().decode()
+    page = Exposition(directory, cache, telemetry, Processes(lambda: directory.lanes)).text().decode()
     names = set(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE))
     names |= {sample.name for family in text_string_to_metric_families(page) for sample in family.samples}
     files = notifications_text({("dingtalk", "failed"): 1}) + heartbeat_text(Beat(at_s=1.0, pid=1, interval_s=60.0))
@@ -54,7 +55,7 @@ async def test_the_labels_of_the_histogram_are_those_that_the_queries_select() -
     telemetry.request("gte-base-zh", "short", "2xx", cached=False, seconds=0.1)
     cache = Cache(1000)
     directory = Directory(FakeFinder(), ServeSection(), cache, telemetry)
-    page = Exposition(directory, cache, telemetry).text().decode()
+    page = Exposition(directory, cache, telemetry, Processes(lambda: directory.lanes)).text().decode()
     sample = next(line for line in page.splitlines() if line.startswith("slo_request_duration_seconds_bucket"))
     labels = set(re.findall(r'(\w+)="', sample))
     selected = set(re.findall(r'(\w+)!?="', P95.good + P95.counted))

@@ -63,6 +63,10 @@ class FakeFinder:
             raise answer
         return answer
 
+    def states(self, model: str) -> dict[str, str]:
+        answer = self.found.get(model)
+        return {replica.identity[0]: "READY" for replica in answer} if isinstance(answer, list) else {}
+
     async def models(self) -> list[str]:
         return [name for name, answer in self.found.items() if not isinstance(answer, Problem)]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -31,6 +30,7 @@ from slo.serve.door.work import PassTiming
 from slo.serve.site.board import Board, Endpoint
 from slo.serve.site.pages import page_routes
 from slo.serve.site.timeline import STEP_S
+from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.reports import window_report
 from slo.serve.telemetry.telemetry import Telemetry
 
@@ -53,7 +53,7 @@ class Scene:
         self.asked: list[str] = []
         self.board = Board(
             ServeSection(), SimpleNamespace(lanes=[self.lane]), Cache(2**20), self.telemetry,  # type: ignore[arg-type]
-            {"SLO_STATE_DIR": str(state_dir)}, self.clock.wall,
+            Processes(lambda: [self.lane]), {"SLO_STATE_DIR": str(state_dir)}, self.clock.wall,
         )  # fmt: skip
         self._source = random.Random(7)
 
@@ -91,6 +91,7 @@ class Scene:
     def app(self) -> Starlette:
         """Pages, data routes and embeddings, as the front door has them."""
         routes = [*page_routes(), Route("/v1/embeddings", self._embeddings, methods=["POST"])]
+        routes.append(Route("/v1/cluster/auth", self._says_whether_a_key_is_needed))
         for path, endpoint, _ in self.board.table():
             routes.append(Route(path, self._guarded(endpoint)))
         return Starlette(routes=routes)
@@ -101,6 +102,9 @@ class Scene:
             return self._refusal(request) or await endpoint(request)
 
         return guarded
+
+    async def _says_whether_a_key_is_needed(self, _: Request) -> Response:
+        return JSONResponse({"auth": bool(self.key)})
 
     def _refusal(self, request: Request) -> Response | None:
         if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
@@ -122,12 +126,12 @@ class Scene:
 
 def _lane(stand_in: bool) -> Any:
     def replica(number: int) -> Any:
-        status = {"engine": "openvino", "precision": "int8", "stand_in": stand_in, "pid": os.getpid()}
+        status = {"engine": "openvino", "precision": "int8", "stand_in": stand_in, "cpu_s": 7.0, "rss_bytes": 410 << 20}
         load = SimpleNamespace(passes_s=[], tokens=160 * number)
         return SimpleNamespace(identity=(f"{MODEL}-{number}", "127.0.0.1:4000"), status=status, load=load)
 
     return SimpleNamespace(
-        model=MODEL, generation=1, replicas=[replica(0), replica(1)], capacity_tokens_per_s=lambda: 1890.0,
+        model=MODEL, generation=1, states={}, replicas=[replica(0), replica(1)], capacity_tokens_per_s=lambda: 1890.0,
         planner=SimpleNamespace(online_tokens=214, batch_tokens=0, pass_tokens=160),
         cost=SimpleNamespace(call_s=0.004, token_s=0.0003, overhead_s=0.001, passes=900),
     )  # fmt: skip

@@ -90,7 +90,13 @@ def test_the_service_describes_itself(server: Server) -> None:
     report = status(server)
     assert report["stand_in"] is True
     assert report["models"][0]["replicas"][0]["engine"]["engine"] == "openvino"
-    assert {use["name"] for use in report["processes"]} == {"api", f"{server.model}-rep0"}
+    processes = {use["name"]: use for use in report["processes"]}
+    assert processes.keys() >= {"api", "supervisor + worker", "fork server", f"{server.model}-rep0"}
+    assert {use["memory_kind"] for use in processes.values()} == {"proportional"}
+    resident, proportional = (
+        sum(use[kind] for use in processes.values()) for kind in ("resident_bytes", "memory_bytes")
+    )
+    assert proportional < 0.7 * resident  # they share what they have imported
     text = requests.get(f"{server.endpoint}/slo/metrics", timeout=10).text
     assert 'le="0.15"' in text
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import itertools
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,6 +34,10 @@ class Finder(Protocol):
 
     async def find(self, model: str) -> Sequence[ServedReplica]:
         """Ready replicas, empty for a model of another engine. Raises `Problem` 404 or 503."""
+        ...
+
+    def states(self, model: str) -> Mapping[str, str]:
+        """The host's word for each replica found last, ready or not, by uid."""
         ...
 
     async def models(self) -> Sequence[str]:
@@ -156,6 +160,7 @@ class Directory:
             )  # fmt: skip
             entry.lane.change_policy(self.policy)
         if entry.lane is not None:
+            entry.lane.states = self._finder.states(model)
             if replicas or problem is not None:
                 entry.lane.update(replicas)
             else:  # relaunched on another engine

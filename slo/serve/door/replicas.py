@@ -8,7 +8,7 @@ References are cached, which saves three calls per pass. They go stale when a mo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import xoscar as xo
@@ -60,6 +60,11 @@ class ActorFinder:
         self._supervisor = supervisor
         self._timeout_s = timeout_s
         self._loading = loading
+        self._states: dict[str, dict[str, str]] = {}
+
+    def states(self, model: str) -> Mapping[str, str]:
+        """What the supervisor last said of each replica, READY or not: LOADING, ERROR … by uid."""
+        return self._states.get(model, {})
 
     async def find(self, model: str) -> list[ActorReplica]:
         """All ready replicas; empty when the model runs on an engine that is not ours.
@@ -69,12 +74,14 @@ class ActorFinder:
         try:
             supervisor = await self._supervisor()
             rows = await supervisor.get_replica_statuses(model)
+            self._states[model] = {row["replica_model_uid"]: row["status"] for row in rows}
             ready = [row for row in rows if row["status"] == "READY" and row.get("model_address")]
             if not ready:
                 await supervisor.get_model(model)  # raises what explains it best
                 return []
             found = await asyncio.gather(*(self._probe(row) for row in ready), return_exceptions=True)
         except ValueError as error:
+            self._states.pop(model, None)
             raise unknown_model(model) from error
         except self._loading as error:
             raise not_ready(f"the model '{model}' is loading", retry_after_s=10) from error

@@ -28,13 +28,15 @@ from slo.serve.door.responses import json_reply, problem_reply
 from slo.serve.site.changes import Changes
 from slo.serve.site.history import History
 from slo.serve.site.remembered import remembered, watched_history
-from slo.serve.site.timeline import BATCH, STEP_S, Timeline, mean_s
+from slo.serve.site.timeline import BATCH, OWN_MISTAKE, STEP_S, Timeline, mean_s
+from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.reports import status_report, window_report
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.telemetry.window import FINE_EDGES_S, Counts, no_counts
 from slo.stats import LATENCY_EDGES_S, rank_interval
 
 WINDOW_S = 300
+RATE_S = 30  # what "now" means of a rate
 LONGEST_S = 30 * 86_400
 KEEP_S = 5.0  # a history answer serves all who ask within this time
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -59,6 +61,7 @@ class Board:
         directory: Directory,
         cache: Cache,
         telemetry: Telemetry,
+        processes: Processes,
         environ: Mapping[str, str],
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -67,6 +70,7 @@ class Board:
         self.timeline = Timeline(telemetry, wall(), self._threshold_s)
         self.changes = Changes(wall())
         self._settings, self._directory, self._cache, self._telemetry = settings, directory, cache, telemetry
+        self._processes = processes
         self._history = History(history_path(environ), self.objective.threshold_ms)
         self._wall = wall
         self._kept: dict[int, tuple[float, dict[str, Any]]] = {}
@@ -91,7 +95,8 @@ class Board:
         """The last five minutes, and the state of everything now."""
         if not self._directory.lanes:
             await self._directory.discover()
-        status = status_report(self._settings, self._directory, self._cache, self._telemetry)
+        await self._processes.look()
+        status = status_report(self._settings, self._directory, self._cache, self._telemetry, self._processes)
         del status["settings"]
         figures = {
             "now_s": self._wall(),
@@ -125,7 +130,7 @@ class Board:
         def read() -> dict[str, Any]:
             figures = remembered(recall, changes, self.objective, seconds, now_s)
             try:
-                return figures | watched_history(self._history, figures, self.objective, seconds, now_s)
+                return figures | watched_history(self._history, recall, figures, self.objective, seconds, now_s)
             except StoreError as error:
                 return figures | {"problem": error.message}
 
@@ -147,6 +152,7 @@ class Board:
         return {
             **report,
             "rate": report["total"] / report["covered_s"] if report["covered_s"] > 0 else 0.0,
+            "rate_now": self._rate_now(),
             "verdict": judge(report["good"], report["total"], self.objective).verdict.value,
             "p95_low_ms": low_ms,
             "p95_high_ms": high_ms,
@@ -157,6 +163,14 @@ class Board:
                 if series[0] == "stage"
             },
         }
+
+    def _rate_now(self) -> float:
+        """Online requests per second that the service answered for, over the last `RATE_S`."""
+        histograms, _ = self._telemetry.window.sums(RATE_S, self._telemetry.now())
+        asked = (counts.total for series, counts in histograms.items()
+                 if series[0] == "request" and series[2] != BATCH and series[3] != OWN_MISTAKE)  # fmt: skip
+        age_s = self._telemetry.now() - self._telemetry.started_s
+        return sum(asked) / max(1.0, min(RATE_S, age_s))
 
     async def _remember(self) -> None:
         while True:

@@ -7,7 +7,7 @@ from typing import Any
 
 from slo.objective import Objective
 from slo.serve.site.changes import Change
-from slo.serve.site.history import History, Slot
+from slo.serve.site.history import Event, History, Slot
 from slo.serve.site.timeline import STEP_S, Point, Recall
 
 ATTAINMENT_S = (300, 3600, 86_400)
@@ -17,7 +17,8 @@ MOST_POINTS = 120
 MULTIPLES = (1, 2, 4, 12, 20, 60, 120, 240, 480, 1440)
 MINUTE_S = 60
 MOST_EVENTS = 20
-ALERT_STATES = frozenset({"firing", "resolved"})  # what was only pending woke nobody
+MOST_ALERT_EVENTS = 500
+ALERTS_S = 7 * 86_400
 
 
 def remembered(
@@ -43,9 +44,13 @@ def remembered(
 
 
 def watched_history(
-    history: History, memory: Mapping[str, Any], objective: Objective, seconds: int, now_s: float
+    history: History, recall: Recall, memory: Mapping[str, Any], objective: Objective, seconds: int, now_s: float
 ) -> dict[str, Any]:
-    """What replaces parts of `memory` while a watcher runs; nothing otherwise. Raises `StoreError`."""
+    """What replaces parts of `memory` while a watcher runs; nothing otherwise. Raises `StoreError`.
+
+    The file is up to two minutes behind: what it does not hold yet comes from `recall`, so that nobody waits for a
+    violation to be seen. Attainment over a time that this process has lived through is its own, as the verdict is.
+    """
     if not history.watched(now_s):
         return {}
     found: dict[str, Any] = {"watched": True}
@@ -53,10 +58,18 @@ def watched_history(
         step_s = step_for(seconds, MINUTE_S)
         from_s, to_s = span(seconds, step_s, now_s)
         points = [_slot(slot) for slot in history.slots(from_s, to_s, step_s)]
+        reached_s = points[-1]["t_s"] + step_s if points else from_s
+        fresh = (point for point in recall.points(from_s, step_s) if point.start_s >= reached_s)
+        points += [_point(point) for point in fresh if point.total]
         found |= {"source": "store", "from_s": from_s, "to_s": to_s, "step_s": step_s, "points": points}
     recent, period = history.counts(now_s - RECENT_S, now_s), history.counts(now_s - PERIOD_S, now_s)
     if period[1]:
-        found["attainment"] = [_share(length, history.counts(now_s - length, now_s)) for length in ATTAINMENT_S]
+        found["attainment"] = [
+            own
+            if memory["started_s"] <= now_s - own["seconds"]
+            else _share(own["seconds"], history.counts(now_s - own["seconds"], now_s))
+            for own in memory["attainment"]
+        ]
         found["budget"] = {**budget(period, recent, objective), "period_s": PERIOD_S}
     since_s = now_s - max(seconds, 86_400)
     changes = [
@@ -64,15 +77,26 @@ def watched_history(
         for kind in ("change", "action")
         for event in history.events(kind, since_s, MOST_EVENTS)
     ]
-    alerts = [
-        {"at_s": event.at_s, "state": event.text, "subject": event.subject, "values": event.data}
-        for event in history.events("alert", now_s - 7 * 86_400, MOST_EVENTS)
-        if event.text in ALERT_STATES
-    ]
+    alerts = episodes(history.events("alert", now_s - ALERTS_S, MOST_ALERT_EVENTS))
     return found | {
-        "alerts": alerts,
+        "alerts": alerts[-MOST_EVENTS:],
         "changes": sorted([*memory["changes"], *changes], key=lambda change: change["at_s"]),
     }
+
+
+def episodes(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """Alerts from their first sign to their end: those that are over in order of their end, then those that fire.
+
+    `since_s` is when it began to fire, `at_s` when it was over, or `since_s` as long as it fires.
+    """
+    firing: dict[str, Event] = {}
+    over = []
+    for event in events:
+        if event.text == "firing":
+            firing.setdefault(event.subject, event)
+        elif event.text == "resolved" and (began := firing.pop(event.subject, event)):
+            over.append(_episode("resolved", began, event))
+    return [*over, *(_episode("firing", event, event) for event in firing.values())]
 
 
 def budget(period: tuple[int, int], recent: tuple[int, int], objective: Objective) -> dict[str, Any]:
@@ -94,6 +118,10 @@ def step_for(seconds: int, finest_s: int) -> int:
     """The finest step, or a multiple of it, that gives at most `MOST_POINTS` points."""
     fitting = (finest_s * times for times in MULTIPLES if seconds <= finest_s * times * MOST_POINTS)
     return next(fitting, finest_s * MULTIPLES[-1])
+
+
+def _episode(state: str, began: Event, last: Event) -> dict[str, Any]:
+    return {"state": state, "subject": last.subject, "since_s": began.at_s, "at_s": last.at_s, "values": last.data}
 
 
 def _share(seconds: int, counts: tuple[int, int]) -> dict[str, int]:

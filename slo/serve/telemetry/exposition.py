@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from slo import __version__
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
-from slo.serve.telemetry.processes import ProcessUse, model_processes, own_process
+from slo.serve.telemetry.processes import Processes, ProcessUse
 from slo.serve.telemetry.telemetry import Fine, Telemetry
 from slo.serve.telemetry.window import FINE_EDGES_S
 from slo.stats import LATENCY_EDGES_S
@@ -36,10 +36,11 @@ COUNTERS = (
 class Exposition(Collector):
     """A collector with a registry of its own; `text()` is the page."""
 
-    def __init__(self, directory: Directory, cache: Cache, telemetry: Telemetry) -> None:
+    def __init__(self, directory: Directory, cache: Cache, telemetry: Telemetry, processes: Processes) -> None:
         self._directory = directory
         self._cache = cache
         self._telemetry = telemetry
+        self._processes = processes
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -73,7 +74,7 @@ class Exposition(Collector):
                     family.add_metric(series[1:], value)
             yield family
         yield from self._gauges()
-        yield from _processes([own_process(), *model_processes(self._directory.lanes)])
+        yield from _processes(self._processes.uses())
 
     def _gauges(self) -> Iterator[Metric]:
         lanes = self._directory.lanes
@@ -107,8 +108,17 @@ def _add(family: HistogramMetricFamily, labels: tuple[str, ...], fine: Fine) -> 
 
 def _processes(uses: list[ProcessUse]) -> Iterator[Metric]:
     cpu = CounterMetricFamily("slo_process_cpu_seconds", "Processor time used", labels=("process",))
-    memory = GaugeMetricFamily("slo_process_resident_memory_bytes", "Resident memory", labels=("process",))
+    resident = GaugeMetricFamily(
+        "slo_process_resident_memory_bytes", "Memory, pages shared with others counted in full", labels=("process",)
+    )
+    proportional = GaugeMetricFamily(
+        "slo_process_proportional_memory_bytes",
+        "Memory, shared pages counted by shares: these add up",
+        labels=("process",),
+    )
     for use in uses:
         cpu.add_metric((use.name,), use.cpu_s)
-        memory.add_metric((use.name,), use.memory_bytes)
-    yield from (cpu, memory)
+        resident.add_metric((use.name,), use.resident_bytes)
+        if use.proportional_bytes is not None:
+            proportional.add_metric((use.name,), use.proportional_bytes)
+    yield from (cpu, resident, proportional)

@@ -17,10 +17,11 @@ from slo.serve.door.cache import Cache
 from slo.serve.door.control import Control
 from slo.serve.door.directory import Directory
 from slo.serve.door.lane import Lane
-from slo.serve.telemetry.processes import model_processes, own_process
+from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.telemetry.window import Counts, Series, no_counts
 
+_ABSENT = {"CREATING": "loading", "LOADING": "loading", "TERMINATING": "stopping"}  # Xinference's words
 CODES = ("2xx", "4xx", "429", "5xx", "timeout")
 MIX_TOKENS = 27  # tokens of a mean request of the standard mix (4, 20 and 50 characters, a third each)
 
@@ -50,9 +51,13 @@ def window_report(telemetry: Telemetry, seconds: int, threshold_s: float) -> dic
 
 
 def status_report(
-    settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry, control: Control | None = None
-) -> dict[str, Any]:
-    """Version, models with their replicas and capacity, cache, processes, settings, and what was ordered since."""
+    settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry, processes: Processes,
+    control: Control | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Version, models with their replicas and capacity, cache, processes, settings, and what was ordered since.
+
+    `memory_bytes` of a process counts shared pages by shares where `memory_kind` is "proportional", else in full.
+    """
     lanes = directory.lanes
     statuses = [replica.status for lane in lanes for replica in lane.replicas]
     return {
@@ -71,8 +76,14 @@ def status_report(
             "evictions": cache.evictions,
         },
         "processes": [
-            {"name": use.name, "cpu_s": round(use.cpu_s, 2), "memory_bytes": use.memory_bytes}
-            for use in (own_process(), *model_processes(lanes))
+            {
+                "name": use.name,
+                "cpu_s": round(use.cpu_s, 2),
+                "memory_bytes": use.memory_bytes,
+                "resident_bytes": use.resident_bytes,
+                "memory_kind": "resident" if use.proportional_bytes is None else "proportional",
+            }
+            for use in processes.uses()
         ],
         "settings": settings.model_dump(mode="json"),
         **({} if control is None else {"control": control.report()}),
@@ -103,7 +114,21 @@ def _model(lane: Lane) -> dict[str, Any]:
             }
             for replica in lane.replicas
         ],
+        "absent": [{"uid": uid, "state": state} for uid, state in absent_replicas(lane)],
     }
+
+
+def absent_replicas(lane: Lane) -> list[tuple[str, str]]:
+    """Replicas that do not serve, with loading, stopping or down; what is said to be ready and does not answer is down.
+
+    Replicas that were ended on purpose are none.
+    """
+    serving = {replica.identity[0] for replica in lane.replicas}
+    return [
+        (uid, _ABSENT.get(state, "down"))
+        for uid, state in lane.states.items()
+        if uid not in serving and state != "TERMINATED"
+    ]
 
 
 def _figures(requests: dict[Series, Counts], threshold_s: float) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from slo.serve.door.problem import Problem, invalid, too_large
 from slo.serve.door.readiness import ReadinessCheck
 from slo.serve.door.responses import Reply, json_reply, problem_reply
 from slo.serve.telemetry.exposition import CONTENT_TYPE, Exposition
+from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.reports import status_report, window_report
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.telemetry.window import SECONDS
@@ -40,14 +41,16 @@ class Routes:
     """Endpoints over what the front door has recorded, and the pulse that measures the event loop's own delay."""
 
     def __init__(
-        self, settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry, control: Control
-    ) -> None:
+        self, settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry, control: Control,
+        processes: Processes,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._directory = directory
         self._cache = cache
         self._telemetry = telemetry
         self._control = control
-        self._exposition = Exposition(directory, cache, telemetry)
+        self._processes = processes
+        self._exposition = Exposition(directory, cache, telemetry, processes)
         self._readiness = ReadinessCheck(directory, telemetry)
         self._pulse: asyncio.Task[None] | None = None
 
@@ -72,6 +75,7 @@ class Routes:
 
     async def metrics(self, _: Request) -> Response:
         """Prometheus text."""
+        await self._processes.look()
         return Response(self._exposition.text(), media_type=CONTENT_TYPE)
 
     async def window(self, request: Request) -> Response:
@@ -92,7 +96,10 @@ class Routes:
     async def status(self, _: Request) -> Response:
         """See `reports`."""
         await self._directory.discover()
-        report = status_report(self._settings, self._directory, self._cache, self._telemetry, self._control)
+        await self._processes.look()
+        report = status_report(
+            self._settings, self._directory, self._cache, self._telemetry, self._processes, self._control
+        )
         return as_response(json_reply(report))
 
     def control(self, *, guarded: bool) -> Endpoint:

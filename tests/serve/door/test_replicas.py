@@ -128,3 +128,15 @@ async def test_why_there_is_no_replica_is_told_apart(error: Exception, status: i
 
 async def test_only_embedding_models_are_listed() -> None:
     assert await finder().models() == ["e"]
+
+
+async def test_the_hosts_word_for_each_replica_is_kept_and_forgotten_with_the_model(address: str) -> None:
+    rows = [row("m-rep0", address), row("m-rep1", None, "LOADING")]
+    found = finder(*rows)
+    assert found.states("m") == {}
+    await found.find("m")
+    assert found.states("m") == {"m-rep0": "READY", "m-rep1": "LOADING"}
+    rows_gone = finder(error=ValueError("no such model"))
+    with pytest.raises(Problem):
+        await rows_gone.find("m")
+    assert rows_gone.states("m") == {}

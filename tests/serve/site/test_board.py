@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from slo.clock import ManualClock
 from slo.objective import Objective
 from slo.records import Sample
 from slo.serve.site.changes import Changes
-from slo.serve.site.remembered import MOST_POINTS, budget, step_for
+from slo.serve.site.history import Event as Happening
+from slo.serve.site.remembered import MOST_POINTS, budget, episodes, step_for
 from slo.serve.site.timeline import STEP_S, STEPS, Timeline, mean_s
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.stats import nearest_rank, percentile_interval
@@ -66,6 +69,15 @@ def test_the_interval_agrees_with_the_values_themselves(scene: Scene) -> None:
         assert window[shown] == pytest.approx(exact * 1000, rel=0.02), shown
 
 
+def test_the_rate_now_is_that_of_the_last_half_minute(scene: Scene) -> None:
+    scene.play(120, p95_ms=100, rate=40)
+    busy = asked(scene, "/slo/api/board")["window"]
+    scene.play(120, p95_ms=100, rate=4)
+    quiet = asked(scene, "/slo/api/board")["window"]
+    assert busy["rate_now"] > 25
+    assert quiet["rate_now"] < 8 < quiet["rate"]
+
+
 def test_too_few_answers_bound_nothing(scene: Scene) -> None:
     scene.telemetry.request(MODEL, "short", "2xx", cached=False, seconds=0.02)
     window = asked(scene, "/slo/api/board")["window"]
@@ -116,7 +128,46 @@ def test_history_from_the_watchers_file_while_somebody_watches(scene: Scene, tmp
     assert history["budget"]["remaining"] == pytest.approx(1 - (400 / 2400) / 0.05)
     assert history["budget"]["exhaustion_s"] == 0
     assert [(alert["state"], alert["subject"]) for alert in history["alerts"]] == [("firing", "NoData")]
+    assert history["alerts"][0]["since_s"] == now_s - 100
     assert history["changes"][0]["detail"] == "batch 512 → 1024"
+
+
+def test_what_the_watcher_has_not_written_yet_comes_from_memory_and_nothing_twice(scene: Scene, tmp_path: Path) -> None:
+    scene.play(600, p95_ms=104)
+    now_s = scene.clock.wall()
+    begin_s = int(now_s // 60 * 60)
+    with Store(tmp_path / "history.db") as store:
+        for minutes_ago in range(9, 1, -1):
+            minute = minute_of(
+                slow_samples(0.08), start_s=begin_s - 60 * minutes_ago, source="passive", thresholds_ms=[150]
+            )
+            store.record([minute], [GOAL])
+    history = asked(scene, "/slo/api/history?seconds=3600")
+    written = [point for point in history["points"] if point["t_s"] < begin_s - 60]
+    fresh = [point for point in history["points"] if point["t_s"] >= begin_s - 60]
+    assert history["source"] == "store"
+    assert {point["total"] for point in written} == {40}
+    assert [point["t_s"] for point in fresh] == [begin_s - 60, begin_s]
+    assert fresh[0]["total"] > 400  # twelve a second were played
+    own, stored = history["attainment"][0], history["attainment"][2]
+    assert own["total"] > 3000  # five minutes that the process has lived through
+    assert stored == {"seconds": 86_400, "good": 320, "total": 320}
+
+
+def event(at_s: float, subject: str, text: str) -> Happening:
+    return Happening(at_s=at_s, subject=subject, text=text, data={})
+
+
+def test_an_alert_is_one_line_from_its_beginning_to_its_end_and_what_fires_comes_last() -> None:
+    told = episodes([
+        event(1, "Burn", "pending"), event(2, "Burn", "firing"), event(3, "NoData", "firing"),
+        event(4, "Late", "firing"), event(5, "Burn", "resolved"), event(6, "Late", "withdrawn"),
+        event(7, "Burn", "firing"), event(8, "Burn", "resolved"), event(9, "Older", "resolved"),
+    ])  # fmt: skip
+    assert [(line["subject"], line["state"], line["since_s"], line["at_s"]) for line in told] == [
+        ("Burn", "resolved", 2, 5), ("Burn", "resolved", 7, 8), ("Older", "resolved", 9, 9),
+        ("NoData", "firing", 3, 3), ("Late", "firing", 4, 4),
+    ]  # fmt: skip
 
 
 def test_a_watcher_that_went_away_leaves_the_memory_to_speak(scene: Scene, tmp_path: Path) -> None:
@@ -209,3 +260,16 @@ def test_changes_are_noted_once(scene: Scene) -> None:
     assert [(change.kind, change.at_s) for change in changes.seen] == [
         ("start", 0.0), ("launch", 0.0), ("launch", 5.0), ("replicas", 6.0),
     ]  # fmt: skip
+
+
+async def test_a_minute_of_the_open_page_costs_less_than_one_percent_of_a_core(scene: Scene) -> None:
+    scene.play(3600, p95_ms=104)
+    ask = Request({"type": "http", "query_string": b"seconds=900", "headers": []})
+    await scene.board.board(ask)
+    began_s = time.process_time()
+    for _ in range(30):  # a minute of the page: the board every two seconds, history every six
+        await scene.board.board(ask)
+    for _ in range(10):
+        scene.clock.advance(6.0)
+        await scene.board.history(ask)
+    assert time.process_time() - began_s < 0.01 * 60

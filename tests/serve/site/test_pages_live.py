@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.serve.scene import Scene, Site, serving
+from slo.records import Sample
+from slo.watch.budget.objectives import parse_goal
+from slo.watch.history.chronicle import Event, write
+from slo.watch.history.store import Store
+from slo.watch.sli.counts import minute_of
+from tests.serve.scene import MODEL, Scene, Site, serving
 from tests.visit import Visit, visiting
 
 GREEN, RED = "rgb(15, 115, 81)", "rgb(179, 38, 30)"  # --good and --bad of the light theme
@@ -46,7 +51,7 @@ def test_first_figures_within_a_second_and_equal_to_the_window_route(browser: Br
         window = site.call(site.scene.window)
         assert visit.text("#p95") == f"{window['p95_ms']:.0f}"
         assert f"{window['good']:,} of {window['total']:,}" in visit.text("#sentence")
-        assert visit.text("#tile-requestRate .number") == f"{window['total'] / 300:.2f}"
+        assert f"5 min: {window['total'] / 300:.2f}" in visit.text("#tile-requestRate .hint")
         assert took < 1.0 + 1.0  # one for the page, one for a busy test machine
         assert_clean(visit, site)
 
@@ -153,10 +158,44 @@ def test_with_authentication_it_asks_once_and_keeps_the_key_for_the_tab_only(bro
         expect(page.locator("#verdict-word")).to_have_text("Met")
         assert page.evaluate("JSON.stringify(localStorage) + document.cookie").find("sk-") == -1
         assert "sk-" not in page.content()
-        page.locator("#forget").click()
+        page.locator("#key").click()
         expect(page.locator("#key-dialog")).to_be_visible()
         assert all("sk-" not in request.url for request in visit.requests)
         assert visit.policy_violations() == []
+
+
+def test_alerts_changes_and_replicas_that_are_missing_are_told_in_words(
+    browser: Browser, site: Site, tmp_path: Path
+) -> None:
+    now_s = site.scene.clock.wall()
+    with Store(tmp_path / "history.db") as store:
+        minute = minute_of([Sample(0.0, 0.0, 0.05, "ok", "short")], start_s=int(now_s // 60 * 60) - 60,
+                           source="passive", thresholds_ms=[150])  # fmt: skip
+        store.record([minute], [parse_goal("latency", "p95 <= 150ms")])
+        for at_s, subject, text in (
+            (now_s - 900, "LatencyBudgetBurn/latency/critical", "firing"),
+            (now_s - 600, "LatencyBudgetBurn/latency/critical", "resolved"),
+            (now_s - 120, "NoData", "firing"),
+        ):
+            write(store, Event(at_s=at_s, kind="alert", subject=subject, text=text))
+        write(store, Event(at_s=now_s - 50, kind="change", subject="batch", text="512 → 1024"))
+    site.scene.lane.states = {f"{MODEL}-0": "READY", f"{MODEL}-2": "LOADING", f"{MODEL}-3": "READY"}
+    with visiting(browser, site.address + "/slo/") as visit:
+        alerts = visit.page.locator("#alerts li")
+        expect(alerts).to_have_count(2)
+        firing, resolved = alerts.all_inner_texts()
+        assert re.fullmatch(r"firing\s+nothing measured\s+since \d\d:\d\d", firing)
+        assert re.fullmatch(r"resolved\s+latency budget burning · latency · critical\s+\d\d:\d\d–\d\d:\d\d", resolved)
+        expect(visit.page.locator("#timeline-source")).to_have_text("since the server started")
+        visit.page.locator("#range button", has_text="1 h").click()  # further back than this process goes
+        expect(visit.page.locator("#timeline-source")).to_have_text("from the watcher's history")
+        expect(visit.page.locator("#changes li").first).to_contain_text("batch 512 → 1024")
+        expect(visit.page.locator("#timeline .mark title").last).to_contain_text("batch 512 → 1024")
+        states = [text.split("\t")[:2] for text in visit.page.locator("#replicas tr").all_inner_texts()]
+        expected = zip(range(4), ("ready", "ready", "loading", "down"), strict=True)
+        assert states == [[f"{MODEL}-{number}", state] for number, state in expected]
+        assert visit.serious_findings() == []
+        assert_clean(visit, site)
 
 
 def test_a_hidden_tab_does_not_ask(browser: Browser, site: Site) -> None:

@@ -89,20 +89,3 @@ def test_the_texts_of_the_similarity_page_are_in_no_log(browser: Browser, server
         if path.is_file() and secret in path.read_text(encoding="utf-8", errors="replace")
     ]  # fmt: skip
     assert found == []
-
-
-def test_the_page_costs_the_server_next_to_nothing(browser: Browser, server: Server) -> None:
-    def cpu_s() -> float:
-        board = requests.get(server.endpoint + "/slo/api/board", timeout=10).json()
-        return float(next(use["cpu_s"] for use in board["status"]["processes"] if use["name"] == "api"))
-
-    with visiting(browser, server.endpoint + "/slo/") as visit:
-        expect(visit.page.locator("#connection")).to_have_attribute("data-state", "connected")
-        visit.page.wait_for_timeout(2000)
-        before = cpu_s()
-        visit.page.wait_for_timeout(10_000)
-        watched = cpu_s() - before
-    visit_free = cpu_s()
-    threading.Event().wait(10)
-    idle = cpu_s() - visit_free
-    assert watched - idle < 0.01 * 10 + 0.1  # 1 % of a core over ten seconds, and the clock's own grain

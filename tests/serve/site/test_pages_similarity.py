@@ -126,7 +126,7 @@ def test_the_key_is_asked_for_and_used(browser: Browser, site: Site) -> None:
 def test_stand_in_weights_claim_no_meaning(browser: Browser, tmp_path: Path) -> None:
     with serving(Scene(tmp_path, stand_in=True)) as site, visiting(browser, address(site)) as visit:
         visit.page.locator("#examples button").first.click()
-        expect(visit.page.locator("#score .hint")).to_contain_text("not meaning")
+        expect(visit.page.locator("#meaning")).to_contain_text("not meaning")
         expect(visit.page.locator(".chip.loud")).to_have_text("stand-in weights")
         expect(visit.page.locator("#score .level-word")).to_have_text("")
 

@@ -61,6 +61,18 @@ async def test_status_tells_what_serves() -> None:
     assert body["settings"]["admission"]["policy"] == "shed"
 
 
+async def test_replicas_that_do_not_serve_are_told_with_what_keeps_them() -> None:
+    finder = FakeFinder(m=[FakeReplica()])
+    said = {"rep0": "READY", "rep1": "LOADING", "rep2": "ERROR", "rep3": "READY", "rep4": "TERMINATED"}
+    finder.states = lambda _: said  # type: ignore[method-assign, assignment]
+    async with opened(finder) as door:
+        await door.embed({"model": "m", "input": "a"})
+        _, body = await door.get("/slo/api/status")
+    assert [replica["uid"] for replica in body["models"][0]["replicas"]] == ["rep0"]
+    absent = {replica["uid"]: replica["state"] for replica in body["models"][0]["absent"]}
+    assert absent == {"rep1": "loading", "rep2": "down", "rep3": "down"}
+
+
 async def test_the_window_counts_by_class_code_and_stage() -> None:
     async with opened(FakeFinder(m=[FakeReplica()])) as door:
         for text in ("短", "短", "字" * 20):

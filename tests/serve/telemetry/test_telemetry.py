@@ -9,6 +9,7 @@ from slo.config import ServeSection
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.telemetry.exposition import Exposition
+from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.reports import window_report
 from slo.serve.telemetry.telemetry import Telemetry, code_class, length_class
 from slo.stats import LATENCY_EDGES_S
@@ -90,7 +91,7 @@ async def test_the_page_is_prometheus_text_with_an_exact_edge_at_150_ms() -> Non
     telemetry.stage("infer", 0.01)
     cache = Cache(1000)
     directory = Directory(FakeFinder(), ServeSection(), cache, telemetry)
-    text = Exposition(directory, cache, telemetry).text().decode()
+    text = Exposition(directory, cache, telemetry, Processes(lambda: directory.lanes)).text().decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     samples = {
         sample.labels["le"]: sample.value

@@ -30,8 +30,12 @@ function stateFigures(status, before) {
       name: process.name,
       cpu: cpuShare(process, before, status.uptime_s),
       memory: number(process.memory_bytes),
+      inFull: process.memory_kind === "resident",
     })),
-    replicas: replicas.map((replica) => ({ name: replica.uid, state: "ready", tokens: replica.tokens })),
+    replicas: [
+      ...replicas.map((replica) => ({ name: replica.uid, state: "ready", tokens: replica.tokens })),
+      ...models.flatMap((model) => model.absent).map((replica) => ({ name: replica.uid, state: replica.state, tokens: null })),
+    ],
   };
 }
 
@@ -57,6 +61,7 @@ function windowFigures(window, objective) {
     success: part(window.count, total),
     within: part(good, total),
     rate: number(window.rate),
+    rateNow: number(window.rate_now),
     p50: number(window.p50_ms),
     p95: number(window.p95_ms),
     p99: number(window.p99_ms),
@@ -86,7 +91,7 @@ export function historyFigures(data) {
     points: data.points.map((point) => pointFigures(point, data)),
     attainment: data.attainment,
     budget: { remaining: budget.remaining, burn: budget.burn, exhaustion: budget.exhaustion_s, period: budget.period_s },
-    alerts: [...data.alerts].reverse().map((alert) => ({ state: alert.state, subject: alert.subject, at: alert.at_s })),
+    alerts: [...data.alerts].reverse().map((alert) => ({ state: alert.state, subject: alert.subject, at: alert.at_s, since: alert.since_s })),
     changes: data.changes.map((change) => ({ at: change.at_s, kind: change.kind, detail: change.detail })),
   };
 }

@@ -4,7 +4,7 @@ import { distribution, gauge, meter, rows, spark, stageSplit } from "./bars.js";
 import { byId, fill, html, write } from "./dom.js";
 import { boardFigures, historyFigures } from "./figures.js";
 import { bytes, count, duration, moment, ms, percent, rate } from "./format.js";
-import { ask, poll } from "./server.js";
+import { ask, needsKey, poll } from "./server.js";
 import { askForKey, openShell, showConnection, showIdentity, showNotice } from "./shell.js";
 import { timeline } from "./timeline.js";
 import { onLanguage, say, span } from "./words.js";
@@ -13,6 +13,7 @@ const PERIOD_MS = 2000;
 const SLOW_EVERY = 3; // history: every sixth second is often enough
 const RANGES = [900, 3600, 21600, 86400, 604800];
 const ATTAINMENT_FROM = 0.8; // where the meters begin: what matters happens near the target
+const PROCESSES = ["api", "main", "supervisor", "supervisor + worker", "worker", "fork server", "helpers", "all"];
 const MARKS = { met: "✓", missed: "✕", unproven: "?", unknown: "–" };
 
 const seen = { answer: null, board: null, history: null, range: RANGES[0], round: 0 };
@@ -34,9 +35,13 @@ async function refresh() {
 function failed(error, failures) {
   showConnection("reconnecting");
   seen.round = 0;
-  if (error.kind === "key" || error.kind === "forbidden") askForKey(say(`failure.${error.kind}`));
-  else if (!error.kind) showNotice(say("failure.page", { detail: error.message }));
+  if (error.kind === "key" || error.kind === "forbidden") {
+    askForKey(error.kind);
+    return "wait";
+  }
+  if (!error.kind) showNotice(say("failure.page", { detail: error.message }));
   else if (failures > 1 || error.kind !== "unreachable") showNotice([say(`failure.${error.kind}`), error.detail].filter(Boolean).join(" "));
+  return "again";
 }
 
 function draw() {
@@ -49,7 +54,7 @@ function draw() {
   distribution(byId("distribution"), { ...recent.histogram, limit: recent.objective.limit });
   write(byId("distribution-hint"), say("distributionHint", { within: percent(recent.within), ms: recent.objective.limit }));
   stageSplit(byId("stages"), recent.stages);
-  rows(byId("processes"), board.processes.map((process) => [process.name, cores(process.cpu), bytes(process.memory)]), say("nothing"));
+  drawProcesses(board.processes);
   rows(byId("replicas"), board.replicas.map((replica) => [replica.name, badge(replica.state, say(`state.${replica.state}`)), count(replica.tokens)]), say("nothing"));
   drawHistory(history, recent);
 }
@@ -83,10 +88,11 @@ function drawHero(recent, board) {
 
 function drawTiles(recent, board, history) {
   const trend = (figure) => history.points.map((point) => point[figure]);
-  const capacity = board.capacity === null ? "" : say("capacity", { rate: rate(board.capacity) });
+  const capacity = board.capacity === null ? null : say("capacity", { rate: rate(board.capacity) });
+  const mean = say("meanRate", { rate: rate(recent.rate), window: span(recent.seconds) });
   const tiles = [
-    ["requestRate", rate(recent.rate), say("perSecond"), capacity, trend("rate")],
-    ["success", percent(recent.success), "", say("failed", { failed: count(recent.failed) }), trend("success")],
+    ["requestRate", rate(recent.rateNow), say("perSecond"), [mean, capacity].filter(Boolean).join(" · "), trend("rate")],
+    ["success", percent(recent.success), "", say("failed", { failed: count(recent.failed), refused: count(recent.refused) }), trend("success")],
     ["inFlight", count(board.inFlight), "", say("queued", { tokens: count(board.queuedTokens) }), trend("inFlight")],
     ["batch", rate(recent.batchTokens), "", say("batchTexts", { texts: rate(recent.batchTexts) }), []],
     ["cacheHits", percent(recent.cacheRatio, 1), "", say("cacheDetail", { hits: count(recent.cacheHits), total: count(recent.cacheTotal) }), []],
@@ -115,7 +121,9 @@ function drawHistory(history, recent) {
   chart.show(shown);
   write(byId("timeline-source"), say(history.stored ? "stored" : "sinceStart"));
   drawRanges();
-  fill(byId("attainment"), history.attainment.map(({ seconds, good, total }) => {
+  fill(byId("attainment"), history.attainment.map((counted) => {
+    const { seconds } = counted;
+    const { good, total } = seconds === recent.seconds ? recent : counted; // one figure, not two that nearly agree
     const ratio = total ? good / total : NaN;
     const state = total ? (ratio >= objective.target ? "good" : "bad") : "none";
     const label = span(seconds);
@@ -143,7 +151,7 @@ function drawBudget(budget) {
 
 function drawAlerts({ alerts, watched }) {
   fill(byId("alerts"), alerts.length
-    ? alerts.map((alert) => html("li", {}, badge(alert.state, say(alert.state)), html("span", {}, alertText(alert)), html("time", {}, moment(alert.at))))
+    ? alerts.map((alert) => html("li", {}, badge(alert.state, say(alert.state)), html("span", {}, alertText(alert)), html("time", {}, alertTime(alert))))
     : html("li", {}, html("span", { class: "none" }, say(watched ? "noAlerts" : "noWatcher"))));
 }
 
@@ -176,10 +184,29 @@ function changeText({ kind, detail }) {
   return kind === "change" ? detail : [say(`change.${kind}`), detail].filter(Boolean).join(" · ");
 }
 
+/** `since 14:05`, or `14:05–14:20` once it is over. */
+function alertTime({ state, since, at }) {
+  return state === "firing" ? say("since", { time: moment(since) }) : `${moment(since)}–${moment(at)}`;
+}
+
 /** `LatencyBudgetBurn/latency/critical` in words: the alert's name, then whatever tells it from its siblings. */
 function alertText({ subject }) {
   const [name, ...rest] = subject.split("/");
   return [say(`alert.${name}`), ...rest].filter(Boolean).join(" · ");
+}
+
+/** One row each, and the sum where there are several; memory that is counted in full is marked, as it does not add up. */
+function drawProcesses(processes) {
+  const row = ({ name, cpu, memory, inFull }) => [processName(name), cores(cpu), `${inFull ? "≤ " : ""}${bytes(memory)}`];
+  const known = (figure) => processes.map((process) => process[figure]).filter((value) => value !== null);
+  const sum = (figure) => (known(figure).length ? known(figure).reduce((total, value) => total + value, 0) : null);
+  const all = { name: "all", cpu: sum("cpu"), memory: sum("memory"), inFull: processes.some((process) => process.inFull) };
+  rows(byId("processes"), [...processes.map(row), ...(processes.length > 1 ? [row(all).map((cell) => html("strong", {}, cell))] : [])], say("nothing"));
+}
+
+/** The server's parts in the reader's language; models by their own name. */
+function processName(name) {
+  return PROCESSES.includes(name) ? say(`process.${name}`) : name;
 }
 
 function cores(share) {
@@ -190,6 +217,12 @@ function badge(state, word) {
   return html("span", { class: "badge", "data-state": state }, word);
 }
 
+let again = start;
 openShell("live", () => again());
 onLanguage(draw);
-const again = poll(refresh, { period: PERIOD_MS, onFailure: failed });
+if (await needsKey()) askForKey();
+else start();
+
+function start() {
+  again = poll(refresh, { period: PERIOD_MS, onFailure: failed });
+}

@@ -1,6 +1,8 @@
 // One way to the server: same origin, the key (if there is one) only in a header and only for this tab.
+// A key of characters that no header can carry is not sent: no server could have given it out.
 
 const KEY = "slo-key";
+const SENDABLE = /^[\x21-\x7e]+$/;
 
 /** Something the server, or nobody, answered. `kind` names it for the dictionary. */
 class Failure extends Error {
@@ -23,6 +25,7 @@ export function hasKey() {
 export async function ask(path, { body, timeout = 10_000 } = {}) {
   const headers = { Accept: "application/json" };
   const key = sessionStorage.getItem(KEY);
+  if (key && !SENDABLE.test(key)) throw new Failure("key");
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body) headers["Content-Type"] = "application/json";
   let response;
@@ -45,6 +48,12 @@ export async function ask(path, { body, timeout = 10_000 } = {}) {
   return { data, headers: response.headers };
 }
 
+/** Must a key be given first? The host tells everybody; where it does not, the first refusal will. */
+export async function needsKey() {
+  if (hasKey()) return false;
+  return ask("/v1/cluster/auth").then(({ data }) => data.auth === true, () => false);
+}
+
 function failure(response, data) {
   const { status } = response;
   const said = data?.error?.message ?? data?.detail ?? "";
@@ -56,29 +65,34 @@ function failure(response, data) {
 
 /**
  * Call `work` every `period` ms, and no faster than it answers. After a failure wait twice as long each time, up to
- * 15 s, and tell `onFailure`. A hidden tab does not ask at all; it asks at once when it is seen again.
+ * 15 s, and tell `onFailure`; if that says "wait", nothing is asked until the result is called. A hidden tab does not
+ * ask at all; it asks at once when it is seen again.
  */
 export function poll(work, { period, onFailure }) {
   let timer = null;
   let failures = 0;
   let running = false;
+  let waiting = false;
   async function round() {
     clearTimeout(timer);
     if (running || document.hidden) return;
     running = true;
+    waiting = false;
     try {
       await work();
       failures = 0;
     } catch (error) {
       failures += 1;
-      onFailure(error, failures);
+      waiting = onFailure(error, failures) === "wait";
     }
     running = false;
+    if (waiting) return;
     const wait = failures ? Math.min(15_000, period * 2 ** (failures - 1)) : period;
     timer = setTimeout(round, wait);
   }
-  document.addEventListener("visibilitychange", round);
-  window.addEventListener("online", round);
+  for (const [target, event] of [[document, "visibilitychange"], [window, "online"]]) {
+    target.addEventListener(event, () => waiting || round());
+  }
   round();
   return round;
 }

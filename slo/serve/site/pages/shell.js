@@ -7,6 +7,8 @@ import { onLanguage, say, switchLanguage, translate } from "./words.js";
 
 const THEME = "slo-theme";
 
+let reason = ""; // why the key is asked for: a word
+
 /** Build the header of the page `here` (`live` or `similarity`); `onKey` runs when a key was entered. */
 export function openShell(here, onKey) {
   const link = (page, address) =>
@@ -19,7 +21,7 @@ export function openShell(here, onKey) {
     html("nav", { id: "pages" }, link("live", "./"), link("similarity", "similarity")),
     html("span", { id: "connection", class: "connection", "data-state": "connecting", role: "status" }),
     html("span", { class: "controls" },
-      html("button", { id: "forget", type: "button", class: "quiet", hidden: !hasKey(), onclick: forgetKey, "data-word": "keyForget" }),
+      html("button", { id: "key", type: "button", class: "quiet", hidden: true, onclick: () => (hasKey() ? forgetKey() : askForKey()) }),
       html("button", { id: "language", type: "button", class: "quiet", onclick: switchLanguage, "data-word": "language", "data-hint": "languageHint" }),
       html("button", { id: "theme", type: "button", class: "quiet", onclick: switchTheme, "data-word": "theme", "data-hint": "themeHint" })),
   );
@@ -27,6 +29,7 @@ export function openShell(here, onKey) {
   applyTheme(localStorage.getItem(THEME));
   onLanguage(() => {
     translate();
+    showKeyButton();
     byId("pages").setAttribute("aria-label", say("pages"));
     document.title = `${say(here)} · ${byId("model").textContent}`;
   });
@@ -61,11 +64,20 @@ export function showNotice(text) {
   write(notice, text);
 }
 
-/** Ask for the key, once at a time. */
-export function askForKey(reason) {
+/** Ask for the key, once at a time; `kind` is that of the failure, if there was one. A refused key is forgotten. */
+export function askForKey(kind = null) {
   const dialog = byId("key-dialog");
-  write(byId("key-reason"), reason);
+  reason = kind === "key" ? (hasKey() ? "keyRefused" : "failure.key") : kind && `failure.${kind}`;
+  rememberKey("");
+  showKeyButton(true);
+  write(byId("key-reason"), reason ? say(reason) : "");
   if (!dialog.open) dialog.showModal();
+}
+
+/** Forget a key that there is, or give one after the dialog was sent away; nothing where no key is needed. */
+function showKeyButton(needed = !byId("key").hidden) {
+  byId("key").hidden = !needed && !hasKey();
+  write(byId("key"), say(hasKey() ? "keyForget" : "keyTitle"));
 }
 
 function buildKeyDialog(onKey) {
@@ -73,16 +85,17 @@ function buildKeyDialog(onKey) {
   const form = html("form", { method: "dialog" },
     html("h2", { id: "key-title", "data-word": "keyTitle" }),
     html("p", { "data-word": "keyHint" }),
-    html("p", { id: "key-reason", class: "bad", role: "alert" }),
     html("label", { for: "key-input", "data-word": "keyLabel" }), input,
+    html("p", { id: "key-reason", class: "bad", role: "alert" }),
     html("button", { type: "submit", class: "primary", "data-word": "keyUse" }));
   form.addEventListener("submit", () => {
     rememberKey(input.value.trim());
     input.value = "";
-    byId("forget").hidden = !hasKey();
+    showKeyButton();
     onKey();
   });
   document.body.append(html("dialog", { id: "key-dialog", "aria-labelledby": "key-title" }, form));
+  onLanguage(() => reason && write(byId("key-reason"), say(reason)));
 }
 
 function forgetKey() {

@@ -7,7 +7,7 @@ import { byId, fill, html, write } from "./dom.js";
 import { EXAMPLES } from "./examples.js";
 import { boardFigures } from "./figures.js";
 import { count, ms } from "./format.js";
-import { ask } from "./server.js";
+import { ask, needsKey } from "./server.js";
 import { askForKey, openShell, showConnection, showIdentity, showNotice } from "./shell.js";
 import { onLanguage, say } from "./words.js";
 
@@ -25,7 +25,7 @@ async function identify() {
     showNotice("");
   } catch (error) {
     showConnection("reconnecting");
-    if (error.kind === "key") askForKey(say("failure.key"));
+    if (error.kind === "key" || error.kind === "forbidden") askForKey(error.kind);
     else showNotice(explain(error));
   }
 }
@@ -56,7 +56,7 @@ async function compare() {
     showConnection("connected");
   } catch (error) {
     seen.result = null;
-    if (error.kind === "key") askForKey(say("failure.key"));
+    if (error.kind === "key") askForKey(error.kind);
     showProblem(() => explain(error));
   }
   busy(false);
@@ -93,6 +93,7 @@ function draw() {
   const scores = result.matrix[0].slice(1);
   write(byId("answer-title"), say(scores.length > 1 ? "ranking" : "score"));
   drawTook(result);
+  write(byId("meaning"), say(seen.board.standIn ? "scoreStandIn" : "scoreHint"));
   byId("score").hidden = scores.length > 1;
   byId("ranking").hidden = scores.length < 2;
   if (scores.length > 1) drawRanking(result.texts.slice(1), scores);
@@ -111,7 +112,7 @@ function drawTook({ took, texts, tokens, cached }) {
 
 function drawScore(score) {
   fill(byId("score"), html("span", { class: "number" }, score.toFixed(4)), html("span", { class: "level-word" }, seen.board.standIn ? "" : level(score)),
-    meter({ label: say("score"), ratio: score, state: "good", text: score.toFixed(4) }), html("span", { class: "hint" }, say(seen.board.standIn ? "scoreStandIn" : "scoreHint")));
+    meter({ label: say("score"), ratio: score, state: "good", text: score.toFixed(4) }));
 }
 
 function drawRanking(texts, scores) {
@@ -174,4 +175,5 @@ for (const id of ["text-a", "text-b"]) {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) compare();
   });
 }
-identify();
+if (await needsKey()) askForKey();
+else identify();

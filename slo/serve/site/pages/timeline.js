@@ -3,9 +3,9 @@
 import { fill, html, svg, write } from "./dom.js";
 import { count, moment, ms } from "./format.js";
 import { linear, ticks, timeTicks } from "./scale.js";
-import { say } from "./words.js";
+import { say, span } from "./words.js";
 
-const LEFT = 44, RIGHT = 12, TOP = 22, AXIS = 22, STRIP = 42, GAP = 24;
+const LEFT = 44, RIGHT = 12, TOP = 22, AXIS = 22, STRIP = 42, GAP = 24, LABEL = 18;
 
 /** A chart inside `box` with a method `show`; it draws itself again when the box changes its width. */
 export function timeline(box) {
@@ -57,13 +57,14 @@ export function timeline(box) {
   return { show };
 }
 
-function draw(drawing, width, height, { points, limit, marks, from, to }) {
+function draw(drawing, width, height, { points, limit, marks, from, to, step }) {
   const floor = height - AXIS - STRIP - GAP;
   const slowest = Math.max(0, ...points.map((p) => p.p95).filter(Number.isFinite));
   const high = Math.min(Math.max(limit * 1.35, slowest * 1.1), limit * 8);
   const x = linear(from, to, LEFT, width - RIGHT);
   const y = linear(0, high, floor, TOP);
-  const strip = linear(0, Math.max(1, ...points.map((p) => p.total)), height - AXIS, height - AXIS - STRIP);
+  const most = Math.max(0, ...points.map((p) => p.total));
+  const strip = linear(0, Math.max(1, most), height - AXIS, height - AXIS - STRIP);
   const limitAt = y(limit);
   const p95 = path(points, x, y, "p95");
   drawing.setAttribute("width", width);
@@ -80,12 +81,12 @@ function draw(drawing, width, height, { points, limit, marks, from, to }) {
       svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(value), y2: y(value) }),
       svg("text", { class: "tick", x: LEFT - 7, y: y(value) + 4, "text-anchor": "end" }, String(value)),
     ]),
-    timeTicks(from, to, Math.max(2, Math.floor(width / 90))).map((at) => [
+    timeTicks(from, to, Math.max(2, Math.floor(width / 75))).map((at) => [
       svg("line", { class: "grid", x1: x(at), x2: x(at), y1: height - AXIS, y2: height - AXIS + 4 }),
-      svg("text", { class: "tick", x: x(at), y: height - 6, "text-anchor": "middle" }, moment(at, { now: to })),
+      svg("text", { class: "tick", x: Math.min(x(at), width - LABEL), y: height - 6, "text-anchor": "middle" }, moment(at, { now: to })),
     ]),
     bars(points, x, strip, height - AXIS, from, to),
-    svg("text", { class: "tick", x: LEFT, y: height - AXIS - STRIP - 5 }, say("traffic")),
+    svg("text", { class: "tick", x: LEFT, y: height - AXIS - STRIP - 5 }, say("traffic", { count: count(most), step: span(step) })),
     svg("path", { class: "p50", d: path(points, x, y, "p50") }),
     svg("path", { class: "p95", d: p95, "clip-path": "url(#under)" }),
     svg("path", { class: "p95 late", d: p95, "clip-path": "url(#over)" }),
