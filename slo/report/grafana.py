@@ -100,7 +100,8 @@ def panels(promise: Promise) -> list[Panel]:
               description="Cores in use, by process.",
               targets=((f"sum by (process) (rate(slo_process_cpu_seconds_total[{_RATE}]))", "{{process}}"),)),
         Panel(title="Memory", kind="timeseries", width=8, unit="bytes",
-              targets=(("sum by (process) (slo_process_resident_memory_bytes)", "{{process}}"),)),
+              description="Pages that processes share count by shares, so that the lines add up to the whole.",
+              targets=(("sum by (process) (slo_process_proportional_memory_bytes)", "{{process}}"),)),
         Panel(title="Alert notifications", kind="timeseries", width=8,
               targets=(("sum by (channel, result) (increase(slo_alert_notifications_total[1h]))",
                         "{{channel}} {{result}}"),)),
@@ -129,13 +130,17 @@ def dashboard(promise: Promise) -> dict[str, Any]:
         "schemaVersion": 39,
         "time": {"from": "now-1h", "to": "now"},
         "templating": {"list": [_datasource_variable(), _model_variable(promise)]},
-        "annotations": {"list": [_alert_annotation()]},
+        "annotations": {"list": marks()},
         "panels": _placed(panels(promise)),
     }
 
 
 def provisioning_files(folder: str, prometheus_url: str) -> dict[str, str]:
-    """Relative paths and contents for Grafana's provisioning directory; `folder` is where the dashboard lies."""
+    """Relative paths and contents for Grafana's provisioning directory; `folder` is where the dashboard lies.
+
+    The data source has a name and a `uid` of its own and is not the default one: it takes nobody's place, and a second
+    default would keep Grafana from starting.
+    """
     provider = {
         "name": "xinference-slo",
         "type": "file",
@@ -143,11 +148,13 @@ def provisioning_files(folder: str, prometheus_url: str) -> dict[str, str]:
         "options": {"path": folder},
     }
     source = {
-        "name": "Prometheus",
+        "name": "Prometheus (xinference-slo)",
+        "uid": "xinference-slo-prometheus",
         "type": "prometheus",
         "access": "proxy",
         "url": prometheus_url,
-        "isDefault": True,
+        "isDefault": False,
+        "jsonData": {"httpMethod": "POST", "timeInterval": "15s"},  # the scrape interval: rates need four of them
     }
     return {
         "provisioning/dashboards/xinference-slo.yaml": to_yaml({"apiVersion": 1, "providers": [provider]}),
@@ -209,7 +216,10 @@ def _thresholds(panel: Panel) -> dict[str, Any]:
 
 
 def _datasource_variable() -> dict[str, Any]:
-    return {"type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "hide": 0}
+    return {
+        "type": "datasource", "name": "datasource", "label": "Data source", "query": "prometheus", "hide": 0,
+        "includeAll": False, "multi": False, "options": [], "refresh": 1, "regex": "",
+    }  # fmt: skip
 
 
 def _model_variable(promise: Promise) -> dict[str, Any]:
@@ -221,9 +231,15 @@ def _model_variable(promise: Promise) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _alert_annotation() -> dict[str, Any]:
-    return {
-        "name": "Alerts", "enable": True, "iconColor": "red", "datasource": _DATASOURCE,
-        "expr": 'ALERTS{alertstate="firing",model="$model"}', "titleFormat": "{{alertname}}",
-        "textFormat": "{{severity}}", "step": "60s",
-    }  # fmt: skip
+def marks() -> list[dict[str, Any]]:
+    """Marks over all panels: alerts while they fire, and starts of the server's processes."""
+    return [
+        {
+            "name": name, "enable": True, "iconColor": colour, "datasource": _DATASOURCE, "titleFormat": title,
+            "textFormat": text, "step": "60s", "expr": query, "target": {"expr": query, "refId": "Anno"},
+        }
+        for name, colour, query, title, text in (
+            ("Alerts", "red", 'ALERTS{alertstate="firing",model="$model"}', "{{alertname}}", "{{severity}}"),
+            ("Starts", "purple", "resets(slo_process_cpu_seconds_total[2m]) > 0", "{{process}} started", ""),
+        )
+    ]  # fmt: skip

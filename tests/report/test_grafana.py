@@ -64,3 +64,26 @@ def test_provisioning_names_the_folder_and_the_server() -> None:
     assert provider["providers"][0]["options"] == {"path": "/dashboards"}
     source = yaml.safe_load(files["provisioning/datasources/prometheus.yaml"])
     assert source["datasources"][0]["url"] == "http://prometheus:9090"
+
+
+def test_the_data_source_takes_nobodys_place() -> None:
+    files = provisioning_files("/dashboards", "http://prometheus:9090")
+    source = yaml.safe_load(files["provisioning/datasources/prometheus.yaml"])["datasources"][0]
+    assert source["isDefault"] is False  # a second default keeps Grafana from starting
+    assert source["name"] != "Prometheus"  # what most people call theirs
+    assert source["uid"] == "xinference-slo-prometheus"
+
+
+def test_units_kinds_and_thresholds_are_those_that_grafana_has() -> None:
+    for panel in dashboard(P95)["panels"]:
+        defaults = panel["fieldConfig"]["defaults"]
+        assert panel["type"] in {"stat", "gauge", "timeseries", "bargauge", "heatmap", "table"}
+        assert defaults["unit"] in {"s", "short", "percentunit", "reqps", "bytes"}
+        assert defaults["thresholds"]["steps"][0]["value"] is None
+        assert {step["color"] for step in defaults["thresholds"]["steps"]} <= {"red", "green"}
+
+
+def test_alerts_and_starts_are_marked_on_every_panel() -> None:
+    marks = {mark["name"]: mark["target"]["expr"] for mark in dashboard(P95)["annotations"]["list"]}
+    assert marks["Alerts"].startswith("ALERTS{")
+    assert "slo_process_cpu_seconds_total" in marks["Starts"]

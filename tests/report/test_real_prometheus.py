@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from slo.report.alertmanager import alertmanager_file
-from slo.report.grafana import panels
+from slo.report.grafana import marks, panels
 from slo.report.prometheus import rules_file
 from tests.real_servers import alertmanager, get_json, prometheus, until
 from tests.report.promises import P95, QUICK
@@ -94,6 +94,11 @@ def test_every_query_of_the_dashboard_brings_something(stack: Stack, query: str)
         stack.query(asked)  # empty is what one hopes for
         return
     until(f"{asked} brings a row", lambda: stack.query(asked), timeout_s=30)
+
+
+@pytest.mark.parametrize("mark", marks(), ids=lambda mark: mark["name"])
+def test_every_query_of_an_annotation_is_one(stack: Stack, mark: dict[str, str]) -> None:
+    stack.query(mark["expr"].replace("$model", "gte-base-zh"))  # raises for one that Prometheus does not understand
 
 
 METADATA = (

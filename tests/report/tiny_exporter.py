@@ -39,7 +39,7 @@ class TinyExporter:
             ("slo_queue_tokens", ("model", "class"), (model, "online")),
             ("slo_replicas", ("model",), (model,)),
             ("slo_build_info", ("version",), ("0",)),
-            ("slo_process_resident_memory_bytes", ("process",), ("api",)),
+            ("slo_process_proportional_memory_bytes", ("process",), ("api",)),
         ):
             gauge = Gauge(name, "x", names, registry=self._registry)
             (gauge.labels(*values) if names else gauge).set(1)
