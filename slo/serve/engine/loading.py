@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import statistics
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,13 @@ from slo.serve.engine.artefacts import Artefacts
 from slo.serve.engine.calibration import CHINESE_SAMPLE, calibration_texts, held_out_texts
 from slo.serve.engine.fidelity import Fidelity, Vectors, compare
 from slo.serve.engine.model_files import read_model
-from slo.serve.engine.openvino_forward import OpenVinoForward, core, cpu_kind, supported_precisions
+from slo.serve.engine.openvino_forward import (
+    OpenVinoForward,
+    core,
+    cpu_kind,
+    int8_instructions,
+    supported_precisions,
+)
 from slo.serve.engine.packing import Pass
 from slo.serve.engine.precision import Choice, Precision, choose
 from slo.serve.engine.progress import Progress, silent
@@ -92,9 +100,18 @@ class Workshop:
         found = self.artefacts.document(f"fidelity-{precision}-{hint}-{cpu_kind()}", make)
         return Fidelity(**{**found, "texts": int(found["texts"])})  # type: ignore[arg-type]
 
+    def no_gain(self, precision: Precision) -> str:
+        """Why `precision` is not faster than fp32 on this CPU, empty if it is. Timed where that is in doubt, once."""
+        if precision != "int8" or int8_instructions():
+            return ""
+        took_ms = self.artefacts.document(f"pass-ms-{cpu_kind()}", self._pass_ms)
+        if took_ms["int8"] < took_ms["fp32"]:
+            return ""
+        return f"int8 takes {took_ms['int8']:.1f} ms for a full pass, fp32 {took_ms['fp32']:.1f} ms"
+
     def choose(self, precision: str) -> Choice:
         """The precision to serve with, its graph made: minutes the first time."""
-        choice = choose(precision, supported=supported_precisions(), measure=self.fidelity)
+        choice = choose(precision, supported=supported_precisions(), measure=self.fidelity, no_gain=self.no_gain)
         self.tokenizer()
         self.graph(choice.precision)
         return choice
@@ -104,6 +121,17 @@ class Workshop:
         compiled = self.artefacts.compiled if keep else None
         forward = OpenVinoForward(graph, hint=hint, threads=threads, compiled=compiled)
         return Runtime(self.files, self.tokenizer(), forward, pass_tokens=pass_tokens)
+
+    def _pass_ms(self) -> dict[str, float]:
+        """Milliseconds of a full pass by precision: the median of nine, after one that compiles."""
+        found: dict[str, float] = {}
+        for precision in ("int8", "fp32"):
+            graph, hint = self.graph(precision), supported_precisions()[precision]
+            runtime = self.runtime(graph, hint, threads=cores(), pass_tokens=DEFAULT_PASS_TOKENS, keep=False)
+            packed = runtime.prepare(self.held_out()).passes[0]
+            runtime.infer(packed)
+            found[precision] = statistics.median(_timed_ms(runtime, packed) for _ in range(9))
+        return found
 
     def _compare(self, graph: Path, hint: str) -> Fidelity:
         if self._reference is None:
@@ -162,6 +190,12 @@ def load(
 def cores() -> int:
     """The cores that this process may use."""
     return len(os.sched_getaffinity(0))
+
+
+def _timed_ms(runtime: Runtime, packed: Pass) -> float:
+    begun_s = time.perf_counter()
+    runtime.infer(packed)
+    return (time.perf_counter() - begun_s) * 1000
 
 
 def _no_forward(packed: Pass) -> Vectors:

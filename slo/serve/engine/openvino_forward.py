@@ -63,6 +63,11 @@ def supported_precisions() -> dict[Precision, str]:
     return {"int8": "f32", "fp32": "f32"}
 
 
+def int8_instructions() -> bool:
+    """Does this CPU multiply int8 numbers as such (AMX, VNNI)? Others take several steps, which may not pay."""
+    return any(name in cpu_kind() for name in ("amx_int8", "vnni"))
+
+
 def cpu_kind() -> str:
     """The instruction sets that decide rounding, as one word: measured fidelity holds for this kind only."""
     flags = Path("/proc/cpuinfo")

@@ -24,11 +24,18 @@ class Choice:
     fidelity: dict[Precision, Fidelity] = field(default_factory=dict)
 
 
-def choose(request: str, *, supported: Collection[Precision], measure: Callable[[Precision], Fidelity]) -> Choice:
+def choose(
+    request: str,
+    *,
+    supported: Collection[Precision],
+    measure: Callable[[Precision], Fidelity],
+    no_gain: Callable[[Precision], str] = lambda _: "",
+) -> Choice:
     """Pick a precision; `measure` compares one with fp32 and may take minutes (it quantises).
 
-    `auto` tries what the device supports from int8 down to fp32 and falls back with a reason. A precision that was
-    asked for by name and is absent or fails the gate raises QuantizeError: nobody gets other numbers than ordered.
+    `auto` tries what the device supports from int8 down to fp32 and falls back with a reason; `no_gain` says why one
+    that passes would not be faster than fp32 here, or nothing. A precision that was asked for by name and is absent or
+    fails the gate raises QuantizeError: nobody gets other numbers than ordered.
     """
     if request not in get_args(Request):
         raise QuantizeError(f"unknown precision {request!r}", hint=f"one of {', '.join(get_args(Request))}")
@@ -49,7 +56,10 @@ def choose(request: str, *, supported: Collection[Precision], measure: Callable[
                 raise
             refusals.append(f"{precision}: {error.message}")
             continue
-        if seen[precision].passes:
+        if seen[precision].passes and request == "auto" and (slower := no_gain(precision)):
+            refusals.append(slower)
+        elif seen[precision].passes:
             return Choice(precision, "; ".join([*refusals, f"{precision}: {seen[precision]}"]), seen)
-        refusals.append(f"{precision} fails its fidelity gate: {', '.join(seen[precision].shortfalls)}")
+        else:
+            refusals.append(f"{precision} fails its fidelity gate: {', '.join(seen[precision].shortfalls)}")
     raise QuantizeError("; ".join(refusals), hint="ask for the precision auto, which falls back by itself")

@@ -93,6 +93,23 @@ def test_auto_goes_on_when_a_precision_cannot_be_made() -> None:
 
 
 @pytest.mark.parametrize(
+    ("request_", "chosen"),
+    [
+        pytest.param("auto", "bf16", id="auto goes on"),
+        pytest.param("int8", "int8", id="asked for by name it is served all the same"),
+    ],
+)
+def test_a_precision_that_gains_nothing_here_is_passed_over(request_: str, chosen: str) -> None:
+    slow = {"int8": "int8 takes 87 ms"}
+    results: dict[Precision, Fidelity] = {"int8": GOOD, "bf16": GOOD}
+    choice = choose(
+        request_, supported=("int8", "bf16"), measure=results.__getitem__, no_gain=lambda p: slow.get(p, "")
+    )
+    assert choice.precision == chosen
+    assert ("int8 takes 87 ms" in choice.reason) is (chosen == "bf16")
+
+
+@pytest.mark.parametrize(
     ("request_", "message"),
     [
         pytest.param("int8", "fails its fidelity gate", id="below the gate"),

@@ -19,6 +19,7 @@ from slo.serve.engine.artefacts import Artefacts, NotMade, is_intact
 from slo.serve.engine.helper import make_in_helper
 from slo.serve.engine.loading import GRAPH, Workshop, load
 from slo.serve.engine.model_files import read_model
+from slo.serve.engine.openvino_forward import cpu_kind, supported_precisions
 from slo.serve.engine.torch_forward import TorchForward
 
 
@@ -136,6 +137,22 @@ def test_the_stand_in_passes_the_gate(tiny: Path, cache: Path, precision: str) -
     if precision == "bf16":
         choice = workshop.choose("bf16")
     assert choice.fidelity[choice.precision].passes
+
+
+def test_without_int8_instructions_int8_is_timed_against_fp32(
+    tiny: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workshop = Workshop(tiny, cache)
+    monkeypatch.setattr("slo.serve.engine.loading.int8_instructions", lambda: True)
+    assert workshop.no_gain("int8") == ""
+    monkeypatch.setattr("slo.serve.engine.loading.int8_instructions", lambda: False)
+    said = workshop.no_gain("int8")
+    took_ms = workshop.artefacts.document(f"pass-ms-{cpu_kind()}", lambda: pytest.fail("it was timed once already"))
+    assert set(took_ms) == {"int8", "fp32"}
+    assert all(0 < value < 10_000 for value in took_ms.values())
+    assert bool(said) is (took_ms["int8"] >= took_ms["fp32"])
+    assert workshop.choose("auto").precision == ("bf16" if said and "bf16" in supported_precisions() else
+                                                 "fp32" if said else "int8")  # fmt: skip
 
 
 @pytest.mark.parametrize(
