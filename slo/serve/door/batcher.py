@@ -32,7 +32,9 @@ class ReplicaLost(Exception):
 
 
 class Replica(Protocol):
-    """One model process."""
+    """One model process; `identity` is its uid and address."""
+
+    identity: tuple[str, str]
 
     @property
     def load(self) -> Load: ...
@@ -173,7 +175,9 @@ class Batcher:
 
     async def _attempt(self, replica: Replica, jobs: list[Job]) -> Exception | None:
         """One call. None when its jobs are settled or queued again, else what the engine raised."""
-        started_s = self._now()
+        started_s, uid = self._now(), replica.identity[0]
+        for job in jobs:
+            job.replica = uid
         try:
             answer = await replica.embed([job.text for job in jobs])
             vectors = _vectors(answer, len(jobs))

@@ -53,6 +53,7 @@ class Trace:
     length: str = NO_MODEL
     cached: bool = False
     reason: str | None = None
+    replica: str = ""  # who computed it, or owed it when time was up
 
 
 class Front:
@@ -113,6 +114,8 @@ class Front:
         seconds = self._telemetry.now() - trace.arrived_s
         code = code_class(reply.status, trace.reason)
         self._telemetry.request(trace.model, trace.length, code, cached=trace.cached, seconds=seconds)
+        if trace.replica and trace.length != "batch":
+            self._telemetry.computed(trace.model, trace.replica, code, seconds)
 
     async def _embed(self, lane: Lane, request: EmbeddingRequest, call: Call, trace: Trace) -> Reply:
         telemetry, generation = self._telemetry, lane.generation
@@ -181,6 +184,8 @@ class Front:
             if problem.reason == "deadline_passed":
                 self._learn(lane, decision, now_s)
             raise
+        finally:
+            trace.replica = ticket.replica
         if new:
             self._learn(lane, decision, now_s)
         last = ticket.last

@@ -35,7 +35,7 @@ class PassTiming:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One text. `tokens` is an estimate until it is done."""
+    """One text. `tokens` is an estimate until it is done; `replica` is the uid of the one that was asked last."""
 
     text: str
     tokens: int
@@ -46,6 +46,7 @@ class Job:
     tickets: list[Ticket] = field(default_factory=list)
     vector: Vector | None = None
     timing: PassTiming | None = None
+    replica: str = ""
 
     def finish(self, vector: Vector, timing: PassTiming) -> None:
         """Give the result to everybody who waits."""
@@ -73,6 +74,13 @@ class Ticket:
         self.remaining = len(distinct)
         for job in distinct.values():
             job.tickets.append(self)
+
+    @property
+    def replica(self) -> str:
+        """Uid of the replica that gave the last vector, or else of one that owes some; empty while all are queued."""
+        if self.remaining == 0 and self.last is not None:
+            return self.last.replica
+        return next((job.replica for job in self.jobs if job.vector is None and job.replica), "")
 
     def one_done(self, job: Job) -> None:
         """One of the jobs has its vector."""

@@ -73,6 +73,7 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
         self._loaded = self._load()
         self._line = Line(self._loaded.runtime)
         gc.collect()
+        self._loaded_s = time.monotonic()
         gc.freeze()  # a collection then looks at a request's own objects only
 
     def stop(self) -> None:
@@ -122,6 +123,7 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
             "pid": os.getpid(),
             "rss_bytes": _resident_bytes(),
             "cpu_s": time.process_time(),
+            "age_s": round(time.monotonic() - self._loaded_s, 1),
             "passes": line.tally.passes,
             "tokens": line.tally.tokens,
             "texts": line.tally.texts,

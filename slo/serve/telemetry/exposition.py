@@ -63,6 +63,14 @@ class Exposition(Collector):
         for (model, length, code, cache), fine in telemetry.requests.items():
             _add(requests, (model, length, "gateway", code, cache), fine)
         yield requests
+        computed = HistogramMetricFamily(
+            "slo_replica_request_duration_seconds",
+            "The same, of requests that a replica computed or owed",
+            labels=("model", "replica", "code"),
+        )
+        for series, fine in telemetry.computed_by.items():
+            _add(computed, series, fine)
+        yield computed
         stages = HistogramMetricFamily("slo_stage_duration_seconds", "Parts of requests and passes", labels=("stage",))
         for name, fine in telemetry.stages.items():
             _add(stages, (name,), fine)

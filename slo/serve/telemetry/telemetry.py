@@ -20,6 +20,7 @@ from slo.serve.door.work import PassTiming
 from slo.serve.telemetry.window import BINS, FINE_EDGES_S, Series, Window
 
 STAGES = ("queue", "tokenise", "wait", "infer", "finish", "call", "serialise", "gc_pause", "loop_lag")
+MAX_COMPUTED = 256  # series by replica; beyond that the oldest goes, whatever names a cluster gives
 NO_MODEL = "-"  # label of requests that name no model that runs here: names from outside never become labels
 
 
@@ -57,6 +58,7 @@ class Telemetry:
         self.window = Window()
         self.in_flight = 0
         self.requests: dict[Series, Fine] = {}  # model, length class, code, cache
+        self.computed_by: dict[Series, Fine] = {}  # model, replica, code; requests of the batch class left out
         self.stages: dict[str, Fine] = {}
         self.counters: dict[Series, int] = {}
         self._gc_started_s = 0.0
@@ -69,6 +71,16 @@ class Telemetry:
             fine = self.requests[series] = Fine()
         fine.observe(seconds)
         self.window.observe(("request", *series), seconds, self.now())
+
+    def computed(self, model: str, replica: str, code: str, seconds: float) -> None:
+        """One request that a replica computed, or owed when it failed, is answered."""
+        series = (model, replica, code)
+        fine = self.computed_by.get(series)
+        if fine is None:
+            if len(self.computed_by) >= MAX_COMPUTED:
+                del self.computed_by[next(iter(self.computed_by))]
+            fine = self.computed_by[series] = Fine()
+        fine.observe(seconds)
 
     def stage(self, name: str, seconds: float) -> None:
         """A part of a request or pass took so long."""

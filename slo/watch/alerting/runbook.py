@@ -27,6 +27,7 @@ _BY_CAUSE: Mapping[CauseKind, tuple[str, str, str]] = {
     "down": ("start the server, this is safe at any time", "启动服务（可重复执行）", "make launch"),
     "refused": ("see how much load it can hold", "查看容量上限", "slo capacity"),
     "steal": ("move to a quieter host, or lower the load", "更换宿主机或降低负载", "slo doctor"),
+    "replica": ("see which replicas serve, take out the slow one", "查看各副本并移除慢副本", "slo control show"),
     "cache": ("is the cache on, and large enough?", "确认缓存已开启且容量足够", "slo validate"),
 }
 

@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import sub
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,6 +22,7 @@ from slo.stats import Histogram
 from slo.watch.sli.counts import Minute, Source, matching_edge
 
 REQUESTS = "slo_request_duration_seconds"
+REPLICAS = "slo_replica_request_duration_seconds"
 STAGES = "slo_stage_duration_seconds"
 GOOD_CODE = "2xx"
 BATCH = "batch"  # the length class of requests that no deadline is held for: no events of an objective
@@ -33,11 +35,13 @@ OUTCOMES: Mapping[str, str] = {"429": "refused", "5xx": "server_fault", "timeout
 class Reading:
     """Cumulative counts at one instant. `requests` by code and class: counts per edge, the last one +Inf.
 
-    `stages` are seconds and number by stage. `other` are single numbers by metric name and sorted labels.
+    `replicas` are the same by code and replica, of those requests that one computed or owed. `stages` are seconds and
+    number by stage. `other` are single numbers by metric name and sorted labels.
     """
 
     edges_s: tuple[float, ...] = ()
     requests: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    replicas: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     stages: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     other: Mapping[str, float] = field(default_factory=dict)
 
@@ -46,6 +50,7 @@ class Reading:
         return {
             "edges_s": list(self.edges_s),
             "requests": [[*key, list(counts)] for key, counts in self.requests.items()],
+            "replicas": [[*key, list(counts)] for key, counts in self.replicas.items()],
             "stages": {name: list(value) for name, value in self.stages.items()},
             "other": dict(self.other),
         }
@@ -57,13 +62,10 @@ class Reading:
         ) or any(key not in self.requests for key in earlier.requests)  # fmt: skip
         if restarted:
             return self
-        nothing = (0,) * (len(self.edges_s) + 1)
         return Reading(
             edges_s=self.edges_s,
-            requests={
-                key: tuple(now - was for now, was in zip(counts, earlier.requests.get(key, nothing), strict=True))
-                for key, counts in self.requests.items()
-            },
+            requests=_since(self.requests, earlier.requests),
+            replicas=_since(self.replicas, earlier.replicas),
             stages={
                 name: (seconds - earlier.stages.get(name, (0.0, 0))[0], number - earlier.stages.get(name, (0.0, 0))[1])
                 for name, (seconds, number) in self.stages.items()
@@ -86,21 +88,34 @@ class Reading:
 
     @property
     def cache_hit_ratio(self) -> float | None:
-        """Share of texts that the cache answered; None without look-ups."""
+        """Share of texts that the cache answered: none, where it is switched off. None without answers."""
         hits = self.other.get("slo_cache_lookups_total{result=hit}", 0.0)
         lookups = hits + self.other.get("slo_cache_lookups_total{result=miss}", 0.0)
-        return hits / lookups if lookups else None
+        if lookups:
+            return hits / lookups
+        return 0.0 if any(counts[-1] for (code, _), counts in self.requests.items() if code == GOOD_CODE) else None
 
-    def classes(self, threshold_ms: float) -> dict[str, list[int]]:
-        """Good and total by length class, as evidence; empty where the threshold is no edge."""
+    def evidence(self, threshold_ms: float) -> dict[str, Any]:
+        """What `alerting.cause` asks for, but for the requests' number and outcomes.
+
+        Good and total by length class and by replica are empty where the threshold is no edge.
+        """
+        return {
+            "classes": self._parts(self.requests, threshold_ms),
+            "replicas": self._parts(self.replicas, threshold_ms),
+            "stages": {name: list(value) for name, value in self.stages.items()},
+        }
+
+    def _parts(self, parts: Mapping[tuple[str, str], tuple[int, ...]], threshold_ms: float) -> dict[str, list[int]]:
+        """Good and total by the second name of the key, the first one being the code."""
         edge = matching_edge(self.edges_s, threshold_ms)
         if edge is None:
             return {}
         place, found = self.edges_s.index(edge), defaultdict[str, list[int]](lambda: [0, 0])
-        for (code, length_class), cumulative in self.requests.items():
+        for (code, name), cumulative in parts.items():
             if code == GOOD_CODE or code in OUTCOMES:
-                found[length_class][0] += cumulative[place] if code == GOOD_CODE else 0
-                found[length_class][1] += cumulative[-1]
+                found[name][0] += cumulative[place] if code == GOOD_CODE else 0
+                found[name][1] += cumulative[-1]
         return {name: counts for name, counts in found.items() if counts[1]}
 
 
@@ -109,6 +124,7 @@ def reading_from_json(data: Mapping[str, Any]) -> Reading:
     return Reading(
         edges_s=tuple(data["edges_s"]),
         requests={(code, name): tuple(counts) for code, name, counts in data["requests"]},
+        replicas={(code, name): tuple(counts) for code, name, counts in data.get("replicas", ())},
         stages={name: (value[0], value[1]) for name, value in data["stages"].items()},
         other=dict(data["other"]),
     )
@@ -120,6 +136,7 @@ def parse_exposition(text: str, *, model: str, url: str) -> Reading:
     Raises `BadAnswer` for a page that is not Prometheus text.
     """
     buckets: dict[tuple[str, str], dict[float, int]] = defaultdict(lambda: defaultdict(int))
+    by_replica: dict[tuple[str, str], dict[float, int]] = defaultdict(lambda: defaultdict(int))
     seconds: dict[str, float] = defaultdict(float)
     numbers: dict[str, int] = defaultdict(int)
     other: dict[str, float] = {}
@@ -131,21 +148,27 @@ def parse_exposition(text: str, *, model: str, url: str) -> Reading:
                     if labels.get("model", model) == model and labels.get("length_class") != BATCH:
                         key = (labels.get("code", GOOD_CODE), labels.get("length_class", ""))
                         buckets[key][float(labels["le"])] += int(sample.value)
+                elif sample.name == f"{REPLICAS}_bucket":
+                    if labels.get("model", model) == model:
+                        key = (labels.get("code", GOOD_CODE), labels.get("replica", ""))
+                        by_replica[key][float(labels["le"])] += int(sample.value)
                 elif sample.name == f"{STAGES}_sum":
                     seconds[labels.get("stage", "")] += sample.value
                 elif sample.name == f"{STAGES}_count":
                     numbers[labels.get("stage", "")] += int(sample.value)
-                elif not sample.name.startswith((REQUESTS, STAGES)):
+                elif not sample.name.startswith((REQUESTS, REPLICAS, STAGES)):
                     marks = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
                     other[f"{sample.name}{{{marks}}}" if marks else sample.name] = sample.value
     except (ValueError, KeyError, TypeError) as error:
         raise BadAnswer(f"{url}: not Prometheus text: {error}", url=url) from error
-    edges = sorted({edge for row in buckets.values() for edge in row})
-    if any(sorted(row) != edges for row in buckets.values()):
+    rows = (*buckets.values(), *by_replica.values())
+    edges = sorted({edge for row in rows for edge in row})
+    if any(sorted(row) != edges for row in rows):
         raise BadAnswer(f"{url}: histograms with different edges", url=url)
     return Reading(
         edges_s=tuple(edge for edge in edges if edge != float("inf")),
         requests={key: tuple(row[edge] for edge in edges) for key, row in buckets.items()},
+        replicas={key: tuple(row[edge] for edge in edges) for key, row in by_replica.items()},
         stages={name: (seconds[name], numbers[name]) for name in seconds},
         other=other,
     )
@@ -178,6 +201,17 @@ def _sharer(parts: int) -> Callable[[int, int], int]:
         return count * (index + 1) // parts - count * index // parts
 
     return share
+
+
+def _since(
+    now: Mapping[tuple[str, str], tuple[int, ...]], before: Mapping[tuple[str, str], tuple[int, ...]]
+) -> dict[tuple[str, str], tuple[int, ...]]:
+    """The differences, key by key; a count that went back began anew."""
+    found = {}
+    for key, counts in now.items():
+        earlier = before.get(key)
+        found[key] = counts if earlier is None or earlier[-1] > counts[-1] else tuple(map(sub, counts, earlier))
+    return found
 
 
 def _apart(cumulative: tuple[int, ...]) -> list[int]:

@@ -1,7 +1,8 @@
 """
 Active probes: real requests with unique texts, sent one after another, and the tally of what came back.
 
-A probe is due when the one before it is done, so a probe measures what one more user would have waited. Three
+A probe is due when the one before it is done and a random pause has passed, so it measures what one more user would
+have waited, and whatever stalls the service at regular times is met as often as users meet it. Three
 failures in a row are an **outage**: the service gives nobody an answer, and asking on would only take time. A 429
 does not count towards it, for a server that sheds load is up. A rejected key is not the service's failure at all: it
 ends the probing with `Unauthorized`, since nothing was measured.
@@ -9,6 +10,7 @@ ends the probing with `Unauthorized`, since nothing was measured.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -96,8 +98,11 @@ def gather(
     enough: Callable[[Tally], bool],
     bound_s: float,
     clock: Clock,
+    pause_s: Callable[[], float] = lambda: 0.0,
 ) -> tuple[Tally, bool]:
     """Probe until `enough(tally)` or an outage; True with the tally when `bound_s` ended it instead.
+
+    `pause_s()` gives the seconds to wait before each probe.
 
     `bound_s` is a wall bound: it holds even against a server that sends its answer a byte at a time.
     """
@@ -107,6 +112,8 @@ def gather(
         while clock.monotonic() < end_s and not (enough(tally) or tally.outage):
             if tally.failing:
                 clock.sleep(PAUSE_AFTER_FAILURE_S)
+            elif pause := pause_s():
+                clock.sleep(pause)
             yield next(texts)
 
     try:
@@ -125,11 +132,18 @@ def probe_batch(
     probes: int,
     bound_s: float,
     clock: Clock,
+    spread_s: float = 0.0,
 ) -> Tally:
-    """`probes` probes, or as many as `bound_s` allows; those that an outage left unsent count as bad."""
+    """`probes` probes, or as many as `bound_s` allows; those that an outage left unsent count as bad.
+
+    Their pauses are random and together about `spread_s` long.
+    """
+    chance, mean_s = random.Random(), spread_s / probes
     tally, late = gather(
-        client, texts, objective, enough=lambda tally: tally.total >= probes, bound_s=bound_s, clock=clock
-    )
+        client, texts, objective, enough=lambda tally: tally.total >= probes, bound_s=bound_s, clock=clock,
+        # Exponential, as users come; cut, so that the whole stays near its length.
+        pause_s=lambda: min(chance.expovariate(1 / mean_s), 5 * mean_s) if mean_s else 0.0,
+    )  # fmt: skip
     if tally.outage or (late and not tally.total):
         tally.lose(probes - tally.total)
     return tally

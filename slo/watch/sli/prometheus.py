@@ -94,11 +94,12 @@ class PrometheusSource:
         minute = reading.minute(start_s=start_s, source="prometheus", length_s=int(self._interval_s))
         return Harvest(
             minutes=(minute,) if minute.total else (),
-            evidence={"classes": reading.classes(self._threshold_ms), "outcomes": dict(minute.outcomes)},
+            evidence={"classes": reading.evidence(self._threshold_ms)["classes"]},
         )
 
-    def skip(self) -> None:
+    def skip(self) -> dict[str, Any]:
         """Nothing to do: the scrape that follows holds our probes, few as they are. Their rows say `probe`."""
+        return {}
 
     def state(self) -> dict[str, Any]:
         """Nothing to remember: each query stands for itself."""

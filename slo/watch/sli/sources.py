@@ -4,7 +4,8 @@ Where a minute's counts come from, and when probes fill in. Never mixed silently
 Passive counts come first: they are what users had. Where too few requests came (`needs_probes`), probes
 are sent as well, for a verdict on three requests is none. Our probes pass through the server's own counters too, so
 the counters are read again after probing, and the next difference starts there: no probe is counted as traffic. What
-users sent during those seconds is left out, which only happens when they send little.
+users sent during those seconds is left out, which only happens when they send little. As evidence of a cause the
+probes are as good as anybody's requests: there they stay.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class PassiveSource:
         self._interval_s = int(interval_s)
         self._threshold_ms = threshold_ms
         self._last: tuple[float, Reading] | None = None
+        self._round: Reading | None = None  # where the round that is being measured began
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue where the watcher before this one stopped, if it watched the same model at the same address."""
@@ -72,30 +74,31 @@ class PassiveSource:
         except RequestError as error:
             return Harvest(problem=error.message)
         last, self._last = self._last, (self._clock.wall(), reading)
+        self._round = reading if last is None else last[1]
         if last is None or not reading.edges_s:
             return Harvest()
         difference = reading.minus(last[1])
         minute = difference.minute(start_s=start_s, source="passive", length_s=self._interval_s)
         return Harvest(
             minutes=tuple(part for part in spread(minute, self._starts(last[0], start_s)) if part.total),
-            evidence={
-                "classes": difference.classes(self._threshold_ms),
-                "stages": {name: list(value) for name, value in difference.stages.items()},
-                "requests": minute.total,
-                "outcomes": dict(minute.outcomes),
-                "cache_hit_ratio": difference.cache_hit_ratio,
-            },
+            evidence={**difference.evidence(self._threshold_ms), "cache_hit_ratio": difference.cache_hit_ratio},
         )
 
-    def skip(self) -> None:
-        """Leave out what was counted since `collect`: our own probes. Unreadable now: the next difference has them."""
+    def skip(self) -> Mapping[str, Any]:
+        """Leave out what was counted since `collect`: our own probes. Evidence of the whole round, with them.
+
+        Unreadable now: the next difference has them, and there is no evidence.
+        """
         if self._last is None:
-            return
+            return {}
         try:
-            self._last = self._clock.wall(), self._read()
+            reading = self._read()
         except RequestError:
             # A server that fails right after probing: the probes' failures tell it; no counts, so none to leave out.
             self._last = self._clock.wall(), self._last[1]
+            return {}
+        self._last = self._clock.wall(), reading
+        return {} if self._round is None else reading.minus(self._round).evidence(self._threshold_ms)
 
     def _read(self) -> Reading:
         return parse_exposition(self._fetch(self._url).decode("utf-8", "replace"), model=self._model, url=self._url)

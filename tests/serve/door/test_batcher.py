@@ -226,3 +226,21 @@ async def _chaos(seed: int) -> None:
     assert queue.planner.online_tokens == queue.planner.batch_tokens == 0
     await queue.close()
     assert set(notes.computed_texts) <= {f"t{i}" for i in range(31)}
+
+
+async def test_a_ticket_knows_who_computed_it_or_who_owes_it() -> None:
+    replica = FakeReplica("quick", behave=lambda *_: 0.001)
+    queue, _ = batcher(replica)
+    done = submit(queue, ["a", "b"])
+    assert done.replica == "", "still queued"
+    assert await outcome(done) is None
+    assert done.replica == "quick"
+    hung, _ = batcher(FakeReplica("hung", behave=lambda *_: 60.0))
+    waiting = submit(hung, ["a"])
+    await asyncio.sleep(0.01)
+    assert waiting.replica == "hung"
+    broken, _ = batcher(FakeReplica("broken", behave=lambda *_: RuntimeError("dead")))
+    failed = submit(broken, ["a"])
+    assert await outcome(failed) is not None
+    assert failed.replica == "broken"
+    await hung.close()

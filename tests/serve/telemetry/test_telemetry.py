@@ -11,7 +11,7 @@ from slo.serve.door.directory import Directory
 from slo.serve.telemetry.exposition import Exposition
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.reports import window_report
-from slo.serve.telemetry.telemetry import Telemetry, code_class, length_class
+from slo.serve.telemetry.telemetry import MAX_COMPUTED, Telemetry, code_class, length_class
 from slo.stats import LATENCY_EDGES_S
 from tests.serve.fakes import FakeFinder
 
@@ -81,6 +81,14 @@ def test_collections_are_timed() -> None:
     undo()
     gc.collect()
     assert sum(telemetry.stages["gc_pause"].bins) == 1
+
+
+def test_however_many_replicas_come_and_go_their_series_stay_few() -> None:
+    telemetry = Telemetry(Hand())
+    for number in range(1000):
+        telemetry.computed("m", f"m-{number}", "2xx", 0.1)
+    assert len(telemetry.computed_by) == MAX_COMPUTED
+    assert ("m", "m-999", "2xx") in telemetry.computed_by
 
 
 async def test_the_page_is_prometheus_text_with_an_exact_edge_at_150_ms() -> None:

@@ -40,6 +40,21 @@ def test_the_first_answer_opens_the_connection_and_is_not_counted() -> None:
     assert (tally.good, tally.total, sent) == (10, 10, 11)
 
 
+def test_probes_come_at_random_times_that_together_fill_the_time_given() -> None:
+    paused: list[float] = []
+
+    class Listening(SystemClock):
+        def sleep(self, seconds: float) -> None:
+            paused.append(seconds)
+
+    with StubServer() as server, EmbeddingsClient(server.endpoint, "stub", timeout_s=1) as client:
+        probe_batch(client, mix(1), P95, probes=200, bound_s=20, clock=Listening(), spread_s=6.0)
+    assert len(paused) == 201
+    assert len(set(paused)) > 150
+    assert 4 < sum(paused) < 8, "about 6 s, and 10 standard deviations more"
+    assert max(paused) <= 5 * 6.0 / 200
+
+
 def test_a_first_failure_is_counted() -> None:
     tally, _ = batch(lambda n, _texts: Reply(status=503) if n == 0 else Reply())
     assert (tally.good, tally.total) == (9, 10)

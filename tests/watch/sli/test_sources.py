@@ -11,6 +11,7 @@ from slo.errors import BadAnswer, RequestError, Unreachable
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.telemetry.exposition import Exposition
+from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.stats import LATENCY_EDGES_S
 from slo.watch.budget.objectives import parse_goal
@@ -183,6 +184,41 @@ def test_a_server_that_does_not_answer_is_a_problem_and_no_error(
     assert sum(counts.total for _, counts in counted(source, clock) if counts) == 4
 
 
+def test_probes_are_no_traffic_but_evidence(server: Server, source: PassiveSource, clock: ManualClock) -> None:
+    server.use(5)
+    counted(source, clock)
+    server.use(3)
+    clock.advance(60)
+    harvest = source.collect(int(clock.wall()) - 60)
+    server.use(20, 0.4, length="long")  # our probes
+    assert (harvest.total, harvest.evidence["classes"]) == (3, {"short": [3, 3]})
+    assert source.skip()["classes"] == {"short": [3, 3], "long": [0, 20]}
+    assert counted(source, clock) == []
+
+
+def test_a_cache_that_is_off_answers_nothing_and_an_idle_server_says_nothing() -> None:
+    telemetry = Telemetry()
+    directory = cast("Directory", SimpleNamespace(lanes=[]))
+    page = Exposition(directory, Cache(1000), telemetry, Processes(lambda: []))
+    assert parse_exposition(page.text().decode(), model="m", url="x").cache_hit_ratio is None
+    telemetry.request("m", "short", "2xx", cached=False, seconds=0.01)
+    assert parse_exposition(page.text().decode(), model="m", url="x").cache_hit_ratio == 0
+
+
+def test_a_replica_that_counts_from_zero_again_is_counted_from_there(clock: ManualClock) -> None:
+    telemetry = Telemetry()
+    directory = cast("Directory", SimpleNamespace(lanes=[]))
+    page = Exposition(directory, Cache(1000), telemetry, Processes(lambda: []))
+    source = made(lambda _: page.text(), clock)
+    for round_ in range(2):
+        telemetry.request("m", "short", "2xx", cached=False, seconds=0.01)
+        for _ in range(5 - 3 * round_):
+            telemetry.computed("m", "m-0", "2xx", 0.4)
+        evidence = source.collect(0).evidence
+        telemetry.computed_by.clear()
+    assert evidence["replicas"] == {"m-0": [0, 2]}
+
+
 @pytest.mark.parametrize("page", ["<html>login</html>", 'slo_request_duration_seconds_bucket{le="x"} 1\n'])
 def test_a_page_that_is_no_metrics_is_a_bad_answer(page: str) -> None:
     with pytest.raises(BadAnswer, match="not Prometheus text"):
@@ -255,8 +291,18 @@ def test_the_page_of_the_real_extension_is_understood() -> None:
     telemetry.count("cache", "hit", amount=3)
     telemetry.count("cache", "miss")
     directory = cast("Directory", SimpleNamespace(lanes=[]))
-    page = Exposition(directory, Cache(1000), telemetry).text().decode()
+    for replica, code, seconds in (
+        ("m-0", "2xx", 0.15),
+        ("m-1", "2xx", 0.16),
+        ("m-1", "timeout", 1),
+        ("m-1", "4xx", 0.1),
+    ):
+        telemetry.computed("m", replica, code, seconds)
+    telemetry.computed("another", "n-0", "2xx", 0.1)
+    page = Exposition(directory, Cache(1000), telemetry, Processes(lambda: [])).text().decode()
     reading = parse_exposition(page, model="m", url="x")
     assert reading.minute(start_s=0, source="passive").counts(P95) == Counts(1, 3)
-    assert reading.classes(150) == {"short": [1, 2], "long": [0, 1]}
+    assert reading.evidence(150)["classes"] == {"short": [1, 2], "long": [0, 1]}
+    assert reading.evidence(150)["replicas"] == {"m-0": [1, 1], "m-1": [0, 2]}
+    assert reading.evidence(120)["replicas"] == {}, "no edge, so nobody can tell"
     assert (reading.stages["infer"], reading.cache_hit_ratio) == ((0.02, 1), 0.75)
