@@ -24,11 +24,11 @@ from slo.watch.delivery.channels import open_outbox
 from slo.watch.delivery.courier import Courier
 from slo.watch.delivery.delivery import Attempt
 from slo.watch.delivery.outbox import Outbox
+from slo.watch.health import Health, health_of
 from slo.watch.heartbeat import Heartbeat
-from slo.watch.history.journal import Journal
 from slo.watch.history.schema import only_watcher
 from slo.watch.history.store import Store
-from slo.watch.patrol import Health, Outside, Patrol, Source, health_of
+from slo.watch.patrol import Outside, Patrol, Source
 from slo.watch.recovery.remediation import Remediator
 from slo.watch.sli.probe import Tally
 from slo.watch.sli.prometheus import PrometheusSource
@@ -79,19 +79,6 @@ def on_patrol(
             ),
             heartbeat=_heartbeat(config, complain),
         )
-
-
-class Log:
-    """What `watch` calls its store: the journal of lines, and with each the patrol's conclusions."""
-
-    def __init__(self, journal: Journal, patrol: Patrol) -> None:
-        self._journal = journal
-        self._patrol = patrol
-
-    def append(self, record: dict[str, Any]) -> None:
-        """Keep the record, whatever becomes of the conclusions, and the other way round."""
-        found = self._patrol.conclude()
-        self._journal.append({**record, "sources": dict(found.sources), "alerts": [r.key for r in found.firing]})
 
 
 def _source(config: Config, fetch: Fetcher, clock: Clock, store: Store) -> Source | None:

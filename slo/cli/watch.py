@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import click
 import orjson
 
 from slo.cli.options import Context, config_option, context, json_option, target_options
-from slo.cli.patrol import Log, on_patrol
+from slo.cli.patrol import on_patrol
 from slo.client import embeddings_url
 from slo.clock import Clock, SystemClock
 from slo.errors import ConfigError
@@ -22,8 +22,11 @@ from slo.watch.history.journal import Journal
 from slo.watch.interrupt import StopSwitch
 from slo.watch.loop import Report, Watcher
 from slo.watch.loop import watch as run_watch
+from slo.watch.patrol import Patrol
 from slo.watch.sli.probe import Tally, probe_batch
+from slo.watch.wiring import goals_of
 
+SPREAD = 0.1  # of the interval: the random pauses between probes
 ATTEMPTS = 4  # probes that may hang within one bound, so that an outage is seen before it
 
 
@@ -83,12 +86,13 @@ def watch(
     count: int | None,
     **target: Any,
 ) -> int:
-    """Check every minute over the last five; say ALERT when the objective is missed and RECOVERED when it holds again.
+    """Check every minute over the last five; say ALERT when an alert fires and RECOVERED when none does any more.
 
-    Counts go to .slo/watch.jsonl as well. Stops cleanly on SIGTERM and Ctrl-C.
+    A line begins with ok, unproven, missed, excused (maintenance) or no-data, or with the severity of the worst
+    alert that fires. Counts go to .slo/watch.jsonl as well. Stops cleanly on SIGTERM and Ctrl-C.
 
     \b
-    Exit codes: 0 stopped; with --count that of the last state: 0 ok, 1 violated, 3 no data.
+    Exit codes: 0 stopped; with --count that of the last round: 0 ok, 1 missed or alerted, 3 unproven or nothing known.
     """
     changes: dict[str, Any] = {"watch.interval": interval, "watch.window": window, "watch.probes": probes}
     ctx = context(config_path, as_json=as_json, **target, **changes)
@@ -105,11 +109,11 @@ def watch(
         on_patrol(ctx, _prober(ctx, clock), clock=clock, config_path=config_path, complain=_complain) as patrol,
     ):
         state = run_watch(
-            _watcher(ctx, patrol.measure, clock),
+            _watcher(ctx, patrol),
             interval_s=settings.interval,
             clock=clock,
-            store=Log(Journal(ctx.config.state_dir / "watch.jsonl"), patrol),
-            say=_say_json if as_json else lambda report: _say(report, patrol.measured),
+            store=Journal(ctx.config.state_dir / "watch.jsonl"),
+            say=_say_json if as_json else _say,
             complain=_complain,
             times=count,
             stop=stop,
@@ -129,20 +133,22 @@ def _prober(ctx: Context, clock: Clock) -> Callable[[], Tally]:
     def probe() -> Tally:
         # A connection per check: one that idled for a minute may be closed by the server as we use it.
         with ctx.client(timeout_s=min(ctx.config.client.timeout, bound_s / ATTEMPTS)) as client:
-            return probe_batch(client, texts, objective, probes=settings.probes, bound_s=bound_s, clock=clock)
+            return probe_batch(
+                client, texts, objective, probes=settings.probes, bound_s=bound_s, clock=clock,
+                spread_s=settings.interval * SPREAD,
+            )  # fmt: skip
 
     return probe
 
 
-def _watcher(ctx: Context, measure: Callable[[], Tally], clock: Clock) -> Watcher:
-    settings = ctx.config.watch
+def _watcher(ctx: Context, patrol: Patrol) -> Watcher:
+    config = ctx.config
     return Watcher(
-        measure,
-        ctx.config.slo,
-        window_s=settings.window,
-        interval_s=settings.interval,
-        model=ctx.config.model.name,
-        clock=clock,
+        patrol,
+        config.slo,
+        goal=goals_of(config)[0].name,
+        window_s=config.watch.window,
+        model=config.model.name,
     )
 
 
@@ -150,11 +156,9 @@ def _complain(message: str) -> None:
     click.echo(f"warning: {message}", err=True)
 
 
-def _say(report: Report, sources: Mapping[str, int]) -> None:
-    """The lines of a report; with users' requests among those counted, how many were whose."""
-    mixed = " + ".join(f"{count} {source}" for source, count in sources.items()) if set(sources) - {"probe"} else ""
+def _say(report: Report) -> None:
     for line in report.lines():
-        click.echo(f"{line}  [{mixed}]" if mixed else line)  # echo flushes
+        click.echo(line)  # echo flushes
 
 
 def _say_json(report: Report) -> None:

@@ -97,7 +97,7 @@ class Engine:
             Entry(rule, state.alerts[rule.key], muted=excuse is not None or self._muted(rule, quiet, now_s))
             for rule in self._rules
         ]
-        told = self._tell(entries, now_s)
+        told, hidden = self._tell(entries, now_s)
         histogram, failed = self.history.latencies(end_s - settings.window_s, end_s)
         result = Round(
             at_s=now_s,
@@ -111,6 +111,7 @@ class Engine:
             rules={rule.key: rule for rule in self._rules},
             changes=changes,
             notices=told,
+            unheard=dict.fromkeys(hidden, "covered") | {entry.rule.key: "muted" for entry in entries if entry.muted},
             maintenance=excuse,
             problem=self.history.problem or self._unsaved,
         )
@@ -184,7 +185,8 @@ class Engine:
                 changes.append((rule, change))
         return tuple(changes)
 
-    def _tell(self, entries: Sequence[Entry], now_s: float) -> tuple[tuple[Tier, Notice], ...]:
+    def _tell(self, entries: Sequence[Entry], now_s: float) -> tuple[tuple[tuple[Tier, Notice], ...], frozenset[str]]:
+        """What to tell, and the keys of the alerts that others cover."""
         state, policy = self._state, self.settings.policy
         state.ended = endings(state.ended, entries, now_s)
         hidden = covered(entries, state.ended, now_s, policy)
@@ -194,7 +196,7 @@ class Engine:
             state.groups[name], notice = notices(state.groups[name], members, now_s, policy, covered=hidden)
             if notice is not None:
                 told.append((name, notice))
-        return tuple(told)
+        return tuple(told), hidden
 
     def _remember(self, result: Round, windows: Mapping[str, Counts], silent_s: float) -> None:
         """Verdicts on the windows, history, state; then, now and then, make old rows coarser."""

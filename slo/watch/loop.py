@@ -1,38 +1,56 @@
 """
-The watcher: a check at a steady rate, a verdict over the last minutes, a line for each, and an alert that stands out.
+The watcher: a round at a steady rate, a line for each, and an alert that stands out.
 
-It keeps going whatever the server does: down, restarted, hung or refusing, each is a result. A journal that cannot be
-written is reported and does not stop the watch.
+The line says what the alert engine knows and nothing else: the window it judged, and the alerts that are pending,
+firing, or resolved with this round. It keeps going whatever the server does: down, restarted, hung or refusing, each
+is a result. A journal that cannot be written is reported and does not stop the watch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from slo.clock import Clock, iso
 from slo.errors import ConfigError, StoreError, Unauthorized
-from slo.objective import Judgement, Objective
+from slo.objective import Judgement, Objective, judge
 from slo.units import show_duration
+from slo.watch.alerting.alerts import Change, Phase
+from slo.watch.alerting.rules import Rule
 from slo.watch.checker import compared
 from slo.watch.interrupt import StopSwitch
 from slo.watch.rhythm import Rhythm
+from slo.watch.round import Round
+from slo.watch.sli.latency import percentile
 from slo.watch.sli.probe import Tally
-from slo.watch.state import Event, State, event, following
-from slo.watch.window import Batch, Window
+from slo.watch.state import Event, State, event_of, state_of, told
 
 
 class Store(Protocol):
-    """Where each check's counts go."""
+    """Where each round's record goes."""
 
     def append(self, record: dict[str, Any]) -> None: ...
 
 
+class Rounds(Protocol):
+    """What is done in a round; `slo.watch.patrol`."""
+
+    @property
+    def measured(self) -> Mapping[str, int]:
+        """Requests of the round that is being measured, by source."""
+        ...
+
+    def measure(self) -> Tally: ...
+
+    def conclude(self) -> Round: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What one check of the watcher says: its line, and the event with its sentence if there was one."""
+    """What one round says: its line, and the event with its sentence if there was one."""
 
     at_wall_s: float
     state: State
@@ -42,105 +60,142 @@ class Report:
     record: dict[str, Any]
 
     def lines(self) -> Iterator[str]:
-        """The check, then the event."""
+        """The round, then the event."""
         yield f"{iso(self.at_wall_s)}  {self.state.value:<8}  {self.text}"
         if self.event:
             yield f"{iso(self.at_wall_s)}  {self.announcement}: {self.text}"
 
 
 class Watcher:
-    """Turns one check after another into reports. `measure()` probes once, or says why it cannot."""
+    """Turns one round after another into reports: `measure()`, which may be cut short, then `report()`."""
 
-    def __init__(
-        self,
-        measure: Callable[[], Tally],
-        objective: Objective,
-        *,
-        window_s: float,
-        interval_s: float,
-        model: str,
-        clock: Clock,
-    ) -> None:
-        self.state = State.STARTING
-        self._measure = measure
+    def __init__(self, rounds: Rounds, objective: Objective, *, goal: str, window_s: float, model: str) -> None:
+        """`goal` is the name under which the engine counts `objective`."""
+        self.state = State.NO_DATA
+        self._rounds = rounds
         self._objective = objective
+        self._goal = goal
         self._window_s = window_s
-        self._window = Window(length_s=window_s, interval_s=interval_s)
         self._model = model
-        self._clock = clock
-        self._since_s = clock.monotonic()  # of the state
+        self._tally, self._problem = Tally(objective), ""
+        self._since_s: float | None = None  # of the oldest alert that fires
 
-    def check(self) -> Report:
-        """One check now."""
-        at_s, at_wall_s = self._clock.monotonic(), self._clock.wall()
-        tally, problem = Tally(self._objective), ""
+    def measure(self) -> None:
+        """Look at the service, once."""
+        self._tally, self._problem = Tally(self._objective), ""
         try:
-            tally = self._measure()
-            problem = tally.last_error.message if tally.last_error else ""
+            self._tally = self._rounds.measure()
+            self._problem = self._tally.last_error.message if self._tally.last_error else ""
         except (Unauthorized, ConfigError) as error:  # our own fault: no statement about the service
-            problem = error.message
-        judgement = None
-        if tally.total:
-            self._window.add(Batch(at_s, tally.good, tuple(tally.latencies_ms)))
-            judgement = self._window.judgement(self._objective)
-        after = following(self.state, judgement)
-        what, lasted_s = event(self.state, after), at_s - self._since_s
-        if after is not self.state:
-            self.state, self._since_s = after, at_s
+            self._problem = error.message
+
+    def report(self) -> Report:
+        """What was measured, as the engine judges it."""
+        sources = dict(self._rounds.measured)
+        found = self._rounds.conclude()
+        counts = found.windows[self._goal]
+        window = judge(counts.good, counts.total, self._objective)
+        self.state, what = state_of(found, window, measured=bool(sources)), event_of(found)
+        latency_ms = self._latency_ms(found, window)
+        text = self._text(found, window, latency_ms, sources)
+        announcement = self._announcement(found, what)
+        self._since_s = min((found.alerts[rule.key].since_s or found.at_s for rule in found.firing), default=None)
         return Report(
-            at_wall_s=at_wall_s,
-            state=after,
+            at_wall_s=found.at_s,
+            state=self.state,
             event=what,
-            text=self._text(judgement, tally, problem),
-            announcement=self._announcement(what, lasted_s),
-            record=self._record(at_wall_s, judgement, tally, problem, what),
+            text=text,
+            announcement=announcement,
+            record=self._record(found, window, latency_ms, sources, what),
         )
 
-    def _announcement(self, what: Event | None, lasted_s: float) -> str:
+    def _latency_ms(self, found: Round, window: Judgement) -> float:
+        """The percentile of the window, from its histogram; the counts decide on which side of the threshold it lies.
+
+        They are exact, and the histogram is not where the threshold is none of its edges.
+        """
+        objective = self._objective
+        value_ms = percentile(found.histogram, found.failed, objective.target).value_ms
+        if not window.total:
+            return value_ms
+        held = window.bad <= objective.budget * window.total + 1e-9
+        return (
+            min(value_ms, objective.threshold_ms)
+            if held
+            else max(value_ms, math.nextafter(objective.threshold_ms, math.inf))
+        )
+
+    def _announcement(self, found: Round, what: Event | None) -> str:
         match what:
             case Event.ALERT:
-                return f"{what.value} {self._model} misses {self._objective}"
-            case Event.NO_DATA:
-                return f"{what.value} about {self._model}: nobody knows whether {self._objective} holds"
+                worst = told(found)[0]
+                return f"{what.value} {worst.severity} {', '.join(rule.alert for rule in worst.rules)} of {self._model}"
+            case Event.EASED:
+                return f"{what.value} {self._model}, nothing that wakes people fires any more"
             case Event.RECOVERED:
-                return f"{what.value} {self._model} holds {self._objective} again after {show_duration(lasted_s)}"
+                lasted_s = 0.0 if self._since_s is None else found.at_s - self._since_s
+                lasted = f" after {show_duration(lasted_s)}" if lasted_s > 0 else ""
+                return f"{what.value} {self._model}, no alert fires any more{lasted}"
         return ""
 
-    def _text(self, judgement: Judgement | None, tally: Tally, problem: str) -> str:
-        if judgement is None:
-            return f"nothing measured: {problem or 'no probe was answered'}"
-        parts = [
-            compared(self._window.latency_ms(self._objective.target), self._objective),
-            f"{judgement.good}/{judgement.total} good in {show_duration(self._window_s)}",
-            f"now {tally.good}/{tally.total}",
-            self._model,
-        ]
+    def _text(self, found: Round, window: Judgement, latency_ms: float, sources: Mapping[str, int]) -> str:
+        tally, parts = self._tally, list[str]()
+        if sources:
+            parts += [compared(latency_ms, self._objective)]
+            parts += [f"{window.good}/{window.total} good in {show_duration(self._window_s)}"] if window.total else []
+            parts += [f"now {tally.good}/{tally.total}", self._model]
+        else:
+            parts += [f"nothing measured: {self._problem or 'no probe was answered'}"]
         if tally.outage:
-            parts.append(f"OUTAGE: {problem}")
+            parts += [f"OUTAGE: {self._problem}"]
         elif tally.failures:
-            parts.append(", ".join(f"{n} {kind}" for kind, n in sorted(tally.failures.items())) + f": {problem}")
+            kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(tally.failures.items()))
+            parts += [f"{kinds}: {self._problem}" if self._problem else kinds]
+        elif sources and self._problem:
+            parts += [self._problem]
+        if found.maintenance is not None:
+            parts += [f"maintenance: {found.maintenance.reason}"]
+        for word, rules in _by_phase(found).items():
+            parts += [f"{word}: {', '.join(_named(rule, found) for rule in rules)}"] if rules else []
+        if set(sources) - {"probe"}:
+            parts += [f"[{' + '.join(f'{count} {source}' for source, count in sources.items())}]"]
         return "  ".join(parts)
 
     def _record(
-        self, at_wall_s: float, judgement: Judgement | None, tally: Tally, problem: str, what: Event | None
+        self, found: Round, window: Judgement, latency_ms: float, sources: Mapping[str, int], what: Event | None
     ) -> dict[str, Any]:
         return {
-            "at": iso(at_wall_s),
+            "at": iso(found.at_s),
             "model": self._model,
             "objective": str(self._objective),
-            "good": tally.good,
-            "total": tally.total,
-            "latency_ms": tally.latency_ms,
-            "failures": dict(tally.failures),
+            "good": self._tally.good,
+            "total": self._tally.total,
+            "failures": dict(self._tally.failures),
+            "sources": dict(sources),
             "window_s": self._window_s,
-            "window_good": judgement.good if judgement else 0,
-            "window_total": judgement.total if judgement else 0,
-            "window_latency_ms": self._window.latency_ms(self._objective.target) if judgement else None,
-            "verdict": judgement.verdict.value if judgement else None,
+            "window_good": window.good,
+            "window_total": window.total,
+            "window_latency_ms": latency_ms if window.total else None,
+            "verdict": window.verdict.value if window.total else None,
             "state": self.state.value,
+            **{word: [rule.key for rule in rules] for word, rules in _by_phase(found).items()},
             "event": what.value if what else None,
-            "problem": problem,
+            "problem": self._problem,
         }
+
+
+def _by_phase(found: Round) -> dict[str, tuple[Rule, ...]]:
+    """The alerts worth a word, by where they stand."""
+    return {
+        "firing": found.firing,
+        "pending": tuple(rule for key, rule in found.rules.items() if found.alerts[key].phase is Phase.PENDING),
+        "resolved": tuple(rule for rule, change in found.changes if change is Change.RESOLVED),
+    }
+
+
+def _named(rule: Rule, found: Round) -> str:
+    why = found.unheard.get(rule.key)
+    return f"{rule.alert} ({rule.severity}, {why})" if why else f"{rule.alert} ({rule.severity})"
 
 
 def watch(
@@ -154,15 +209,16 @@ def watch(
     times: int | None = None,
     stop: StopSwitch | None = None,
 ) -> State:
-    """Check now and every `interval_s`, `times` times or until stopped; the state that it ended in.
+    """A round now and every `interval_s`, `times` times or until stopped; the state that it ended in.
 
-    A stop is heard while waiting and while probing, and a check that it cuts short is not counted.
+    A stop is heard while waiting and while measuring, and a round that it cuts short is not counted.
     """
     interruptible = stop.interruptible if stop else nullcontext
 
     def once() -> None:
         with interruptible():
-            report = watcher.check()
+            watcher.measure()
+        report = watcher.report()
         say(report)
         try:
             store.append(report.record)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from slo.clock import Clock
-from slo.errors import RequestError, StoreError
+from slo.errors import StoreError
 from slo.objective import Objective
 from slo.stats import Histogram
 from slo.watch.alerting.cause import causes, evidence_of
@@ -21,6 +21,7 @@ from slo.watch.alerting.message import Circumstances, compose
 from slo.watch.alerting.notification import Notification
 from slo.watch.budget.objectives import Goal
 from slo.watch.engine import Engine
+from slo.watch.health import Health
 from slo.watch.heartbeat import Heartbeat
 from slo.watch.history.chronicle import read
 from slo.watch.history.store import Store
@@ -33,6 +34,7 @@ from slo.watch.sli.probe import Tally
 from slo.watch.sli.sources import Harvest, needs_probes
 
 HOUR, DAY = 3600, 86400
+BREACH_ROUNDS = 2  # whose evidence is compared with the usual
 
 
 class Source(Protocol):
@@ -40,20 +42,9 @@ class Source(Protocol):
 
     def collect(self, start_s: int) -> Harvest: ...
 
-    def skip(self) -> None: ...
+    def skip(self) -> Mapping[str, Any]: ...
 
     def state(self) -> dict[str, Any]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """What the server says of itself. None where it does not say. `ready`: a real embedding came back."""
-
-    server_up: bool | None = None
-    model_up: bool | None = None
-    ready: bool | None = None
-    uptime_s: float | None = None
-    queueing: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +107,7 @@ class Patrol:
         return self.conclude()
 
     def measure(self) -> Tally:
-        """What users had since the last round, and probes where that is too little, as one tally for a line of text.
+        """What users had since the last round, and probes where that is too little, as one tally for the line of text.
 
         Raises `Unauthorized` or `ConfigError` when probes were needed and our own mistake prevented them; `conclude`
         is to be called all the same.
@@ -135,9 +126,9 @@ class Patrol:
             if total.total:
                 self._minutes.append(minute_of_probes(total, self._settings.goals, start_s, interval_s))
             if source:
-                source.skip()
+                self._evidence |= source.skip()
         for minute in harvest.minutes:
-            add_passive(total, minute, self._settings.goals[0])
+            _add_users(total, minute, self._settings.goals[0])
         return total
 
     def conclude(self) -> Round:
@@ -193,9 +184,10 @@ class Patrol:
 
     def _around(self, found: Round) -> Circumstances:
         labels = self._settings.labels
-        now_s, window_s = found.at_s, self._settings.window_s
+        now_s, end_s = found.at_s, found.slot_s + self._settings.interval_s
         try:
-            recent = evidence_of(self._store.evidence(found.slot_s + self._settings.interval_s - window_s, now_s))
+            # The breach itself: a window of five minutes still holds good ones, and would dilute what is to be seen.
+            recent = evidence_of(self._store.evidence(end_s - BREACH_ROUNDS * self._settings.interval_s, now_s))
             usual = evidence_of(self._store.evidence(now_s - DAY, found.slot_s - HOUR))
             changes = (*read(self._store, "change", now_s - HOUR), *read(self._store, "note", now_s - HOUR))
             actions = read(self._store, "action", now_s - HOUR)
@@ -243,19 +235,11 @@ def minute_of_probes(tally: Tally, goals: tuple[Goal, ...], start_s: int, length
     )
 
 
-def add_passive(tally: Tally, minute: Minute, latency: Goal) -> None:
-    """Add a slice of users' requests to `tally`: counts exact, latencies spread evenly within their bucket."""
-    counts = minute.counts(latency) or Counts()
-    tally.good += counts.good
+def _add_users(tally: Tally, minute: Minute, latency: Goal) -> None:
+    """Count a slice of users' requests in `tally`. Their latencies stay in the slice's histogram."""
+    tally.good += (minute.counts(latency) or Counts()).good
     tally.total += minute.total
     tally.failures.update(minute.outcomes)
-    edges_s = minute.histogram.edges_s
-    for index, count in enumerate(minute.histogram.counts):
-        low_s = edges_s[index - 1] if index else 0.0
-        # Longer than the last edge: nobody knows how long, so longer than anything.
-        high_s = edges_s[index] if index < len(edges_s) else float("inf")
-        tally.latencies_ms += [1000 * (low_s + (high_s - low_s) * (n + 1) / count) for n in range(count)]
-    tally.latencies_ms += [float("inf")] * sum(minute.outcomes.values())
 
 
 def _failures(minutes: list[Minute]) -> dict[str, Any]:
@@ -265,39 +249,3 @@ def _failures(minutes: list[Minute]) -> dict[str, Any]:
         for name, count in minute.outcomes.items():
             outcomes[name] = outcomes.get(name, 0) + count
     return {"outcomes": outcomes, "requests": sum(minute.total for minute in minutes)}
-
-
-def health_of(
-    models: Callable[[], list[str]],
-    status: Callable[[], Mapping[str, Any]],
-    model: str,
-    ready: Callable[[], bool] | None = None,
-) -> Health:
-    """Ask the server: does it answer, does it have the model, how old is it, does it shed or queue?
-
-    An answer of any kind, 401 included, is a server that is up.
-    """
-    try:
-        names = models()
-    except RequestError as error:
-        return Health(server_up=error.status is not None)
-    try:
-        said = status()
-    except RequestError:
-        said = {}  # a server without the extension: it answers, and says no more
-    # What was ordered since the start counts for more than what was configured.
-    policy = said.get("control", said.get("settings", {}).get("admission", {})).get("policy")
-    return Health(
-        server_up=True,
-        model_up=model in names,
-        ready=_answer(ready) if said and ready else None,
-        uptime_s=said.get("uptime_s"),
-        queueing=None if policy is None else policy == "queue",
-    )
-
-
-def _answer(ask: Callable[[], bool]) -> bool | None:
-    try:
-        return ask()
-    except RequestError:
-        return None

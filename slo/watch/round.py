@@ -43,7 +43,10 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """What one round found. `windows` are the last five minutes by goal, `histogram` and `failed` their latencies."""
+    """What one round found. `windows` are the last five minutes by goal, `histogram` and `failed` their latencies.
+
+    `unheard` says why alerts are not told, by key: muted by a silence or agreed maintenance, or covered by another one.
+    """
 
     at_s: float
     slot_s: int
@@ -56,6 +59,7 @@ class Round:
     rules: Mapping[str, Rule]
     changes: tuple[tuple[Rule, Change], ...] = ()
     notices: tuple[tuple[Tier, Notice], ...] = ()
+    unheard: Mapping[str, str] = field(default_factory=dict)
     maintenance: Maintenance | None = None
     problem: str = ""
 

@@ -1,63 +1,77 @@
 """
-Is it time to wake somebody? A pure step from one state to the next, one per check.
+One word for what a round found, and the event that it announces; pure, and from the alert engine alone.
 
-An alert needs proof: the window must *miss* the objective beyond chance, so one slow probe, or five, alarms nobody.
-The way back needs less, and yet cannot flap: the window must hold the objective as measured, on at least as many
-probes as prove anything. At P95 with 300 probes in the window that is an alert from 22 bad ones (7.3 %), and a
-recovery at 15 (5 %). No data is a state of its own, and never a good one.
+The word is the most urgent alert that fires. While none does, it says what the last minutes show: nobody measured
+anything, agreed maintenance, an objective missed beyond chance that is not alerted of yet, one missed perhaps by
+chance (unproven), or "ok". So "ok" never stands beside an alert that fires or a percentile that is too high, and
+RECOVERED comes when the last alert has ended, not before.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 
-from slo.objective import Judgement, Verdict, samples_to_meet
+from slo.objective import Judgement, Verdict
+from slo.watch.alerting.alerts import Change
+from slo.watch.alerting.grouping import Notice
+from slo.watch.alerting.notification import SEVERITIES
+from slo.watch.round import Round
 
 
 class State(Enum):
-    """What the watcher believes."""
+    """How things stand after a round; the first four are the severity of the worst alert that fires."""
 
-    STARTING = "starting"
-    OK = "ok"
-    VIOLATED = "violated"
+    CRITICAL = "critical"
+    PAGE = "page"
+    TICKET = "ticket"
+    INFO = "info"
     NO_DATA = "no-data"
+    EXCUSED = "excused"
+    MISSED = "missed"
+    UNPROVEN = "unproven"
+    OK = "ok"
 
     @property
     def exit_code(self) -> int:
-        """0 ok, 1 violated, 3 nothing known."""
-        return {State.OK: 0, State.VIOLATED: 1}.get(self, 3)
+        """0 ok, 1 missed or alerted, 3 nothing known for sure."""
+        return {State.OK: 0, State.NO_DATA: 3, State.EXCUSED: 3, State.UNPROVEN: 3}.get(self, 1)
 
 
 class Event(Enum):
     """What is worth a line of its own."""
 
     ALERT = "ALERT"
-    NO_DATA = "ALERT no data"
+    EASED = "EASED"
     RECOVERED = "RECOVERED"
 
 
-def following(state: State, window: Judgement | None) -> State:
-    """The state after a check; `window` is None when the check could measure nothing."""
-    if window is None:
+def state_of(found: Round, window: Judgement, *, measured: bool) -> State:
+    """The word for a round; `window` judges its last minutes, `measured` says whether it brought anything itself."""
+    severity = min((rule.severity for rule in found.firing), key=SEVERITIES.index, default=None)
+    if severity is not None:
+        return State(severity)
+    if not measured:
         return State.NO_DATA
+    if found.maintenance is not None:
+        return State.EXCUSED
     if window.verdict is Verdict.MISSED:
-        return State.VIOLATED
-    if state is State.VIOLATED and not _held(window):
-        return State.VIOLATED
-    return State.OK
+        return State.MISSED
+    return State.UNPROVEN if window.bad > window.objective.budget * window.total + 1e-9 else State.OK
 
 
-def event(before: State, after: State) -> Event | None:
-    """What the step from `before` to `after` announces; None for nothing new."""
-    if after is before:
-        return None
-    if after is State.VIOLATED:
+def event_of(found: Round) -> Event | None:
+    """ALERT: people are told of an alert, or of a more urgent one. RECOVERED: nothing fires any more.
+
+    EASED: people are told that what woke them is over, and something that wakes nobody, or says the same later, fires.
+    """
+    if told(found):
         return Event.ALERT
-    if after is State.NO_DATA:
-        return Event.NO_DATA
-    return None if before is State.STARTING else Event.RECOVERED
+    if found.firing:
+        over = any(name == "wake" and notice.kind == "resolved" for name, notice in found.notices)
+        return Event.EASED if over else None
+    return Event.RECOVERED if any(change is Change.RESOLVED for _, change in found.changes) else None
 
 
-def _held(window: Judgement) -> bool:
-    enough = window.total >= samples_to_meet(0, window.objective)
-    return enough and window.good_ratio >= window.objective.target
+def told(found: Round) -> list[Notice]:
+    """The news of this round for people, the most urgent first."""
+    return [notice for _, notice in found.notices if notice.kind in ("firing", "escalated")]

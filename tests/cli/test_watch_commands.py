@@ -128,28 +128,31 @@ def test_watch_for_machines_writes_a_record_per_line(server: StubServer, capsys:
     server.script = lambda _n, _texts: Reply(status=500)
     assert slo(server, "watch", "--interval", "2s", "--probes", "10", "--count", "1", "--json") == 1
     record = json.loads(capsys.readouterr().out)
-    assert (record["state"], record["event"], record["total"]) == ("violated", "ALERT", 10)
+    assert (record["state"], record["event"], record["total"]) == ("missed", None, 10)
 
 
-def test_watch_tells_of_an_outage_and_of_its_end(server: StubServer) -> None:
-    child = started(server, "--interval", "250ms", "--window", "500ms", "--probes", "60")
+def test_watch_tells_of_an_outage_and_of_its_end(server: StubServer, tmp_path: Path) -> None:
+    settings = tmp_path / "quick.yaml"  # a month's windows in an hour's, so that seconds suffice
+    settings.write_text("watch: {budget: {period: 1h}}\n", encoding="utf-8")
+    child = started(server, "--interval", "1s", "--window", "3s", "--probes", "30", "--config", str(settings))
     assert child.stdout is not None
     seen: list[str] = []
     try:
         for line in child.stdout:
             seen.append(line)
-            if " ok " in line and len(seen) == 1:
+            if len(seen) == 5:
                 server.script = lambda _n, _texts: Reply(fault="reset")
-            if "ALERT" in line:
+            if "ALERT critical" in line:
                 server.script = lambda _n, _texts: Reply()
-            if "RECOVERED" in line:
+            if "EASED" in line or "RECOVERED" in line:
                 break
         child.send_signal(signal.SIGTERM)
         _, err = child.communicate(timeout=10)
     finally:
         child.kill()
     assert child.returncode == 0
-    assert sum("ALERT m misses" in line for line in seen) == 1
+    assert sum("  ALERT critical " in line for line in seen) == 1
+    assert all("  ok  " not in line for line in seen if "firing:" in line)
     assert "stopped" in err
 
 

@@ -1,43 +1,34 @@
-from collections.abc import Callable
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from slo.clock import ManualClock
 from slo.errors import StoreError, Unauthorized, Unreachable
 from slo.objective import Objective
 from slo.records import Sample
+from slo.stats import histogram_of
+from slo.watch.alerting.notification import Notification
+from slo.watch.alerting.silences import Silence, parse_matcher
+from slo.watch.budget.maintenance import Maintenance
+from slo.watch.health import Health
+from slo.watch.history.chronicle import add_maintenance, add_silence
+from slo.watch.history.store import Store
 from slo.watch.loop import Report, Watcher, watch
+from slo.watch.patrol import Outside, Patrol
+from slo.watch.round import Round
+from slo.watch.sli.counts import Counts
 from slo.watch.sli.probe import Tally
 from slo.watch.state import State
+from tests.watch.simulated import Simulation
 
 P95 = Objective()
-DAY_OF_MINUTES = 1440
-
-
-class Fake:
-    """A service by the minute: how many of 60 probes are bad, or None for a rejected key, or `-1` for an outage."""
-
-    def __init__(self, *minutes: int | None) -> None:
-        self.minutes = list(minutes)
-        self.clock = ManualClock()
-
-    def __call__(self) -> Tally:
-        bad = self.minutes.pop(0)
-        self.clock.advance(1.3)
-        if bad is None:
-            raise Unauthorized("HTTP 401", url="http://h")
-        tally = Tally(P95)
-        tally.add(Sample(0, 0, 0.01, "ok", "short"), None)
-        if bad < 0:
-            for _ in range(3):
-                error = Unreachable("nobody answers there", url="http://h")
-                tally.add(Sample(0, 0, 0.01, error.outcome, "short"), error)
-            tally.lose(57)
-            return tally
-        for index in range(60):
-            tally.add(Sample(0, 0, 0.3 if index < bad else 0.01, "ok", "short"), None)
-        return tally
+OUTAGE, REJECTED = -1, None
 
 
 class Memory:
@@ -51,93 +42,214 @@ class Memory:
         self.records.append(record)
 
 
-def watched(
-    *minutes: int | None, store: Memory | None = None, complain: Callable[[str], None] = lambda _: None
-) -> tuple[list[Report], State]:
-    fake, reports = Fake(*minutes), list[Report]()
-    watcher = Watcher(fake, P95, window_s=300, interval_s=60, model="m", clock=fake.clock)
-    state = watch(
-        watcher,
-        interval_s=60,
-        clock=fake.clock,
-        store=store or Memory(),
-        say=reports.append,
-        complain=complain,
-        times=len(minutes),
-    )
-    return reports, state
+class Night:
+    """The watcher on the real engine, and a service by the minute: how many of 60 probes are slow, -1 for an outage,
+    None for a rejected key. `sent` are the messages that people would have had."""
+
+    def __init__(self, store: Store) -> None:
+        self.clock = ManualClock(wall_s=1_700_000_040.0)
+        self.minutes: list[int | None] = []
+        self.sent: list[Notification] = []
+        self.reports: list[Report] = []
+        self.rounds: list[Round] = []
+        self.complaints: list[str] = []
+        self.store = store
+        self.journal = Memory()
+        self.start()
+
+    def start(self) -> None:
+        """A new process with the same history."""
+        self.patrol = Patrol(
+            self.store,
+            Simulation(self.store).settings,
+            Outside(
+                source=None, probe=self.probe, health=lambda: Health(server_up=True, model_up=True),
+                hand_over=self.sent.append, deliver=lambda: None, complain=self.complaints.append, cpu=lambda: None,
+            ),
+            clock=self.clock, thin=60, runbook="docs/runbook.md",
+        )  # fmt: skip
+        self.watcher = Watcher(self, P95, goal="latency", window_s=300, model="m")
+
+    @property
+    def measured(self) -> dict[str, int]:
+        return self.patrol.measured
+
+    def measure(self) -> Tally:
+        return self.patrol.measure()
+
+    def conclude(self) -> Round:
+        self.rounds.append(self.patrol.conclude())
+        return self.rounds[-1]
+
+    def probe(self) -> Tally:
+        slow = self.minutes.pop(0)
+        if slow is None:
+            raise Unauthorized("HTTP 401", url="http://h")
+        tally = Tally(P95)
+        tally.add(Sample(0, 0, 0.01, "ok", "short"), None)  # opens the connection
+        if slow < 0:
+            for _ in range(3):
+                error = Unreachable("nobody answers there", url="http://h")
+                tally.add(Sample(0, 0, 0.01, error.outcome, "short"), error)
+            tally.lose(57)
+        else:
+            for index in range(60):
+                tally.add(Sample(0, 0, 0.3 if index < slow else 0.01, "ok", "short"), None)
+        return tally
+
+    def pass_(self, *minutes: int | None) -> State:
+        """Let these minutes pass."""
+        self.minutes += minutes
+        return watch(
+            self.watcher, interval_s=60, clock=self.clock, store=self.journal, say=self.reports.append,
+            complain=self.complaints.append, times=len(minutes),
+        )  # fmt: skip
+
+    def lines(self) -> list[str]:
+        return [line for report in self.reports for line in report.lines()]
+
+    def events(self) -> list[str]:
+        return [report.event.value for report in self.reports if report.event]
 
 
-def events(*minutes: int | None) -> list[tuple[int, str]]:
-    """(minute, event) of everything announced."""
-    return [(index, report.event.value) for index, report in enumerate(watched(*minutes)[0]) if report.event]
+@pytest.fixture
+def night(tmp_path: Path) -> Iterator[Night]:
+    with Store(tmp_path / "history.db") as store:
+        yield Night(store)
 
 
-@pytest.mark.parametrize(
-    ("minutes", "expected"),
-    [
-        pytest.param([0] * 10, [], id="healthy"),
-        pytest.param([0, 0, 0, 0, 0, 1, 0, 0], [], id="one slow probe"),
-        pytest.param([0] * 5 + [12] + [0] * 5, [], id="one bad burst in five good minutes"),
-        pytest.param([0] * 5 + [60] + [0] * 6, [(5, "ALERT"), (10, "RECOVERED")], id="one minute down"),
-        pytest.param([0] * 5 + [-1, -1] + [0] * 6, [(5, "ALERT"), (11, "RECOVERED")], id="an outage"),
-        pytest.param([-1, -1, 0, 0, 0, 0, 0], [(0, "ALERT"), (6, "RECOVERED")], id="down from the start"),
-        pytest.param([0, None, None, 0], [(1, "ALERT no data"), (3, "RECOVERED")], id="a rejected key"),
-        pytest.param([60] * 9, [(0, "ALERT")], id="announced once"),
-        pytest.param([3] * 60, [], id="at the very limit for an hour"),
-    ],
-)
-def test_what_happens_is_announced_when_it_is_proven(
-    minutes: list[int | None], expected: list[tuple[int, str]]
+def test_a_healthy_hour_says_ok_every_minute_and_nothing_else(night: Night) -> None:
+    assert night.pass_(*[0, 1, 2, 1, 3] * 12) is State.OK
+    assert len(night.lines()) == 60
+    form = re.compile(r"Z  ok {8}P95 [\d.]+ ms ≤ 150 ms  \d+/\d+ good in 5m  now \d+/60  m$")
+    assert all(form.search(line) for line in night.lines())
+
+
+def test_an_outage_is_alerted_eases_and_recovers_when_the_engine_says_so(night: Night) -> None:
+    night.pass_(*[0] * 30, *[OUTAGE] * 10)
+    alerted = next(report for report in night.reports if report.event)
+    assert alerted.announcement == "ALERT critical AvailabilityBudgetBurn, LatencyBudgetBurn of m"
+    assert night.reports.index(alerted) - 30 < 3
+    assert night.sent[0].severity == "critical"
+    night.pass_(*[0] * (8 * 60))
+    assert night.events() == ["ALERT", "EASED", "RECOVERED"]
+    eased = next(report for report in night.reports if report.announcement.startswith("EASED"))
+    assert night.reports.index(eased) - 40 < 2
+    assert "firing: LatencyBudgetBurn (page, covered)" in eased.text
+    (recovered,) = [line for line in night.lines() if "RECOVERED" in line]
+    assert re.search(r"RECOVERED m, no alert fires any more after \d", recovered)
+    assert "firing:" not in recovered
+    assert night.watcher.state is State.OK
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from([0, 2, 20, 40, 60, OUTAGE, REJECTED]), st.integers(1, 9)), max_size=12))
+def test_no_line_ever_contradicts_the_engine(
+    tmp_path_factory: pytest.TempPathFactory, stretches: list[tuple[int | None, int]]
 ) -> None:
-    assert events(*minutes) == expected
+    with Store(tmp_path_factory.mktemp("night") / "history.db") as store:
+        night = Night(store)
+        night.pass_(*[0] * 20, *(kind for kind, length in stretches for _ in range(length)))
+        for report, found in zip(night.reports, night.rounds, strict=True):
+            names = {f"{rule.alert} ({rule.severity}" for rule in found.firing}
+            assert report.state is not State.OK or "> 150 ms" not in report.text
+            assert (report.state.value in ("critical", "page", "ticket")) is bool(names)
+            assert all(name in report.text for name in names)
+            if report.event and report.event.value == "RECOVERED":
+                assert not names
+        heard = [report.event.value for report in night.reports if report.event]
+        assert heard[:1] in ([], ["ALERT"])
+        begun = [message for message in night.sent if message.annotations["told_because"] in ("firing", "escalated")]
+        assert (heard.count("ALERT") > 0) is bool(begun)
 
 
-def test_a_steady_two_percent_bad_alarms_nobody_for_a_day() -> None:
-    assert events(*([1, 1, 2, 1, 1] * (DAY_OF_MINUTES // 5))) == []
+def test_a_breach_that_is_not_alerted_of_yet_is_no_ok(night: Night) -> None:
+    night.pass_(*[0] * 5, 60)
+    assert (
+        "  missed    P95 288 ms > 150 ms  240/300 good in 5m  now 0/60  m  pending: P95AboveObjective"
+        in (night.lines()[-1])
+    )
 
 
-def test_the_lines_say_when_what_and_how_bad() -> None:
-    reports, state = watched(0, -1, 0, 0, 0, 0, 0)
-    lines = [line for report in reports for line in report.lines()]
-    assert lines[0].endswith("ok        P95 10.0 ms ≤ 150 ms  60/60 good in 5m  now 60/60  m")
-    assert "  ALERT m misses P95 ≤ 150 ms: P95 ∞ > 150 ms  60/120 good in 5m  now 0/60  m  OUTAGE: nobody" in lines[2]
-    assert "  RECOVERED m holds P95 ≤ 150 ms again after 5m: P95 10.0 ms" in lines[-1]
-    assert lines[0].startswith("2023-11-14T22:13:20.000Z  ")
-    assert state is State.OK
+def test_the_lines_say_when_what_and_how_bad(night: Night) -> None:
+    night.pass_(*[0] * 30, *[OUTAGE] * 3)
+    first = night.lines()[0]
+    assert first == "2023-11-14T22:14:00.000Z  ok        P95 9.75 ms ≤ 150 ms  60/60 good in 5m  now 60/60  m"
+    assert "  critical  P95 ∞ > 150 ms  " in night.lines()[-1]
+    assert "now 0/60  m  OUTAGE: nobody answers there  firing: LatencyBudgetBurn (critical), " in night.lines()[-1]
 
 
-def test_a_minute_without_data_says_why() -> None:
-    reports, state = watched(None)
-    lines = list(reports[0].lines())
-    assert "no-data   nothing measured: HTTP 401" in lines[0]
-    assert "ALERT no data about m: nobody knows whether P95 ≤ 150 ms holds" in lines[1]
-    assert state is State.NO_DATA
+def test_a_minute_without_data_says_why_and_is_no_ok_though_minutes_before_were_good(night: Night) -> None:
+    assert night.pass_(*[0] * 5, REJECTED) is State.NO_DATA
+    assert night.lines()[-1].endswith("  no-data   nothing measured: HTTP 401")
+    assert night.events() == []
+    night.pass_(*[REJECTED] * 6)
+    assert "ALERT page NoData of m: nothing measured: HTTP 401  firing: NoData (page)" in "\n".join(night.lines())
+    night.pass_(0, 0)
+    assert night.events() == ["ALERT", "RECOVERED"]
 
 
-def test_every_minute_is_recorded() -> None:
-    store = Memory()
-    watched(0, 60, None, store=store)
-    assert [(r["good"], r["total"], r["state"], r["event"]) for r in store.records] == [
-        (60, 60, "ok", None),
-        (0, 60, "violated", "ALERT"),
-        (0, 0, "no-data", "ALERT no data"),
-    ]
+def test_a_restart_while_an_alert_fires_says_that_it_fires_and_does_not_alert_again(night: Night) -> None:
+    night.pass_(*[0] * 30, *[60] * 5)
+    night.start()
+    night.pass_(60)
+    assert "  critical  P95 298 ms > 150 ms" in night.lines()[-1]
+    night.pass_(*[0] * (8 * 60))
+    assert night.events() == ["ALERT", "EASED", "RECOVERED"]
 
 
-def test_a_journal_that_cannot_be_written_is_reported_and_the_watch_goes_on() -> None:
-    complaints: list[str] = []
-    reports, _ = watched(0, 0, store=Memory(broken=True), complain=complaints.append)
-    assert (len(reports), complaints) == (2, ["disk full", "disk full"])
+def test_a_silence_is_seen_in_the_line(night: Night) -> None:
+    add_silence(night.store, Silence(
+        id="s", matchers=(parse_matcher("slo=latency"),), starts_s=0, ends_s=2e9, author="a", comment="c"
+    ))  # fmt: skip
+    night.pass_(*[0] * 30, *[60] * 5)
+    assert "firing: LatencyBudgetBurn (critical, muted)" in night.lines()[-1]
+    assert night.sent == []
 
 
-def test_a_wall_clock_that_jumps_changes_neither_window_nor_duration() -> None:
-    fake = Fake(*([0] * 3), -1, *([0] * 6))
-    watcher = Watcher(fake, P95, window_s=300, interval_s=60, model="m", clock=fake.clock)
-    reports = []
-    for minute in range(10):
-        if minute == 4:
-            fake.clock.jump_wall(-7200)
-        reports.append(watcher.check())
-        fake.clock.advance(60 - 1.3)
-    assert "again after 5m" in reports[8].announcement
+def test_maintenance_is_seen_in_the_line_and_is_no_ok(night: Night) -> None:
+    add_maintenance(night.store, Maintenance(id="m", starts_s=0, ends_s=2e9, reason="new weights", author="Li Lei"))
+    assert night.pass_(*[60] * 5) is State.EXCUSED
+    assert "  excused   P95 298 ms > 150 ms  now 0/60  m  maintenance: new weights" in night.lines()[-1]
+
+
+def test_every_minute_is_recorded(night: Night) -> None:
+    night.pass_(*[0] * 30, 60, 60, REJECTED)
+    rows = [(r["good"], r["total"], r["state"], r["event"]) for r in night.journal.records]
+    assert rows[29:] == [
+        (60, 60, "ok", None), (0, 60, "missed", None), (0, 60, "critical", "ALERT"), (0, 0, "critical", None),
+    ]  # fmt: skip
+    last = night.journal.records[-1]
+    assert "LatencyBudgetBurn/latency/critical" in last["firing"]
+    assert (last["window_good"], last["window_total"], last["problem"]) == (120, 240, "HTTP 401")
+
+
+def test_a_journal_that_cannot_be_written_is_reported_and_the_watch_goes_on(night: Night) -> None:
+    night.journal.broken = True
+    night.pass_(0, 0)
+    assert (len(night.reports), night.complaints) == (2, ["disk full", "disk full"])
+
+
+@pytest.mark.parametrize(("slow", "sign"), [(3, "P95 120 ms ≤ 120 ms"), (4, "P95 124 ms > 120 ms")])
+def test_where_the_threshold_is_no_edge_the_counts_decide_the_sign(slow: int, sign: str, tmp_path: Path) -> None:
+    objective = Objective(threshold_ms=120)
+
+    class Rounds:
+        @property
+        def measured(self) -> dict[str, int]:
+            return {"probe": 60}
+
+        def measure(self) -> Tally:
+            return Tally(objective)
+
+        def conclude(self) -> Round:
+            return found
+
+    with Store(tmp_path / "history.db") as store:
+        sim = Simulation(store)
+        found = sim.minute(good=60)
+    found = replace(found, windows={"latency": Counts(60 - slow, 60)},
+                    histogram=histogram_of([0.11] * (60 - slow) + [0.124] * slow))  # fmt: skip
+    watcher = Watcher(Rounds(), objective, goal="latency", window_s=300, model="m")
+    watcher.measure()
+    assert watcher.report().text.startswith(sign)

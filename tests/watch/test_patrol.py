@@ -10,9 +10,10 @@ from slo.objective import Objective
 from slo.records import Sample
 from slo.stats import histogram_of
 from slo.watch.alerting.notification import Notification
+from slo.watch.health import Health
 from slo.watch.heartbeat import Heartbeat, read_beat
 from slo.watch.history.store import Store
-from slo.watch.patrol import Health, Outside, Patrol, add_passive, health_of
+from slo.watch.patrol import Outside, Patrol
 from slo.watch.recovery.remediation import Remediator
 from slo.watch.recovery.remedies import Limits
 from slo.watch.sli.counts import Counts, Minute
@@ -84,8 +85,9 @@ class World:
             for minute in self.users.minutes
         ))  # fmt: skip
 
-    def skip(self) -> None:
+    def skip(self) -> dict[str, Any]:
         self.skipped += 1
+        return {}
 
     def state(self) -> dict[str, Any]:
         return {"read": self.clock.wall()}
@@ -177,30 +179,15 @@ def test_a_round_gives_a_sign_of_life_only_when_its_counts_are_kept(
     assert any("full" in line for line in world.said)
 
 
-def test_a_tally_of_users_has_their_exact_counts() -> None:
-    tally = Tally(Objective())
-    latency = Simulation.goals()[0]
-    add_passive(tally, Minute(start_s=0, source="passive", histogram=histogram_of([0.02] * 95 + [0.4] * 4),
-                              outcomes={"timeout": 1}), latency)  # fmt: skip
-    assert (tally.good, tally.total, tally.failures["timeout"]) == (95, 100, 1)
-    assert tally.latency_ms <= 20
-    assert sorted(tally.latencies_ms)[-1] == float("inf")
-
-
-def test_health_is_what_the_server_says() -> None:
-    def unreachable() -> list[str]:
-        raise Unreachable("gone", url="http://h")
-
-    def locked() -> list[str]:
-        raise Unauthorized("HTTP 401", url="http://h", status=401)
-
-    shedding = {"uptime_s": 5, "settings": {"admission": {"policy": "shed"}}}
-    assert health_of(unreachable, dict, "m") == Health(server_up=False)
-    assert health_of(locked, dict, "m") == Health(server_up=True)
-    assert health_of(lambda: ["n"], dict, "m") == Health(server_up=True, model_up=False)
-    assert health_of(lambda: ["m"], lambda: shedding, "m") == Health(
-        server_up=True, model_up=True, uptime_s=5, queueing=False
-    )
+def test_the_tally_of_a_round_has_the_exact_counts_of_users_and_probes(world: World) -> None:
+    hour = histogram_of([0.02] * 95 + [0.4] * 4)
+    world.users = Harvest(minutes=(Minute(start_s=0, source="passive", histogram=hour, outcomes={"timeout": 1}),))
+    tally = world.patrol.measure()
+    assert (tally.good, tally.total, tally.failures["timeout"], world.patrol.measured) == (95, 100, 1, {"passive": 100})
+    world.users = users(3)
+    world.patrol.conclude()
+    tally = world.patrol.measure()
+    assert (tally.good, tally.total, world.patrol.measured) == (63, 63, {"passive": 3, "probe": 60})
 
 
 def test_cpu_shares_come_from_the_kernels_counters(tmp_path: Path) -> None:
@@ -221,14 +208,3 @@ def test_a_model_that_is_listed_and_answers_nobody_counts_as_gone(world: World) 
     world.probed = lambda: probes(0, lost=60)
     world.rounds(2)
     assert world.relaunched == 1
-
-
-def test_readiness_is_asked_where_the_extension_is_and_unknown_elsewhere() -> None:
-    def broken() -> bool:
-        raise Unreachable("gone", url="http://h")
-
-    assert health_of(lambda: ["m"], lambda: {"uptime_s": 1}, "m", lambda: False).ready is False
-    assert health_of(lambda: ["m"], lambda: {"uptime_s": 1}, "m", broken).ready is None
-    assert health_of(lambda: ["m"], dict, "m", lambda: False).ready is None
-    ordered = {"settings": {"admission": {"policy": "shed"}}, "control": {"policy": "queue"}}
-    assert health_of(lambda: ["m"], lambda: ordered, "m").queueing is True

@@ -1,56 +1,84 @@
 import pytest
 
 from slo.objective import Objective, judge
-from slo.watch.state import Event, State, event, following
+from slo.stats import Histogram
+from slo.watch.alerting.alerts import Alert, Change, Phase
+from slo.watch.alerting.grouping import Notice, Tier, Told
+from slo.watch.alerting.notification import Severity
+from slo.watch.alerting.rules import Rule
+from slo.watch.budget.maintenance import Maintenance
+from slo.watch.round import Round
+from slo.watch.state import Event, State, event_of, state_of
 
 P95 = Objective()
-START, OK, BAD, NONE = State.STARTING, State.OK, State.VIOLATED, State.NO_DATA
+GOOD, BAD, NONE = judge(300, 300, P95), judge(0, 300, P95), judge(0, 0, P95)
+AGREED = Maintenance(id="m", starts_s=0, ends_s=60, reason="new weights", author="Li Lei")
+
+
+def found(
+    *firing: Severity, wake: Told | None = None, work: Told | None = None, resolved: tuple[Severity, ...] = (),
+    maintenance: Maintenance | None = None,
+) -> Round:  # fmt: skip
+    """A round after which one alert of each of `firing` fires; `wake` and `work` are what the two groups were told."""
+    rules = {severity: Rule(alert="A", severity=severity) for severity in (*firing, *resolved)}
+    kinds: dict[Tier, Told | None] = {"wake": wake, "work": work}
+    return Round(
+        at_s=60, slot_s=0, windows={}, budgets=(), histogram=Histogram(), failed=0, sources={},
+        alerts={rule.key: Alert(phase=Phase.FIRING if s in firing else Phase.INACTIVE) for s, rule in rules.items()},
+        rules={rule.key: rule for rule in rules.values()},
+        changes=tuple((rules[severity], Change.RESOLVED) for severity in resolved),
+        notices=tuple(
+            (name, Notice(kind=kind, severity="page", rules=(), started_s=0, sequence=1))
+            for name, kind in kinds.items() if kind
+        ),
+        maintenance=maintenance,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("window", [GOOD, BAD, NONE], ids=["good", "bad", "empty"])
+@pytest.mark.parametrize("measured", [True, False])
+def test_while_an_alert_fires_the_word_is_its_severity_whatever_the_window_says(window: object, measured: bool) -> None:
+    assert state_of(found("ticket", "critical"), window, measured=measured) is State.CRITICAL  # type: ignore[arg-type]
+    assert state_of(found("ticket"), window, measured=measured) is State.TICKET  # type: ignore[arg-type]
+
+
+def test_without_alerts_the_word_is_what_the_last_minutes_show() -> None:
+    assert state_of(found(), GOOD, measured=True) is State.OK
+    assert state_of(found(), BAD, measured=True) is State.MISSED
+    assert state_of(found(), judge(285, 300, P95), measured=True) is State.OK, "15 bad of 300 are allowed"
+    assert state_of(found(), judge(284, 300, P95), measured=True) is State.UNPROVEN
+    assert state_of(found(), judge(279, 300, P95), measured=True) is State.UNPROVEN, "21 bad of 300 may be chance"
+    assert state_of(found(), judge(278, 300, P95), measured=True) is State.MISSED, "22 bad of 300 are none"
+
+
+def test_no_data_is_never_good_and_maintenance_is_neither_good_nor_bad() -> None:
+    assert state_of(found(), GOOD, measured=False) is State.NO_DATA
+    assert state_of(found(maintenance=AGREED), GOOD, measured=True) is State.EXCUSED
+    assert state_of(found("page", maintenance=AGREED), GOOD, measured=True) is State.PAGE
 
 
 @pytest.mark.parametrize(
-    ("before", "good", "total", "after"),
+    ("round_", "event"),
     [
-        pytest.param(START, 60, 60, OK, id="a good start"),
-        pytest.param(START, 59, 60, OK, id="one slow probe at the start"),
-        pytest.param(START, 0, 60, BAD, id="a bad start"),
-        pytest.param(OK, 299, 300, OK, id="one slow probe"),
-        pytest.param(OK, 279, 300, OK, id="21 bad of 300 may be chance"),
-        pytest.param(OK, 278, 300, BAD, id="22 bad of 300 are none"),
-        pytest.param(BAD, 284, 300, BAD, id="16 bad of 300 are not yet recovery"),
-        pytest.param(BAD, 285, 300, OK, id="15 bad of 300 are"),
-        pytest.param(BAD, 58, 58, BAD, id="too few probes for a recovery"),
-        pytest.param(BAD, 59, 59, OK, id="enough probes"),
-        pytest.param(NONE, 60, 60, OK, id="data again"),
-        pytest.param(NONE, 0, 60, BAD, id="data again, and bad"),
+        pytest.param(found(), None, id="quiet"),
+        pytest.param(found("critical", wake="firing"), Event.ALERT, id="the first"),
+        pytest.param(found("critical"), None, id="it goes on"),
+        pytest.param(found("critical", wake="repeat"), None, id="people are reminded"),
+        pytest.param(found("critical", wake="joined"), None, id="another one joins"),
+        pytest.param(found("ticket", "page", wake="firing"), Event.ALERT, id="worse than the ticket before"),
+        pytest.param(found("critical", "page", wake="escalated"), Event.ALERT, id="it gets worse"),
+        pytest.param(found("ticket", wake="resolved", resolved=("critical",)), Event.EASED, id="the page is over"),
+        pytest.param(found("ticket", wake="resolved", work="firing"), Event.ALERT, id="and a ticket begins"),
+        pytest.param(found("page", work="resolved", resolved=("ticket",)), None, id="a ticket ends before the page"),
+        pytest.param(found(wake="resolved", resolved=("ticket", "critical")), Event.RECOVERED, id="all end"),
+        pytest.param(found(resolved=("ticket",)), Event.RECOVERED, id="the last one ends"),
     ],
 )
-def test_a_state_follows_from_the_one_before_and_the_window(before: State, good: int, total: int, after: State) -> None:
-    assert following(before, judge(good, total, P95)) is after
-
-
-@pytest.mark.parametrize("before", list(State))
-def test_no_data_is_never_good(before: State) -> None:
-    assert following(before, None) is NONE
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "what"),
-    [
-        (START, OK, None),
-        (START, BAD, Event.ALERT),
-        (START, NONE, Event.NO_DATA),
-        (OK, BAD, Event.ALERT),
-        (OK, NONE, Event.NO_DATA),
-        (BAD, OK, Event.RECOVERED),
-        (BAD, NONE, Event.NO_DATA),
-        (NONE, OK, Event.RECOVERED),
-        (NONE, BAD, Event.ALERT),
-        *((state, state, None) for state in State),
-    ],
-)
-def test_every_change_that_matters_is_announced_once(before: State, after: State, what: Event | None) -> None:
-    assert event(before, after) is what
+def test_a_change_is_announced_once_and_a_recovery_only_when_nothing_fires(round_: Round, event: Event | None) -> None:
+    assert event_of(round_) is event
 
 
 def test_states_have_exit_codes() -> None:
-    assert [state.exit_code for state in (OK, BAD, NONE, START)] == [0, 1, 3, 3]
+    codes = {state: state.exit_code for state in State}
+    assert {state for state, code in codes.items() if code == 0} == {State.OK}
+    assert {state for state, code in codes.items() if code == 3} == {State.NO_DATA, State.EXCUSED, State.UNPROVEN}

@@ -29,8 +29,9 @@ from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
 from slo.watch.delivery.routing import Routes
 from slo.watch.delivery.sinks.outcome import Delivered, Sink
+from slo.watch.health import Health
 from slo.watch.history.store import Store
-from slo.watch.patrol import Health, Outside, Patrol
+from slo.watch.patrol import Outside, Patrol
 from slo.watch.round import Settings
 from slo.watch.sli.probe import probe_batch
 

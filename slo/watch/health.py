@@ -1,0 +1,65 @@
+"""What the server says of itself: is it there, has it the model, does that answer, how old is it, does it queue?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from slo.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What the server says of itself. None where it does not say. `ready`: a real embedding came back.
+
+    `uptime_s` is the age of the model's youngest replica, or of the server where the engine does not tell.
+    """
+
+    server_up: bool | None = None
+    model_up: bool | None = None
+    ready: bool | None = None
+    uptime_s: float | None = None
+    queueing: bool | None = None
+
+
+def health_of(
+    models: Callable[[], list[str]],
+    status: Callable[[], Mapping[str, Any]],
+    model: str,
+    ready: Callable[[], bool] | None = None,
+) -> Health:
+    """Ask the server: does it answer, does it have the model, how old is it, does it shed or queue?
+
+    An answer of any kind, 401 included, is a server that is up.
+    """
+    try:
+        names = models()
+    except RequestError as error:
+        return Health(server_up=error.status is not None)
+    try:
+        said = status()
+    except RequestError:
+        said = {}  # a server without the extension: it answers, and says no more
+    # What was ordered since the start counts for more than what was configured.
+    policy = said.get("control", said.get("settings", {}).get("admission", {})).get("policy")
+    return Health(
+        server_up=True,
+        model_up=model in names,
+        ready=_answer(ready) if said and ready else None,
+        uptime_s=min(_ages_s(said, model), default=said.get("uptime_s")),
+        queueing=None if policy is None else policy == "queue",
+    )
+
+
+def _ages_s(said: Mapping[str, Any], model: str) -> list[float]:
+    """Since when each replica of `model` is loaded, as far as told."""
+    replicas = (replica for row in said.get("models", ()) if row["model"] == model for replica in row["replicas"])
+    return [float(replica["engine"]["age_s"]) for replica in replicas if "age_s" in replica["engine"]]
+
+
+def _answer(ask: Callable[[], bool]) -> bool | None:
+    try:
+        return ask()
+    except RequestError:
+        return None
