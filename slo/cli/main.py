@@ -40,6 +40,7 @@ COMMANDS: dict[str, str] = {
     "report": "slo.cli.report",
     "alert": "slo.cli.alert",
     "export": "slo.cli.export",
+    "control": "slo.cli.control",
 }
 
 

@@ -72,6 +72,18 @@ def order(config: Config, what: dict[str, Any]) -> dict[str, Any]:
         return api.control(what)
 
 
+def add_replica(config: Config) -> int:
+    """One more replica of the model, ready when this returns; its number. Raises a `SloError`."""
+    with _api(config) as api:
+        return api.add_replica(config.model.name)
+
+
+def remove_replica(config: Config, number: int) -> None:
+    """Stop the replica of that number. Raises a `SloError`."""
+    with _api(config) as api:
+        api.remove_replica(config.model.name, number)
+
+
 class Addition:
     """One more replica, being added in the background."""
 
@@ -87,13 +99,11 @@ class Addition:
         if self._thread.is_alive():
             raise EnvironmentProblem("the replica is still being added")
         if self._number is not None:
-            with _api(self._config) as api:
-                api.remove_replica(self._config.model.name, self._number)
+            remove_replica(self._config, self._number)
 
     def _add(self) -> None:
         try:
-            with _api(self._config) as api:
-                self._number = api.add_replica(self._config.model.name)
+            self._number = add_replica(self._config)
         except SloError as error:
             self._complain(f"action add_replica: failed: {error.message}")
         else:
