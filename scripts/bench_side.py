@@ -65,8 +65,10 @@ class Side:
         done = subprocess.run(
             [sys.executable, "-m", "slo", *arguments], check=False, env=self.environment, stdout=subprocess.DEVNULL
         )
+        if done.returncode == 130:
+            raise KeyboardInterrupt
         new = sorted(set(folder.glob("*.json")) - before)
-        if done.returncode in (2, 130) or not new:
+        if done.returncode == 2 or not new:
             sys.exit(f"slo {' '.join(arguments)} ended with code {done.returncode}")
         run = load_run(str(new[-1]), self.state_dir)
         self.runs.setdefault(step, []).append(run)

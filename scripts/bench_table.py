@@ -20,7 +20,7 @@ Figure = Callable[[Run], float]
 def p95_of_classes(runs: list[Run]) -> list[float]:
     """P95 in ms per length class: the median over the runs."""
     per_run = [{summary.name: summary.p95_ms for summary in run.summaries()} for run in runs]
-    return [statistics.median(figures[name] for figures in per_run) for name in CLASSES]
+    return [statistics.median([figures[name] for figures in per_run] or [math.nan]) for name in CLASSES]
 
 
 def answered_per_s(run: Run) -> float:
@@ -59,7 +59,7 @@ def table(stock: Side, ours: Side, memory: dict[str, Memory], limits: dict[str, 
     def both(name: str, step: str, figure: Figure, form: str = ".1f") -> None:
         rows.append((name, *(_shown(side, step, figure, form) for side in (stock, ours))))
 
-    before, after = (p95_of_classes(side.runs["baseline"]) for side in (stock, ours))
+    before, after = (p95_of_classes(side.runs.get("baseline", [])) for side in (stock, ours))
     for name, was, now in zip(CLASSES, before, after, strict=True):
         rows.append((f"one client, {name} texts: P95 ms", f"{was:.1f}", f"{now:.1f} ({was / now:.1f} × less)"))
     both("50 closed-loop clients, everybody let in: answers/s", "crowd", answered_per_s)
