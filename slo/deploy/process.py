@@ -62,11 +62,24 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path, 
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_APPEND, 0),
             (os.POSIX_SPAWN_DUP2, 1, 2),
+            # Such as the lock of a `flock FILE make launch`: the server would hold it for as long as it lives.
+            *((os.POSIX_SPAWN_CLOSE, fd) for fd in _handed_down()),
         ],
         setsid=True,  # Ctrl-C in our terminal is for the launcher; it then decides about the server
         setsigmask=[],
         setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
     )
+
+
+def _handed_down() -> list[int]:
+    """Open files, beyond the standard three, that a child of this process would inherit."""
+    fds = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()] if Path("/proc/self/fd").is_dir() else []
+    found = []
+    for fd in fds:
+        with suppress(OSError):  # the one that listed the folder is closed again
+            if fd > 2 and os.get_inheritable(fd):
+                found.append(fd)
+    return found
 
 
 def entry_command(

@@ -177,3 +177,11 @@ def test_an_unreadable_record_is_an_error_not_a_guess(tmp_path: Path, content: s
     (tmp_path / "server.json").write_text(content, encoding="utf-8")
     with pytest.raises(StoreError, match=r"server\.json"):
         read_state(tmp_path)
+
+
+def test_what_is_started_does_not_hold_files_of_who_started_it(tmp_path: Path, start: Start) -> None:
+    with (tmp_path / "lock").open("w") as lock:
+        os.set_inheritable(lock.fileno(), True)
+        state = start(SLEEPER)
+        held = {os.path.realpath(entry) for entry in Path(f"/proc/{state.pid}/fd").iterdir()}
+    assert str(tmp_path / "lock") not in held
