@@ -2,9 +2,15 @@
 The highest load that still meets the objective.
 
 *Search*: the floor is tried first (if it fails there is nothing to search), then the rate doubles until a probe
-fails, then the gap is halved until it is 5 % wide. A probe is one short Poisson run, ended by a sequential test; one
-that ends unproven goes by its share of good requests, one that is void has failed. So the search estimates a place,
-`best`. What is *proven* is `rate`: a full run at 0.95 × best, less if that is not met, with at least 2000 requests.
+fails, then the gap is halved until it is 20 % wide. These probes are short Poisson runs, ended by a sequential test as
+soon as they are clear. Near the edge they are not, so what follows looks at *how many* requests were late: two to
+five probes of 40 seconds, each at the edge that a line through the bad ratios of all probes gives (see `edge`), until
+its 95 % interval is ± 5.5 %. What is *proven* is `rate`: a full run at 0.95 × the edge, less if that is not met, with
+at least 2000 requests. The confirmations join the line, and `best` is its final edge.
+
+Against simulated M/D/1 and M/M/1 queues with known answers `best` is within ± 7 % in 99 of 100 searches, and half of
+them within 2 % (`tests/bench/test_capacity.py`). At 50 to 100 requests per second a search takes some 5 minutes and
+its confirmation 2 to 3, cool-downs apart; at lower rates the confirmation is longer, for its 2000 requests.
 
 *Ladder*: the largest number of closed-loop callers, out of 1, 2, 5, 10, 20, 50, whose requests meet the objective.
 
@@ -18,10 +24,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from slo.bench.edge import Edge, Point, fit_edge
 from slo.objective import Verdict
 
 LADDER = (1, 2, 5, 10, 20, 50)
-PRECISION = 0.05
+COARSE = 0.2  # width of the bracket, as a share of its upper end, from which on the line is followed
+PRECISION = 0.055  # half width of the edge's 95 % interval
+FINE = (2, 5)  # least and most probes at the edge
 CONFIRM_AT = 0.95
 CONFIRMATIONS = 3
 HEADROOM = 0.8  # share of the capacity to plan for in daily use
@@ -41,6 +50,7 @@ class Probe:
     remark: str = ""
     target: float = 0.95
     void: bool = False
+    effective: float = 0.0  # independent requests that the total weighs as; 0: not known, all of them
 
     @property
     def met(self) -> bool:
@@ -63,10 +73,15 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True)
 class Capacity:
-    """`best` is the estimate, `rate` what a full run proved if `confirmed`; `bounded`: a higher one failed."""
+    """`best` is the estimate with its interval, `rate` what a full run proved if `confirmed`.
+
+    `bounded`: a higher rate failed; if not, `best` is the ceiling of the search and has no interval.
+    """
 
     rate: float
     best: float
+    low: float
+    high: float
     bounded: bool
     confirmed: bool
     probes: tuple[Probe, ...]
@@ -79,7 +94,8 @@ class Capacity:
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
-            "rate": self.rate, "best": self.best, "bounded": self.bounded, "confirmed": self.confirmed,
+            "rate": self.rate, "best": self.best, "low": self.low, "high": self.high, "bounded": self.bounded,
+            "confirmed": self.confirmed,
             "recommended": self.recommended, "probes": [probe.to_json() for probe in self.probes],
         }  # fmt: skip
 
@@ -91,6 +107,7 @@ def find_capacity(
     probe: Prober,
     confirm: Prober,
     *,
+    fine: Prober | None = None,
     floor: float = 1.0,
     ceiling: float = 2000.0,
     precision: float = PRECISION,
@@ -98,7 +115,8 @@ def find_capacity(
 ) -> Capacity:
     """Highest rate, in requests per second, that meets the objective; 0 if even `floor` does not.
 
-    `cool_down` is called between any two probes.
+    `probe` may end as soon as it is decided, `fine` (default: `probe`) runs to its end, `confirm` proves. `cool_down`
+    is called between any two probes.
     """
     probes: list[Probe] = []
 
@@ -109,21 +127,48 @@ def find_capacity(
         return probes[-1]
 
     if not tried(floor, probe).likely:
-        return Capacity(rate=0.0, best=0.0, bounded=True, confirmed=False, probes=tuple(probes))
+        nothing = Edge(rate=0.0, low=0.0, high=0.0)
+        return _capacity(0.0, nothing, bounded=True, confirmed=False, probes=probes)
     low, high = floor, math.inf
     while high == math.inf and low < ceiling:
         rate = min(2 * low, ceiling)
         low, high = (rate, high) if tried(rate, probe).likely else (low, rate)
-    while high < math.inf and high - low > precision * high:
+    while high < math.inf and high - low > COARSE * high:
         middle = (low + high) / 2
         low, high = (middle, high) if tried(middle, probe).likely else (low, middle)
-    rate, confirmed = low, False
+    bounded, edge = high < math.inf, _edge(probes, low, high)
+    for number in range(FINE[1] if bounded else 0):
+        tried(min(max(edge.rate, 0.9 * low), 1.1 * high), fine or probe)
+        edge = _edge(probes, low, high)
+        if number + 1 >= FINE[0] and edge.spread <= precision:
+            break
+    rate, confirmed = edge.rate, False
     for _ in range(CONFIRMATIONS):
         rate *= CONFIRM_AT
         confirmed = tried(rate, confirm).met
         if confirmed:
             break
-    return Capacity(rate=rate, best=low, bounded=high < math.inf, confirmed=confirmed, probes=tuple(probes))
+    return _capacity(rate, _edge(probes, low, high), bounded=bounded, confirmed=confirmed, probes=probes)
+
+
+def _edge(probes: Sequence[Probe], low: float, high: float) -> Edge:
+    """The edge by all valid probes, never beyond the highest rate among them; `low` where nothing failed."""
+    valid = [probe for probe in probes if not probe.void and probe.total]
+    points = [Point(rate=p.load, bad=p.total - p.good, total=p.total, effective=p.effective or p.total) for p in valid]
+    found = None if high == math.inf else fit_edge(points, math.sqrt(low * high), 1 - probes[0].target)
+    if found is None:
+        return Edge(rate=low, low=low, high=low)
+    highest = max(point.rate for point in points)
+    return found if found.rate <= highest else Edge(rate=highest, low=min(found.low, highest), high=found.high)
+
+
+def _capacity(rate: float, edge: Edge, *, bounded: bool, confirmed: bool, probes: list[Probe]) -> Capacity:
+    # What was proven counts more than what is estimated.
+    best = max(edge.rate, rate) if confirmed else edge.rate
+    return Capacity(
+        rate=rate, best=best, low=min(best, edge.low), high=max(best, edge.high), bounded=bounded,
+        confirmed=confirmed, probes=tuple(probes),
+    )  # fmt: skip
 
 
 def climb(

@@ -10,7 +10,8 @@
 4. *Wish.* replicas = ⌈R / (C₁ · 0.8)⌉: requests are dealt out at random and a fifth stays free. For N callers: the
    fewest replicas among which ⌈N/k⌉ closed-loop callers see a P95 within the threshold. Cores follow from those that
    one replica has now.
-5. *Check.* One replica's predicted P95 at 0.8·C₁ against a measurement at that rate.
+5. *Check.* One replica's predicted P95 at 0.8·C₁ against a measurement at that rate. Where they are more than a
+   quarter apart, the plan says which way to doubt it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ HEADROOM = 0.8
 BUSY_CLIENTS = 16
 SPECIAL_TOKENS = 2  # [CLS] and [SEP]; a Chinese character is one token
 MOST_REPLICAS = 512
+DOUBT = 1.25  # measured over predicted, from which on the model is doubted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,22 @@ class Planned:
     check_rate: float = math.nan
     check_predicted_ms: float = math.nan
     check_measured_ms: float = math.nan
+
+    @property
+    def doubt(self) -> str:
+        """What to say when the check went otherwise than predicted by more than a quarter; empty if it did not."""
+        if not math.isfinite(self.check_predicted_ms):
+            return ""
+        if not math.isfinite(self.check_measured_ms):
+            return f"the check at {self.check_rate:.1f}/s failed: over 5 % had no answer. `slo capacity` measures"
+        ratio = self.check_measured_ms / self.check_predicted_ms
+        if 1 / DOUBT <= ratio <= DOUBT:
+            return ""
+        side = "at most" if ratio > 1 else "at least"
+        return (
+            f"the check took {ratio:.2f} times as long as predicted: a replica's capacity is {side} what stands here; "
+            "`slo capacity` measures it"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, what is not known as null."""

@@ -14,15 +14,17 @@ from slo.bench.running import Stopper, run_load
 from slo.bench.schedule import Schedule, poisson
 from slo.bench.sequential import FIRST_LOOK, MOST, Fates, SequentialTest
 from slo.bench.session import Load, Session, self_checked, started
+from slo.bench.verdict import effective_size
 from slo.client import EmbeddingsClient
 from slo.clock import Clock
 from slo.errors import Interrupted, RequestError
-from slo.objective import Verdict
+from slo.objective import Objective, Verdict
 from slo.records import Run
 
 SETTLE_S = 2.0  # of each probe, not counted
 LEAST_S = 15.0  # before a probe may be met: an overloaded queue takes time to fill
 MOST_S = 60.0
+FINE_S = 40.0
 CONFIRM_S = 60.0
 CONFIRM_REQUESTS = 2000
 CONFIRM_WARMUP_S = 5.0  # the search has warmed the service
@@ -43,10 +45,23 @@ class Watching:
         self._service.submit(exchange)
 
 
-def rate_probe(session: Session, rate: float, stopper: Stopper, *, least_s: float = LEAST_S) -> Probe:
-    """An open-loop Poisson load at `rate`. Raises `Interrupted` on Ctrl-C."""
+def coarse_test(objective: Objective, rate: float, least_s: float = LEAST_S) -> SequentialTest:
+    """The test of a probe that ends as soon as it is clear; it may be met after `least_s` at the earliest."""
     met_from = max(FIRST_LOOK, int(rate * least_s))
-    test = SequentialTest(session.objective, most=max(met_from, min(MOST, int(rate * MOST_S))), met_from=met_from)
+    return SequentialTest(objective, most=max(met_from, min(MOST, int(rate * MOST_S))), met_from=met_from)
+
+
+def fine_test(objective: Objective, rate: float, least_s: float = LEAST_S) -> SequentialTest:
+    """The test of a probe whose bad ratio is wanted: one look, after 40 s or 3000 requests but no less than `least_s`.
+
+    Ending early, on what it has seen so far, would bend the ratio.
+    """
+    size = max(FIRST_LOOK, int(rate * least_s), min(MOST, int(rate * FINE_S)))
+    return SequentialTest(objective, most=size, first=size)
+
+
+def rate_probe(session: Session, rate: float, stopper: Stopper, test: SequentialTest) -> Probe:
+    """An open-loop Poisson load at `rate` until `test` ends. Raises `Interrupted` on Ctrl-C."""
 
     async def main(_: Stopper) -> Probe:
         seconds = (test.looks[-1] * 1.3 + 50) / rate
@@ -155,6 +170,7 @@ async def _probe(load: Load, test: SequentialTest, at: float) -> Probe:
         remark="; ".join(check.faults),
         target=session.objective.target,
         void=bool(check.faults),
+        effective=effective_size(test.bad),
     )
 
 
@@ -178,4 +194,5 @@ def confirmed_probe(run: Run, rate: float) -> Probe:
         remark="; ".join(run.void),
         target=run.objective.target,
         void=bool(run.void),
+        effective=run.details["conclusion"]["effective"],
     )

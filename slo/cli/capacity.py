@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from slo.bench.capacity import LADDER, PRECISION, Capacity, Prober, climb, find_capacity, largest_met
+from slo.bench.capacity import LADDER, PRECISION, Capacity, Probe, Prober, climb, find_capacity, largest_met
 from slo.bench.costing import busy_throughput, idle_costs, mix_sizes
 from slo.bench.load import LoadPlan, load_once
 from slo.bench.plan import BUSY_CLIENTS, HEADROOM, Model, Planned, fit_line, plan_clients, plan_rate, slowdown
-from slo.bench.probes import LEAST_S, clients_probe, confirmation, confirmed_probe, cool_down, rate_probe
+from slo.bench.probes import (
+    LEAST_S,
+    clients_probe,
+    coarse_test,
+    confirmation,
+    confirmed_probe,
+    cool_down,
+    fine_test,
+    rate_probe,
+)
 from slo.bench.running import Stopper
 from slo.bench.schedule import parse_arrivals
+from slo.bench.sequential import SequentialTest
 from slo.bench.session import Session
 from slo.cli.live import LiveLine
 from slo.cli.load import TARGET, publish
 from slo.cli.loading import DURATION, drawn, make_session, workload_options
 from slo.cli.options import Context, context
 from slo.errors import RunError
-from slo.objective import Verdict
+from slo.objective import Objective, Verdict
 from slo.records import Run, host_facts
 from slo.report.load import capacity_report, plan_report
 from slo.units import show_ms, show_ratio
@@ -34,7 +45,7 @@ CHECK_WARMUP_S = 3.0
 @click.option("--floor", type=float, default=5.0, show_default=True, help="Rate to begin with.")
 @click.option("--ceiling", type=float, default=2000.0, show_default=True, help="Rate not to go beyond.")
 @click.option("--precision", type=click.FloatRange(0.01, 0.5), default=PRECISION, show_default=True,
-              help="Width at which the search ends, as a share of the rate.")  # fmt: skip
+              help="Half width of the 95 % interval at which the search ends, as a share.")  # fmt: skip
 @click.option("--least", type=DURATION, default=LEAST_S, show_default=True, help="Shortest probe that may be met.")
 @click.option("--confirm", type=DURATION, help="Length of the confirmation (default: 60s and 2000 requests at least).")
 @click.option("--per-class", is_flag=True, help="Also search for each length class alone.")
@@ -47,7 +58,7 @@ def capacity(
     """Highest Poisson rate that meets the objective, searched and then proven.
 
     \b
-    Takes 5 to 8 minutes, as long again for each class with --per-class, and 2 for --ladder.
+    Takes 6 to 9 minutes, as long again for each class with --per-class, and 2 for --ladder.
     Exit codes: 0 a rate is proven, 1 not even --floor meets the objective,
     2 usage or set-up error, 3 found but not proven, or void, 130 Ctrl-C.
     """
@@ -91,13 +102,21 @@ class _Search:
         started_wall_s = session.clock.wall()
         confirmations: list[Run] = []
 
-        def confirm(rate: float) -> Any:
+        def confirm(rate: float) -> Probe:
             confirmations.append(confirmation(self._fresh(session), rate, self._stopper, seconds=self._confirm_s))
             return confirmed_probe(confirmations[-1], rate)
 
+        def rated(kind: Callable[[Objective, float, float], SequentialTest]) -> Prober:
+            def probe(rate: float) -> Probe:
+                test = kind(session.objective, rate, self._least_s)
+                return rate_probe(self._fresh(session), rate, self._stopper, test)
+
+            return self._said(probe, name)
+
         found = find_capacity(
-            self._said(lambda rate: rate_probe(self._fresh(session), rate, self._stopper, least_s=self._least_s), name),
+            rated(coarse_test),
             self._said(confirm, name),
+            fine=rated(fine_test),
             floor=self._floor,
             ceiling=self._ceiling,
             precision=self._precision,
@@ -125,7 +144,7 @@ class _Search:
         return session.reseeded(next(self._number))
 
     def _said(self, prober: Prober, name: str) -> Prober:
-        def probe(rate: float) -> Any:
+        def probe(rate: float) -> Probe:
             result = prober(rate)
             self._say(f"{name} {rate:.4g}/s", result)
             return result
@@ -196,6 +215,8 @@ def plan(
         "points": [(point.tokens, point.seconds) for point in points],
         "busy": {"clients": BUSY_CLIENTS, "throughput": throughput},
     }
+    if planned.doubt:
+        run.notes.append(planned.doubt)
     if session.server_pid is None:
         run.notes.append("the server is not on this machine: give its cores with --cores")
     publish(ctx, run, plan_report(run))

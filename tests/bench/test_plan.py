@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 
 from slo.bench.plan import HEADROOM, Model, Timed, fit_line, median_of, plan_clients, plan_rate, slowdown
@@ -81,3 +84,17 @@ def test_a_plan_is_plain_data_without_what_is_not_known() -> None:
 def test_no_answer_is_no_point() -> None:
     with pytest.raises(RunError, match="22 tokens"):
         median_of(22, [])
+
+
+@pytest.mark.parametrize(
+    ("measured_ms", "said"),
+    [(100.0, ""), (124.0, ""), (81.0, ""), (150.0, "1.50 times"), (70.0, "at least"), (math.inf, "failed"),
+     (math.nan, "failed")],
+)  # fmt: skip
+def test_a_check_that_went_otherwise_is_doubt_in_words(measured_ms: float, said: str) -> None:
+    planned = replace(plan_rate(model(), 100), check_rate=50.0, check_predicted_ms=100.0, check_measured_ms=measured_ms)
+    assert (said in planned.doubt) if said else planned.doubt == ""
+
+
+def test_without_a_check_there_is_no_doubt() -> None:
+    assert plan_rate(model(), 100).doubt == ""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from slo.bench.probes import clients_probe, cool_down, rate_probe
+from slo.bench.probes import clients_probe, coarse_test, cool_down, fine_test, rate_probe
 from slo.bench.running import Stopper
 from slo.client import EmbeddingsClient
 from slo.clock import ManualClock
@@ -21,11 +21,25 @@ Start = Callable[..., str]
 
 def test_a_rate_within_capacity_is_met_and_one_above_is_missed_sooner(program: Start) -> None:
     to = session(program("batch_server.py", "--fixed", 10, "--cap", 22))  # one request at a time: 100/s
-    low = rate_probe(to, 50, Stopper(), least_s=3)
+    low = rate_probe(to, 50, Stopper(), coarse_test(to.objective, 50, 3))
     assert low.verdict is Verdict.MET, low.remark
-    high = rate_probe(to.reseeded(1), 200, Stopper(), least_s=3)
+    high = rate_probe(to.reseeded(1), 200, Stopper(), coarse_test(to.objective, 200, 3))
     assert high.verdict is Verdict.MISSED
     assert high.seconds < low.seconds + 8
+
+
+def test_a_fine_probe_looks_once_and_at_its_end(program: Start) -> None:
+    """Hopeless from the first hundred on, and yet it goes on: its bad ratio is what is wanted."""
+    to = session(program("batch_server.py", "--fixed", 10, "--cap", 22))
+    test = fine_test(to.objective, 200, 2)
+    test.looks = [400]
+    found = rate_probe(to, 200, Stopper(), test)
+    assert (found.total, found.verdict) == (400, Verdict.MISSED)
+
+
+@pytest.mark.parametrize(("rate", "size"), [(1.0, 100), (50.0, 2000), (100.0, 3000), (1000.0, 15_000)])
+def test_the_size_of_a_fine_probe_is_bounded_in_time_and_in_requests(rate: float, size: int) -> None:
+    assert fine_test(Objective(), rate).looks == [size]
 
 
 def test_the_callers_of_a_rung_wait_for_each_other(program: Start) -> None:
@@ -40,7 +54,7 @@ def test_an_interrupt_ends_the_search(program: Start) -> None:
     stopper = Stopper()
     to = replace(session(program("batch_server.py")), show=lambda _live: stopper.ask())
     with pytest.raises(Interrupted):
-        rate_probe(to, 20, stopper)
+        rate_probe(to, 20, stopper, coarse_test(to.objective, 20))
 
 
 def test_cooling_down_waits_for_two_quick_answers_in_a_row() -> None:
