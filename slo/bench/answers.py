@@ -59,6 +59,7 @@ class AnswerCheck:
         self.kept: list[Kept] = []
         self._every, self._keep = every, keep
         self._seen = 0
+        self._offered = 0  # to the reservoir, since it was last emptied
         self._source = random.Random(f"{seed}/answers")
 
     def outcome(self, exchange: Exchange) -> str:
@@ -77,11 +78,17 @@ class AnswerCheck:
             self._remember(Kept(exchange.sequence, exchange.length_class, exchange.body, exchange.inputs, vectors))
         return OK
 
+    def take(self) -> list[Kept]:
+        """The kept answers; none are kept from now on but new ones."""
+        kept, self.kept, self._offered = self.kept, [], 0
+        return kept
+
     def _remember(self, kept: Kept) -> None:
         """A uniform sample of all that were parsed (reservoir)."""
+        self._offered += 1
         if len(self.kept) < self._keep:
             self.kept.append(kept)
-        elif (slot := self._source.randrange(self.parsed)) < self._keep:
+        elif (slot := self._source.randrange(self._offered)) < self._keep:
             self.kept[slot] = kept
 
 

@@ -12,11 +12,12 @@ import random
 from array import array
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slo.bench.answers import AnswerCheck
 from slo.bench.exchange import OK, Exchange
+from slo.bench.integral import Integral
 from slo.clock import Clock
 from slo.errors import BadAnswer, Refused
 from slo.objective import Objective
@@ -51,6 +52,19 @@ class Second:
             "cached": self.cached, "in_flight": self.in_flight, "p50_ms": p50, "p95_ms": p95,
             "lag_ms": round(self.late_ms, 3), "warmup": self.warmup,
         }  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What `Collector.turn` hands over; see the attributes of the same names."""
+
+    lags_ms: Tally
+    late: int
+    stay_s: float
+    area_s: float  # ∫ requests in flight dt
+    stages: dict[str, Tally]
+    refusals_ms: Tally
+    inputs: int
 
 
 class Collector:
@@ -91,6 +105,7 @@ class Collector:
         self._step_s = step_s
         self._seconds: dict[int, Second] = {}
         self._area = Integral()
+        self._handed = 0  # measured requests begun before the last `turn`
 
     def measure(self, now_s: float) -> None:
         """The warm-up is over: what is due from now on counts."""
@@ -108,7 +123,7 @@ class Collector:
         second.late_ms = max(second.late_ms, lag_ms)
         if self.measuring:
             exchange.measured = True
-            exchange.sequence = len(self.flags)
+            exchange.sequence = self.sent
             self.flags.append(UNKNOWN)
             self.lags_ms.observe(lag_ms)
             self.late += lag_ms > LATE_MS
@@ -135,6 +150,29 @@ class Collector:
         for listener in self.listeners:
             listener(exchange)
 
+    def turn(self, now_s: float) -> Turn:
+        """Hand over what no total needs, and start afresh with it: so a run of days stays small.
+
+        Of requests that began before, only the counts by class and the kept samples go on.
+        """
+        turn = Turn(
+            lags_ms=self.lags_ms, late=self.late, stay_s=self.stay_s, area_s=self._area.value(now_s),
+            stages=self.stages, refusals_ms=self.refusals_ms, inputs=self.inputs,
+        )  # fmt: skip
+        self._handed += len(self.flags)
+        self.flags.clear()
+        self._seconds.clear()
+        self.lags_ms, self.refusals_ms, self.stages = Tally(), Tally(), {}
+        self.late = self.inputs = 0
+        self.stay_s = 0.0
+        self._area.restart(now_s)
+        return turn
+
+    @property
+    def sent(self) -> int:
+        """Measured requests that have begun."""
+        return self._handed + len(self.flags)
+
     @property
     def total(self) -> int:
         """Measured requests that have ended, cached answers left out."""
@@ -147,9 +185,9 @@ class Collector:
     def condemn(self, sequence: int, length_class: str) -> None:
         """Afterwards an answer proved wrong: its request was bad, however fast."""
         tally = self.classes[length_class]
-        tally.good -= self.flags[sequence] == GOOD
+        tally.good -= self.flags[sequence - self._handed] == GOOD
         tally.failed[BadAnswer.outcome] += 1
-        self.flags[sequence] = BAD
+        self.flags[sequence - self._handed] = BAD
         if sequence in self.kept_sequence:
             index = self.kept_sequence.index(sequence)
             self.kept[index] = replace(self.kept[index], outcome=BadAnswer.outcome)
@@ -173,7 +211,7 @@ class Collector:
     @property
     def thinned(self) -> bool:
         """Were there more samples than are kept?"""
-        return len(self.flags) > len(self.kept) and len(self.kept) == self._keep
+        return self.sent > len(self.kept) == self._keep
 
     def mean_in_flight(self, until_s: float) -> float:
         """Time average of measured requests between dispatch and end, by integration."""
@@ -193,11 +231,11 @@ class Collector:
     def _note(self, exchange: Exchange, sample: Sample, *, good: bool) -> None:
         if sample.ok:
             self.inputs += exchange.inputs
+        if exchange.sequence >= self._handed:
+            self.flags[exchange.sequence - self._handed] = CACHED if sample.cached else GOOD if good else BAD
         if sample.cached:
-            self.flags[exchange.sequence] = CACHED
             self.cached.count(sample, self.objective)
         else:
-            self.flags[exchange.sequence] = GOOD if good else BAD
             self.classes.setdefault(sample.length_class, Tally()).count(sample, self.objective)
         if sample.outcome == Refused.outcome:
             self.refusals_ms.observe(sample.service_ms)
@@ -226,25 +264,6 @@ class Collector:
         elif not sample.cached:
             second.good += good
             second.latencies_ms.append(sample.latency_ms)
-
-
-class Integral:
-    """∫ level dt of a level that changes in steps."""
-
-    def __init__(self) -> None:
-        self._level = 0
-        self._since_s: float | None = None
-        self._area = 0.0
-
-    def change(self, now_s: float, by: int) -> None:
-        """The level changes by `by` at `now_s`."""
-        self._area = self.value(now_s)
-        self._since_s = now_s
-        self._level += by
-
-    def value(self, now_s: float) -> float:
-        """The integral up to `now_s`."""
-        return self._area + (self._level * (now_s - self._since_s) if self._since_s is not None else 0.0)
 
 
 def parse_timing(value: bytes) -> list[tuple[str, float]]:

@@ -205,6 +205,7 @@ def _warnings(before: Run, after: Run) -> list[str]:
         ("numbers of cores", before.host.get("cores"), after.host.get("cores")),
         ("objectives (the second judges both)", str(before.objective), str(after.objective)),
         ("seeds (other texts of the same lengths)", before.settings.get("seed"), after.settings.get("seed")),
+        ("loads", *loads(before, after)),
         ("weights", _weights(before), _weights(after)),
         ("sets of classes", ", ".join(sorted(_classes(before))), ", ".join(sorted(_classes(after)))),
     ):
@@ -212,6 +213,15 @@ def _warnings(before: Run, after: Run) -> list[str]:
             found.append(f"different {what}: {a} and {b}")
     found += [f"{run.id} was interrupted" for run in (before, after) if run.interrupted]
     return found
+
+
+def loads(before: Run, after: Run) -> tuple[str, str]:
+    """What each of them was asked to bear: arrivals and rate or callers, and the workload; equal where comparable.
+
+    A record that does not say (another kind, or an older version) is taken to be like the other.
+    """
+    known = [str(run.settings["load"]) if "load" in run.settings else "" for run in (before, after)]
+    return (known[0], known[1]) if all(known) else ("", "")
 
 
 def _weights(run: Run) -> str:

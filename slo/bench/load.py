@@ -69,6 +69,7 @@ async def _load(session: Session, plan: LoadPlan, stopper: Stopper) -> Run:
             check=check,
             comparison=comparison,
             settings={
+                "load": described_load(session, plan.schedule),
                 "arrivals": plan.schedule.name,
                 "rate": plan.schedule.rate,
                 "duration_s": plan.schedule.duration_s,
@@ -137,6 +138,15 @@ class Arrivals:
         for due_s, exchange in zip(schedule.due_s, islice(exchanges, len(schedule.due_s)), strict=True):
             self.rows.append((due_s, exchange.chars))
             yield exchange
+
+
+def described_load(session: Session, schedule: Schedule) -> str:
+    """The load in words that are the same for the same load: two runs may be compared where they agree."""
+    work = session.workload
+    texts = "own texts" if work.own else ",".join(f"{name}={weight:g}" for name, weight in work.mix)
+    repeats = "" if work.zipf is None else f", zipf {work.zipf:g}"
+    rate = f" {schedule.asked_rate:g}/s" if schedule.asked_rate is not None else ""
+    return f"{schedule.name}{rate}, {texts if schedule.chars is None else 'as recorded'} × {work.batch}{repeats}"
 
 
 def starting_rate(schedule: Schedule) -> float:

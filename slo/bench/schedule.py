@@ -32,6 +32,7 @@ class Schedule:
     duration_s: float
     steady: bool
     chars: Sequence[tuple[int, ...]] | None = None  # lengths of the texts, where a trace gives them
+    asked_rate: float | None = None  # where one rate was asked for; `rate` is what chance made of it
 
     @property
     def rate(self) -> float:
@@ -101,7 +102,7 @@ def parse_arrivals(text: str, *, rate: float | None, duration_s: float | None, s
                 "constant": lambda: constant(asked, seconds),
                 "gamma": lambda: gamma(asked, seconds, _number(rest, text), seed),
             }[kind]()
-            return Schedule(name=text, due_s=due, duration_s=seconds, steady=True)
+            return Schedule(name=text, due_s=due, duration_s=seconds, steady=True, asked_rate=asked)
         case "ramp":
             first, _, last = rest.partition(":")
             seconds = _required(duration_s, "--duration")

@@ -17,8 +17,9 @@ import orjson
 from numpy.typing import NDArray
 
 from slo.bench.answers import AnswerCheck, Comparison, Encoding, Kept, compare, decode
-from slo.bench.collect import Collector
+from slo.bench.collect import KEEP, Collector
 from slo.bench.exchange import OK, Exchange
+from slo.bench.live import Live, live
 from slo.bench.resources import Monitor, Reading, resource_summary
 from slo.bench.running import priority_name
 from slo.bench.selfcheck import Instrument, SelfCheck, check_run
@@ -29,27 +30,12 @@ from slo.clock import Clock, SystemClock
 from slo.errors import Unreachable
 from slo.objective import Objective
 from slo.records import Run
-from slo.stats import nearest_rank, percentile_interval
 from slo.tally import Tally
 
 SHOW_S = 1.0
+KEEP_ANSWERS = 48
+REFERENCE_MS = 5000.0  # a reference may wait so long at a server that sheds load
 _STRIDE = 7919
-
-
-@dataclass(frozen=True, kw_only=True)
-class Live:
-    """How a load is doing: figures over the last ten seconds; `left_s` None where there is no end in sight."""
-
-    phase: str
-    elapsed_s: float
-    left_s: float | None
-    rate: float
-    p95_ms: float
-    p95_low_ms: float
-    p95_high_ms: float
-    good_ratio: float
-    in_flight: int
-    failed: int
 
 
 Show = Callable[[Live], None]
@@ -107,7 +93,27 @@ class Load:
     def measure(self) -> None:
         """The warm-up is over."""
         self.collector.measure(self.session.clock.monotonic())
+        self.restart_instrument()
+
+    def restart_instrument(self) -> None:
+        """Read clocks and own CPU time from now on."""
         self.instrument = Instrument(self.session.clock)
+
+    def warmup(self) -> dict[str, Any]:
+        """Requests and seconds that were left out."""
+        collector = self.collector
+        return {"discarded": collector.discarded, "seconds": collector.measured_from_s - collector.started_s}
+
+    def use(self) -> dict[str, Any]:
+        """Memory now, and mean shares since the last call; what was read before is dropped."""
+        readings, self.readings = self.readings, []
+
+        def mean(name: str) -> float | None:
+            values = [v for reading in readings if (v := getattr(reading, name)) is not None]
+            return round(sum(values) / len(values), 4) if values else None
+
+        shares = {name: mean(name) for name in ("server_cpu", "own_cpu", "steal", "load_1m")}
+        return {"rss": readings[-1].rss if readings else None, **shares}
 
     def begin(self, phase: str, until_s: float | None) -> None:
         """Name what follows, for the display."""
@@ -122,36 +128,15 @@ class Load:
         self.session.show(live(self.collector, now_s, phase=self.phase, until_s=self.until_s))
 
 
-def live(collector: Collector, now_s: float, *, phase: str, until_s: float | None) -> Live:
-    """The state of `collector` at `now_s`."""
-    window = collector.window(now_s)
-    latencies = sorted(latency for _, latency, _ in window)
-    low, high = percentile_interval(latencies, 0.95)
-    span = min(10.0, max(0.1, now_s - collector.started_s))
-    return Live(
-        phase=phase,
-        elapsed_s=now_s - collector.started_s,
-        left_s=None if until_s is None else max(0.0, until_s - now_s),
-        rate=len(window) / span,
-        p95_ms=nearest_rank(latencies, 0.95),
-        p95_low_ms=low,
-        p95_high_ms=high,
-        good_ratio=sum(good for _, _, good in window) / len(window) if window else float("nan"),
-        in_flight=collector.in_flight,
-        failed=sum(tally.failed.total() for tally in collector.classes.values()),
-    )
-
-
 @asynccontextmanager
 async def started(
-    session: Session, *, connections: int | None = None, keep: int | None = None, step_s: float = 1.0
+    session: Session, *, connections: int | None = None, keep: int = KEEP, answers: int = KEEP_ANSWERS
 ) -> AsyncIterator[Load]:
-    """A load with an open pool, closed at the end."""
+    """A load with an open pool, closed at the end. Up to `keep` samples and `answers` are kept."""
     clock = session.clock
     pool = Pool(session.target, limit=connections or session.connections, clock=clock)
-    check = AnswerCheck(every=session.check_every, dimension=session.dimension, seed=session.seed)
-    more = {} if keep is None else {"keep": keep}
-    collector = Collector(session.objective, clock=clock, check=check, step_s=step_s, seed=session.seed, **more)
+    check = AnswerCheck(every=session.check_every, keep=answers, dimension=session.dimension, seed=session.seed)
+    collector = Collector(session.objective, clock=clock, check=check, keep=keep, seed=session.seed)
     pool.on_done = collector.finish
     try:
         yield Load(session, pool, collector, check)
@@ -160,18 +145,25 @@ async def started(
 
 
 async def verified(load: Load) -> Comparison:
-    """The kept answers against the same texts asked again, one at a time, past any cache. Wrong ones become bad."""
-    session = load.session
-    fresh = replace(session.target, headers=(("Cache-Control", "no-cache"),))
-    pool = Pool(fresh, limit=1, clock=session.clock)
-    try:
-        references = [await _reference(pool, kept, session.clock) for kept in load.check.kept]
-    finally:
-        await pool.close()
-    comparison = compare(load.check.kept, references)
+    """The kept answers against their references. Wrong ones become bad."""
+    comparison = await referred(load.session, load.check.kept)
     for kept in comparison.wrong:
         load.collector.condemn(kept.sequence, kept.length_class)
     return comparison
+
+
+async def referred(session: Session, answers: list[Kept]) -> Comparison:
+    """`answers` against those to the same texts asked again: one at a time, past any cache, and with time to wait.
+
+    May be used while a load runs: it adds one request in flight.
+    """
+    patient = (("Cache-Control", "no-cache"), ("X-SLO-Deadline-Ms", f"{REFERENCE_MS:g}"))
+    pool = Pool(replace(session.target, headers=patient), limit=1, clock=session.clock)
+    try:
+        references = [await _reference(pool, kept, session.clock) for kept in answers]
+    finally:
+        await pool.close()
+    return compare(answers, references)
 
 
 async def _reference(pool: Pool, kept: Kept, clock: Clock) -> NDArray[np.float32] | None:
@@ -221,7 +213,7 @@ def record(
         decided=conclusion.verdict,
         void=list(conclusion.void),
         details={
-            "conclusion": conclusion_json(conclusion),
+            "conclusion": conclusion.to_json(),
             "self_check": check.to_json(),
             "answers": {
                 "parsed": load.check.parsed,
@@ -232,7 +224,7 @@ def record(
             },
             "stages": {name: tally_figures(tally) for name, tally in collector.stages.items()},
             "refusals": tally_figures(collector.refusals_ms),
-            "warmup": {"discarded": collector.discarded, "seconds": collector.measured_from_s - collector.started_s},
+            "warmup": load.warmup(),
             "priority": priority_name(),
             "peak_in_flight": collector.peak_in_flight,
             "peak_connections": load.pool.peak_connections,
@@ -245,20 +237,6 @@ def record(
     )
     run.notes += notes(load, comparison, check)
     return run
-
-
-def conclusion_json(conclusion: Conclusion) -> dict[str, Any]:
-    """The verdict as plain data."""
-    judgement = conclusion.judgement
-    return {
-        "verdict": conclusion.verdict.value,
-        "good": judgement.good,
-        "total": judgement.total,
-        "effective": round(conclusion.effective, 1),
-        "advice": judgement.advice,
-        "void": list(conclusion.void),
-        "remarks": list(conclusion.remarks),
-    }
 
 
 def tally_figures(tally: Tally) -> dict[str, Any]:
@@ -280,7 +258,7 @@ def notes(load: Load, comparison: Comparison, check: SelfCheck) -> list[str]:
     if comparison.unverified:
         found.append(f"{comparison.unverified} kept answers could not be compared: no uncached reference was given")
     if collector.thinned:
-        found.append(f"{len(collector.kept)} of {len(collector.flags)} samples are recorded; the counts cover all")
+        found.append(f"{len(collector.kept)} of {collector.sent} samples are recorded; the counts cover all")
     unreachable = sum(tally.failed[Unreachable.outcome] for tally in collector.classes.values())
     if unreachable and load.pool.last_error:
         found.append(f"{unreachable} requests were not connected or cut off; last: {load.pool.last_error}")

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from slo.bench.exchange import Exchange
 from slo.bench.stationary import trend
 from slo.bench.verdict import effective_size
-from slo.errors import StoreError
+from slo.errors import BadAnswer, StoreError
 from slo.objective import Objective
-from slo.records import write_atomically
-from slo.stats import nearest_rank
+from slo.records import Sample, write_atomically
+from slo.stats import nearest_rank, rank
 from slo.tally import Tally, tally_from_json
 
-FORMAT = 1
+FORMAT = 2
 KIND = "stress-slices"
 MIN_SLICES = 6  # before a slope of memory is spoken of
 
@@ -38,11 +38,17 @@ class Slice:
         self.latencies_ms: list[float] = []
         self.bad = bytearray()
 
-    def heard(self, exchange: Exchange, objective: Objective) -> None:
-        """Count `exchange`."""
+    @property
+    def heard_any(self) -> bool:
+        """Has anything been counted?"""
+        return bool(self.bad) or self.cached.total > 0
+
+    def heard(self, exchange: Exchange, objective: Objective, offer: Callable[[Sample], None]) -> None:
+        """Count `exchange`, and offer it to a sample of the run."""
         if not exchange.measured:
             return
         sample = exchange.sample()
+        offer(sample)
         if sample.cached:
             self.cached.count(sample, objective)
             return
@@ -74,7 +80,7 @@ class Slice:
         }
 
 
-def soak_figures(rows: list[Row], clients: int) -> Row:
+def soak_figures(rows: Sequence[Row], clients: int) -> Row:
     """The result table: P95, attainment, callers, errors, memory and its slope."""
     merged = totals(rows)
     whole = merged.get("overall") or next(iter(merged.values()), Tally())
@@ -85,6 +91,7 @@ def soak_figures(rows: list[Row], clients: int) -> Row:
         "requests": whole.total,
         "rate": whole.total / max(1e-9, sum(row["seconds"] for row in rows)),
         "p95_ms": _finite(whole.quantile_ms(0.95)),
+        "answered_p95_ms": _finite(whole.at_rank(rank(whole.answered, 0.95))) if whole.answered else None,
         "worst_slice_p95_ms": max((row["p95_ms"] or float("inf") for row in judged), default=None),
         "attainment": whole.good / whole.total if whole.total else None,
         "slices_met": sum(row["met"] for row in judged) / len(judged) if judged else None,
@@ -98,7 +105,7 @@ def soak_figures(rows: list[Row], clients: int) -> Row:
     }
 
 
-def memory_slope(rows: list[Row]) -> Row | None:
+def memory_slope(rows: Sequence[Row]) -> Row | None:
     """Growth of the server's memory in bytes per hour with its 95 % interval; None below six full slices.
 
     `growing` only when the interval lies above zero and the growth over the run exceeds 1 % of the memory.
@@ -117,10 +124,13 @@ def memory_slope(rows: list[Row]) -> Row | None:
     }
 
 
-def totals(rows: list[Row]) -> dict[str, Tally]:
-    """Tallies per class over all slices, and `overall` when there are several."""
+def totals(rows: Sequence[Row]) -> dict[str, Tally]:
+    """Tallies per class over all slices, and `overall` when there are several. Wrong answers are taken off the good."""
     names = list(dict.fromkeys(name for row in rows for name in row["tallies"]))
     merged = {name: total_of(row["tallies"][name] for row in rows if name in row["tallies"]) for name in names}
+    for name, counted_good in (pair for row in rows for part in row.get("answers", ()) for pair in part["wrong"]):
+        merged[name].good -= counted_good
+        merged[name].failed[BadAnswer.outcome] += 1
     if len(merged) > 1:
         whole = Tally()
         for tally in merged.values():
@@ -153,7 +163,9 @@ def read_slices(path: Path) -> tuple[Row, list[Row]]:
                 break
             raise StoreError(f"{path}:{number}: not JSON ({error})") from error
     if not rows or rows[0].get("format") != FORMAT or rows[0].get("kind") != KIND:
-        raise StoreError(f"{path}: does not begin as the slices of a stress run")
+        raise StoreError(
+            f"{path}: does not begin as the slices of a stress run of this version", hint="start a new `slo stress`"
+        )
     return rows[0], rows[1:]
 
 

@@ -1,33 +1,39 @@
 """
 `slo stress`: N closed-loop callers for as long as wished, in slices of five minutes.
 
-Every finished slice is one line appended to `runs/<id>.slices.jsonl`, after a header that says what is being run. So
-nothing is lost when the machine goes down, and `--resume ID` goes on where it stopped. Within a slice percentiles are
-exact; over the whole run they come from 1 % wide bins, while counts and thus the verdict stay exact. Attainment is
-said both ways: the share of good requests, and the share of slices that met the objective.
+Every finished slice is one line appended to `runs/<id>.slices.jsonl`, after a header that says what is being run:
+counts, the generator's own behaviour, what the answers checked so far proved, and its part of a fair sample of all
+requests. So `--resume ID` goes on where a killed run stopped, and nothing but the slice under way is lost. The record
+is made from these lines alone: it covers all sessions alike, and a run that was killed at the very end needs no more
+load to have one. Within a slice percentiles are exact; over the whole run they come from 1 % wide bins, while counts
+and thus the verdict stay exact. Memory and file stay small however long it runs (see `fair` and `collect.turn`).
 
 Closed loop: a slow server slows these callers down, so the figures describe N such callers and no others.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from slo.bench.answers import Comparison
+from slo.bench.answers import Comparison, Kept
 from slo.bench.closed_loop import closed_loop
+from slo.bench.fair import FairSample
+from slo.bench.ledger import answers_row, taken, was_good
 from slo.bench.open_loop import drain
-from slo.bench.running import Stopper, run_load
-from slo.bench.session import Load, Session, record, self_checked, started, verified
-from slo.bench.slices import Row, Slice, append_row, soak_figures, total_of, totals
-from slo.bench.verdict import Conclusion, judge_dependent
+from slo.bench.running import Stopper, priority_name, run_load
+from slo.bench.session import Load, Session, referred, started
+from slo.bench.slices import Row, Slice, append_row
+from slo.bench.soak_record import soak_record
 from slo.clock import iso
-from slo.objective import Objective, Verdict
 from slo.records import Run
 
-KEEP = 20_000
+KEEP = 20_000  # samples over the whole run
+MOST_SLICES = 3000  # their lines are held in memory: 24 hours of half-minute slices
+ANSWERS = 12  # of each slice, compared with their references
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,7 @@ class SoakPlan:
     id: str
     clients: int
     duration_s: float
+    started_wall_s: float
     slice_s: float = 300.0
     warmup_s: float = 10.0
     file: Path
@@ -53,107 +60,107 @@ def soak(session: Session, plan: SoakPlan, *, on_slice: Callable[[Row], None], s
     """Run what remains of `plan`; the record over all its slices. Ctrl-C ends it with what was done."""
     if plan.header:
         append_row(plan.file, plan.header)
-    return run_load(lambda asked: _soak(session, plan, on_slice, asked), stopper)
-
-
-async def _soak(session: Session, plan: SoakPlan, on_slice: Callable[[Row], None], stopper: Stopper) -> Run:
-    clock, objective = session.clock, session.objective
-    rows = list(plan.done)
-    async with started(session, connections=plan.clients, keep=KEEP, step_s=60.0) as load:
-        collector = load.collector
-        load.begin("warm-up", clock.monotonic() + plan.warmup_s)
-        warm_until_s = clock.monotonic() + plan.warmup_s
-        until_s = warm_until_s + plan.remaining_s
-        current = Slice(warm_until_s)
-        collector.listeners.append(lambda exchange: current.heard(exchange, objective))
-
-        def close(now_s: float) -> None:
-            nonlocal current
-            row = current.row(
-                len(rows), now_s, objective,
-                ended_at=iso(clock.wall()), clients=plan.clients, peak_in_flight=collector.peak_in_flight,
-                **_use(load, current.started_s),
-            )  # fmt: skip
-            rows.append(row)
-            append_row(plan.file, row)
-            on_slice(row)
-            current = Slice(now_s)
-            gc.collect()
-
-        def stop(now_s: float) -> bool:
-            load.poll(now_s)
-            if not collector.measuring:
-                if now_s < warm_until_s and not stopper.requested:
-                    return False
-                load.measure()
-                load.begin("stress", until_s)
-                current.started_s = now_s
-            if now_s >= until_s or stopper.requested:
-                return True
-            if now_s - current.started_s >= plan.slice_s:
-                close(now_s)
-            return False
-
-        await closed_loop(load.pool, plan.clients, session.exchanges(), collector, clock=clock, stop=stop)
-        ended_s = clock.monotonic()
-        await drain(collector, clock=clock, patience_s=session.target.timeout_s + 1)
-        if current.bad:
-            close(ended_s)
-        check = self_checked(load)
-        comparison = await verified(load)
-        conclusion = concluded(rows, objective, check.faults, comparison)
-        run = record(
-            load, "stress", conclusion=conclusion, check=check, comparison=comparison,
-            settings={"clients": plan.clients, "duration_s": plan.duration_s, "slice_s": plan.slice_s,
-                      "loop": "closed", "resumed_after": len(plan.done)},
-            details={"slices": [_public(row) for row in rows], "soak": soak_figures(rows, plan.clients)},
-        )  # fmt: skip
-    run.id = plan.id
+    rows, stopper = list(plan.done), stopper or Stopper()
+    fair = FairSample(KEEP, f"{session.seed}/{len(rows)}")
+    fair.restore(row["sample"] for row in rows)
+    if plan.remaining_s > 0:
+        run_load(lambda asked: _Session(session, plan, rows, fair, on_slice).run(asked), stopper)
+    run = soak_record(session, plan.id, plan.started_wall_s, rows, fair.samples())
+    run.settings |= {"clients": plan.clients, "duration_s": plan.duration_s, "slice_s": plan.slice_s}
     run.interrupted = stopper.requested
-    merged = totals(rows)
-    run.exact = [tally.summary(name, objective) for name, tally in merged.items()]
-    cached = total_of(row["cached"] for row in rows)
-    run.exact_cached = cached.summary("cached", objective) if cached.total else None
-    run.notes.append("closed loop: describes these callers; independent callers do not wait for each other")
     return run
 
 
-def concluded(rows: list[Row], objective: Objective, faults: tuple[str, ...], comparison: Comparison) -> Conclusion:
-    """The verdict over all slices; each weighs as its own effective number of requests."""
-    total, good = sum(row["total"] for row in rows), sum(row["good"] for row in rows)
-    effective = sum(row["effective"] for row in rows)
-    judgement = judge_dependent(good, total, effective, objective)
-    verdict, remarks = judgement.verdict, list[str]()
-    if comparison.wrong:
-        verdict = Verdict.MISSED
-        remarks.append(f"{len(comparison.wrong)} of {comparison.compared} checked answers were wrong")
-    return Conclusion(
-        verdict=Verdict.UNPROVEN if faults else verdict,
-        judgement=judgement,
-        effective=effective,
-        void=faults,
-        remarks=tuple(remarks),
-    )
+class _Session:
+    """One uninterrupted stretch of a soak; `rows` receives its slices."""
 
+    def __init__(
+        self, session: Session, plan: SoakPlan, rows: list[Row], fair: FairSample, on_slice: Callable[[Row], None]
+    ) -> None:
+        self._session, self._plan, self._rows, self._fair, self._on_slice = session, plan, rows, fair, on_slice
+        self._number = rows[-1]["session"] + 1 if rows else 0
+        self._first = True
+        self._slice = Slice(0.0)
+        self._comparing: list[tuple[dict[int, tuple[str, bool]], asyncio.Task[Comparison]]] = []
 
-def _use(load: Load, since_s: float) -> Row:
-    """Memory at the end of the slice, and mean shares over it; what was read before is dropped from the load."""
-    start = since_s - load.collector.started_s
-    readings = [reading for reading in load.readings if reading.t >= start]
-    load.readings[:] = load.readings[-1:]
+    async def run(self, stopper: Stopper) -> None:
+        """Warm up, then go on until the time is over or `stopper` asks."""
+        session, plan, clock = self._session, self._plan, self._session.clock
+        async with started(session, connections=plan.clients, keep=0, answers=ANSWERS) as load:
+            collector = load.collector
+            self._fair.shift_s = clock.wall() - plan.started_wall_s - clock.monotonic()
+            warm_until_s = clock.monotonic() + plan.warmup_s
+            load.begin("warm-up", warm_until_s)
+            until_s = float("inf")
+            collector.listeners.append(
+                lambda exchange: self._slice.heard(exchange, session.objective, self._fair.offer)
+            )
 
-    def mean(name: str) -> float | None:
-        values = [v for reading in readings if (v := getattr(reading, name)) is not None]
-        return round(sum(values) / len(values), 4) if values else None
+            def stop(now_s: float) -> bool:
+                nonlocal until_s
+                load.poll(now_s)
+                if not collector.measuring:
+                    if now_s < warm_until_s and not stopper.requested:
+                        return False
+                    load.measure()
+                    load.use()  # of the warm-up
+                    until_s = now_s + plan.remaining_s
+                    load.begin("stress", until_s)
+                    self._slice = Slice(now_s)
+                if now_s >= until_s or stopper.requested:
+                    return True
+                if now_s - self._slice.started_s >= plan.slice_s:
+                    self._close(load, now_s)
+                return False
 
-    return {
-        "rss": readings[-1].rss if readings else None,
-        "server_cpu": mean("server_cpu"),
-        "own_cpu": mean("own_cpu"),
-        "steal": mean("steal"),
-        "load_1m": mean("load_1m"),
-    }
+            await closed_loop(load.pool, plan.clients, session.exchanges(), collector, clock=clock, stop=stop)
+            ended_s = clock.monotonic()
+            await drain(collector, clock=clock, patience_s=session.target.timeout_s + 1)
+            if self._slice.heard_any:
+                self._compare(load)
+            await asyncio.gather(*(task for _, task in self._comparing))
+            if self._comparing:
+                self._close(load, ended_s, drained=True)
 
+    def _close(self, load: Load, now_s: float, *, drained: bool = False) -> None:
+        """Write the slice down and begin the next. After the last one `drained`: its answers are compared already."""
+        session, plan, current = self._session, self._plan, self._slice
+        seconds = now_s - current.started_s
+        if not drained:
+            self._compare(load)
+        row = current.row(
+            len(self._rows), now_s, session.objective,
+            session=self._number,
+            t=round(current.started_s + self._fair.shift_s, 3),
+            ended_at=iso(session.clock.wall()),
+            drained=drained,
+            clients=plan.clients,
+            **taken(load, seconds, session.clock.monotonic() if drained else now_s),
+            **load.use(),
+            warmup=load.warmup() if self._first else None,
+            priority=priority_name(),
+            answers=self._compared(),
+            sample=self._fair.take(),
+        )  # fmt: skip
+        self._first = False
+        self._rows.append(row)
+        append_row(plan.file, row)
+        self._on_slice(row)
+        self._slice = Slice(now_s)
+        gc.collect()
 
-def _public(row: Row) -> Row:
-    return {key: value for key, value in row.items() if key not in ("tallies", "cached")}
+    def _compare(self, load: Load) -> None:
+        """Ask for the references of the answers kept in this slice, beside the load."""
+        kept: list[Kept] = load.check.take()
+        counted = {answer.sequence: was_good(load.collector, answer) for answer in kept}
+        task = asyncio.get_running_loop().create_task(referred(self._session, kept))
+        self._comparing.append((counted, task))
+
+    def _compared(self) -> list[Row]:
+        """Comparisons that have ended since the last slice."""
+        ended = [pair for pair in self._comparing if pair[1].done()]
+        self._comparing = [pair for pair in self._comparing if not pair[1].done()]
+        return [
+            answers_row(task.result(), (counted[wrong.sequence] for wrong in task.result().wrong))
+            for counted, task in ended
+        ]

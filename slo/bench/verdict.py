@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,18 @@ class Conclusion:
         if self.void:
             return "void: " + "; ".join(self.void)
         return str(replace(self.judgement, verdict=self.verdict))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "verdict": self.verdict.value,
+            "good": self.judgement.good,
+            "total": self.judgement.total,
+            "effective": round(self.effective, 1),
+            "advice": self.judgement.advice,
+            "void": list(self.void),
+            "remarks": list(self.remarks),
+        }
 
 
 def bad_sequence(flags: Sequence[int]) -> list[int]:

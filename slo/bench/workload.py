@@ -139,16 +139,17 @@ def _batch(pairs: Iterator[tuple[str, str]]) -> Item:
 
 
 def _replayed(chars: Sequence[tuple[int, ...]], seed: int) -> Iterator[Item]:
-    parts = texts("long", seed)
+    """Texts of these lengths. Each begins with a short one that never comes again: a cache must not answer."""
+    heads, fillers = texts("short", seed), texts("long", seed)
     for lengths in chars:
-        yield Item(tuple(_of_length(parts, n) for n in lengths), class_of(max(lengths)))
+        yield Item(tuple(_of_length(next(heads), fillers, n) for n in lengths), class_of(max(lengths)))
 
 
-def _of_length(parts: Iterator[str], length: int) -> str:
-    text = ""
+def _of_length(head: str, fillers: Iterator[str], length: int) -> str:
+    text = head
     while len(text) < length:
-        text += next(parts)
-    return text[-length:] if length >= 4 else text[3 : 3 + length]
+        text += next(fillers)
+    return text[:length]
 
 
 def _json_texts(line: str, where: str) -> list[str]:

@@ -10,7 +10,7 @@ import math
 import sys
 from typing import TextIO
 
-from slo.bench.session import Live
+from slo.bench.live import Live
 from slo.units import show_duration, show_ms, show_ratio
 
 PLAIN_EVERY_S = 10.0

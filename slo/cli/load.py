@@ -9,23 +9,24 @@ from typing import Any
 import click
 
 from slo.bench.compare import compare
-from slo.bench.load import LoadPlan, load_once
+from slo.bench.load import LoadPlan, described_load, load_once
 from slo.bench.schedule import parse_arrivals
 from slo.bench.session import Session
 from slo.bench.slices import FORMAT, KIND, Row, read_slices
-from slo.bench.soak import SoakPlan, soak
+from slo.bench.soak import MOST_SLICES, SoakPlan, soak
 from slo.cli.bench import wide
 from slo.cli.live import LiveLine
 from slo.cli.loading import DURATION, drawn, make_session, workload_options
 from slo.cli.options import Context, context
 from slo.clock import iso
-from slo.errors import ConfigError
+from slo.errors import ConfigError, StoreError
 from slo.records import Run, load_run, save_run
 from slo.report.load import load_report, slice_line, stress_report
 from slo.report.table import comparison_report
 from slo.units import parse_duration
 
 TARGET = ("endpoint", "model_name", "api_key_file")
+CARRIED = ("mix", "batch", "zipf", "encoding", "check_every", "texts_file")  # options that a resumed run keeps
 
 
 @click.command()
@@ -35,7 +36,7 @@ TARGET = ("endpoint", "model_name", "api_key_file")
               help="poisson, constant, gamma:K, ramp:A:B, step:R@30s,R@30s or replay:FILE.")  # fmt: skip
 @click.option("--warmup", default="auto", show_default=True, help="auto (until settled, at most 60 s) or a duration.")
 @click.option("--connections", type=click.IntRange(1, 4096), default=256, show_default=True, help="At most so many.")
-@click.option("--against", help="A record to compare with: `last`, an id or a file; exit 1 if significantly slower.")
+@click.option("--against", help="`last` (of the same load), an id or a file: exit 1 if significantly slower than that.")
 @click.option("--record-arrivals", type=click.Path(path_type=Path, dir_okay=False),
               help="Write arrival times and text lengths (never texts), for replay:FILE.")  # fmt: skip
 @workload_options
@@ -50,12 +51,12 @@ def load(
     130 Ctrl-C (after a report). With --against: 1 only if significantly slower, 0 if not.
     """
     ctx = context(config_path, as_json=as_json, **{name: given[name] for name in TARGET})
-    before = load_run("last:load" if against == "last" else against, ctx.config.state_dir) if against else None
     line = LiveLine()
     seed = drawn(seed)
     schedule = parse_arrivals(arrivals, rate=rate, duration_s=duration, seed=seed)
     warmup_s = None if warmup == "auto" else parse_duration(warmup)
     session = make_session(ctx, seed=seed, line=line, connections=connections, **given)
+    before = _before(against, described_load(session, schedule), session, ctx.config.state_dir)
     run = load_once(session, LoadPlan(schedule=schedule, warmup_s=warmup_s, record_to=record_arrivals))
     line.end()
     result = compare(before, run) if before is not None and run.summaries() else None
@@ -69,6 +70,20 @@ def load(
     if result is not None and not run.void:
         return 1 if result.slower else 0
     return run.verdict.exit_code
+
+
+def _before(against: str | None, load: str, session: Session, state_dir: Path) -> Run | None:
+    """The run to compare with; `last` is the last one of the same model under the same load."""
+    if against != "last":
+        return load_run(against, state_dir) if against else None
+    for path in sorted((state_dir / "runs").glob("*-load-*.json"), reverse=True):
+        run = load_run(str(path), state_dir)
+        if (run.settings.get("load"), run.model) == (load, session.target.model) and run.summaries() and not run.void:
+            return run
+    raise StoreError(
+        f"no valid run of {session.target.model} under this load ({load}) in {state_dir / 'runs'}",
+        hint="run it once without --against, or name a record",
+    )
 
 
 @click.command()
@@ -91,16 +106,24 @@ def stress(
     """
     if slice_s <= 0 or duration <= 0:
         raise click.BadParameter("--duration and --slice must be above zero")
+    if duration / slice_s > MOST_SLICES:
+        raise click.BadParameter(
+            f"{duration / slice_s:.0f} slices are more than are kept ({MOST_SLICES}): give a longer --slice"
+        )
     ctx = context(config_path, as_json=as_json, **{name: given[name] for name in TARGET})
     runs = ctx.config.state_dir / "runs"
     line = LiveLine()
     if resume:
-        header, rows = _resumed(runs / f"{resume}.slices.jsonl", ctx)
-        concurrency, duration, slice_s = header["clients"], header["duration_s"], header["slice_s"]
-        given |= {name: header[name] for name in ("mix", "batch", "zipf")}
-        session = make_session(ctx, seed=header["seed"], line=line, **given).reseeded(len(rows))
-        plan = SoakPlan(id=resume, clients=concurrency, duration_s=duration, slice_s=slice_s, warmup_s=warmup,
-                        file=runs / f"{resume}.slices.jsonl", done=tuple(rows))  # fmt: skip
+        file = runs / f"{resume}.slices.jsonl"
+        header, rows = _resumed(file, ctx)
+        given |= {name: header[name] for name in CARRIED if name != "texts_file"}
+        given["texts_file"] = Path(header["texts_file"]) if header["texts_file"] else None
+        session = make_session(ctx, seed=header["seed"], line=line, command=header["command"], **given)
+        plan = SoakPlan(
+            id=resume, clients=header["clients"], duration_s=header["duration_s"], slice_s=header["slice_s"],
+            started_wall_s=header["started_wall_s"], warmup_s=warmup, file=file, done=tuple(rows),
+        )  # fmt: skip
+        session = session.reseeded(len(rows))
     else:
         session = make_session(ctx, seed=drawn(seed), line=line, **given)
         plan = _new_plan(session, runs, concurrency, duration, slice_s, warmup, given)
@@ -114,19 +137,24 @@ def stress(
 def _new_plan(
     session: Session, runs: Path, clients: int, duration_s: float, slice_s: float, warmup_s: float, given: Row
 ) -> SoakPlan:
-    started_at = iso(session.clock.wall())
+    started_wall_s = session.clock.wall()
+    started_at = iso(started_wall_s)
     stamp = started_at[:19].replace(":", "").replace("-", "")
     name = f"{stamp}-stress-{secrets.token_hex(3)}"
     header = {
-        "format": FORMAT, "kind": KIND, "id": name, "started_at": started_at, "endpoint": session.target.url,
-        "model": session.target.model, "clients": clients, "duration_s": duration_s, "slice_s": slice_s,
-        "seed": session.seed, **{key: given[key] for key in ("mix", "batch", "zipf")},
+        "format": FORMAT, "kind": KIND, "id": name, "started_at": started_at, "started_wall_s": started_wall_s,
+        "endpoint": session.target.url, "model": session.target.model, "clients": clients, "duration_s": duration_s,
+        "slice_s": slice_s, "seed": session.seed, "command": session.settings["command"],
+        **{key: given[key] for key in CARRIED}, "texts_file": str(given["texts_file"] or ""),
     }  # fmt: skip
-    return SoakPlan(id=name, clients=clients, duration_s=duration_s, slice_s=slice_s, warmup_s=warmup_s,
-                    file=runs / f"{name}.slices.jsonl", header=header)  # fmt: skip
+    return SoakPlan(
+        id=name, clients=clients, duration_s=duration_s, started_wall_s=started_wall_s, slice_s=slice_s,
+        warmup_s=warmup_s, file=runs / f"{name}.slices.jsonl", header=header,
+    )  # fmt: skip
 
 
 def _resumed(path: Path, ctx: Context) -> tuple[Row, list[Row]]:
+    """Header and slices. A run that is complete but has no record yet was killed at its very end: it gets one."""
     header, rows = read_slices(path)
     if header["model"] != ctx.config.model.name or not header["endpoint"].startswith(ctx.config.endpoint):
         raise ConfigError(
@@ -134,8 +162,8 @@ def _resumed(path: Path, ctx: Context) -> tuple[Row, list[Row]]:
             hint="give the same --endpoint and --model",
         )  # fmt: skip
     done_s = sum(row["seconds"] for row in rows)
-    if done_s >= header["duration_s"]:
-        raise ConfigError("that run is complete", where=str(path), hint="`slo report` shows it")
+    if done_s >= header["duration_s"] and path.with_name(f"{header['id']}.json").exists():
+        raise ConfigError("that run is complete", where=str(path), hint=f"`slo report {header['id']}` shows it")
     return header, rows
 
 

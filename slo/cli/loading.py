@@ -67,8 +67,12 @@ def drawn(seed: int | None) -> int:
     return int(SystemClock().wall()) if seed is None else seed
 
 
-def make_session(ctx: Context, *, seed: int, line: LiveLine, connections: int = 256, **given: Any) -> Session:
+def make_session(
+    ctx: Context, *, seed: int, line: LiveLine, connections: int = 256, command: str | None = None, **given: Any
+) -> Session:
     """The session that the options ask for; prints the seed and the command that repeats it.
+
+    A run that goes on has its `command` already, and nothing is printed.
 
     Asks for one embedding first. Raises what that request raises when it can only be a mistake (key, model name,
     texts), and `RunError` when nobody answers.
@@ -78,8 +82,9 @@ def make_session(ctx: Context, *, seed: int, line: LiveLine, connections: int = 
     own = read_texts(texts_file) if texts_file else ()
     workload = Workload(mix=parse_mix(given["mix"]), batch=given["batch"], zipf=given["zipf"], own=own, seed=seed)
     dimension = _dimension(ctx)
-    command = repeating(seed)
-    ctx.err.print(f"seed {seed}; repeat with: {command}", highlight=False, soft_wrap=True, markup=False)
+    if command is None:
+        command = repeating(seed)
+        ctx.err.print(f"seed {seed}; repeat with: {command}", highlight=False, soft_wrap=True, markup=False)
     return Session(
         target=target(config.endpoint, config.model.name, api_key=ctx.api_key(), timeout_s=config.client.timeout),
         workload=workload,

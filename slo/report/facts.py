@@ -11,6 +11,7 @@ from slo import __version__
 from slo.clock import iso
 from slo.records import Run
 from slo.report.strings import Words
+from slo.stats import nearest_rank
 from slo.units import show_bytes, show_duration, show_ms, show_ratio
 
 Facts = tuple[str, Sequence[str], Sequence[Sequence[str]]]
@@ -28,12 +29,16 @@ def soak_table(run: Run, words: Words) -> Facts | None:
         [words("soak.duration"), show_duration(figures["seconds"])],
         [words("soak.requests"), f"{figures['requests']} ({words('per_second', rate=format(figures['rate'], '.1f'))})"],
         [words("p95"), _ms(figures["p95_ms"], words)],
+        *([[words("soak.answered"), _ms(figures.get("answered_p95_ms"), words)]] if figures["errors"] else []),
         [words("soak.worst"), _ms(figures["worst_slice_p95_ms"], words)],
         [words("soak.attainment"), _ratio(figures["attainment"])],
         [words("soak.slices"), f"{_ratio(figures['slices_met'])} / {figures['slices']}"],
         [words("soak.clients"), str(figures["clients"])],
         [words("soak.errors"), _share(figures["error_rate"], 2)],
+        *([words("soak.kind", name=name), str(count)] for name, count in figures.get("failed", {}).items()),
     ]
+    if (sessions := run.details.get("sessions", 1)) > 1:
+        rows.insert(1, [words("soak.sessions"), str(sessions)])
     if memory := figures.get("memory"):
         size = memory["bytes_per_hour"]
         rows.append([words("soak.memory"), f"{'+' if size >= 0 else '−'}{show_bytes(abs(size))}/h"])
@@ -50,7 +55,7 @@ def capacity_tables(run: Run, words: Words) -> Iterator[Facts]:
         rate = words("per_second", rate=f"{found['rate']:.1f}")
         rows += [
             [f"{label}: {words('capacity.rate')}", rate + tail],
-            [f"{label}: {words('capacity.best')}", words("per_second", rate=f"{found['best']:.1f}")],
+            [f"{label}: {words('capacity.best')}", _best(found, words)],
             [f"{label}: {words('capacity.recommended')}", words("per_second", rate=f"{found['recommended']:.1f}")],
         ]
     if ladder := run.details.get("ladder"):
@@ -61,6 +66,17 @@ def capacity_tables(run: Run, words: Words) -> Iterator[Facts]:
     for name, found in searches.items():
         label = words.named("search", words.named("class", name))
         yield words("probes", name=label), [words(key) for key in keys], [_probe(row, words) for row in found["probes"]]
+    if ladder and ladder["probes"]:
+        head = [words("soak.clients" if key == "probes.rate" else key) for key in keys]
+        yield words("ladder"), head, [_probe(row, words) for row in ladder["probes"]]
+
+
+def service_p95_ms(run: Run, name: str) -> float:
+    """P95 from sending to the end over the recorded samples of a class, `overall` or `cached`; NaN without any."""
+    wanted = [
+        s for s in run.samples if s.cached == (name == "cached") and name in (s.length_class, "overall", "cached")
+    ]
+    return nearest_rank(sorted(s.service_ms if s.ok else math.inf for s in wanted), 0.95)
 
 
 def check_table(run: Run, words: Words) -> Facts | None:
@@ -105,6 +121,14 @@ def settings_table(run: Run, words: Words) -> Facts | None:
     """Everything that was asked for, by its name in the record."""
     rows = [[key, _plain(value)] for key, value in run.settings.items() if key != "command"]
     return (words("settings"), [words("quantity"), words("value")], rows) if rows else None
+
+
+def _best(found: dict[str, Any], words: Words) -> str:
+    """The estimate with its interval; the ceiling of a search that nothing stopped has none."""
+    if not found["bounded"]:
+        return words("per_second", rate=f"≥ {found['best']:.1f}")
+    interval = f" ({found['low']:.1f} – {found['high']:.1f})" if "low" in found else ""
+    return words("per_second", rate=f"{found['best']:.1f}") + interval
 
 
 def _probe(probe: dict[str, Any], words: Words) -> list[str]:

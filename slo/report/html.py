@@ -110,6 +110,7 @@ def _table(table: Table) -> str:
     return (
         f"<div class='table' tabindex='0' role='region' aria-label='{escape(table.title)}'><table>"
         f"<caption>{escape(table.title)}</caption><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>\n"
+        + (f"<p class='soft note'>{escape(table.note)}</p>\n" if table.note else "")
     )
 
 

@@ -13,8 +13,8 @@ from rich.text import Text
 from slo.clock import iso
 from slo.objective import Objective, Verdict
 from slo.records import Run, Summary
+from slo.report.facts import service_p95_ms
 from slo.report.table import STYLES
-from slo.stats import nearest_rank
 from slo.units import show_bytes, show_duration, show_ms, show_ratio
 
 
@@ -41,17 +41,25 @@ def stress_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
         ("duration", show_duration(figures["seconds"])),
         ("requests", f"{figures['requests']} ({figures['rate']:.1f}/s)"),
         ("P95", _ms(figures["p95_ms"])),
+        *([("P95 of what was answered", _ms(figures.get("answered_p95_ms")))] if figures["errors"] else []),
         ("worst slice's P95", _ms(figures["worst_slice_p95_ms"])),
         ("requests within the objective", "–" if attained is None else show_ratio(attained)),
         (f"slices that met it, of {figures['slices']}", "–" if slices is None else show_ratio(slices)),
         ("concurrent requests", f"{figures['clients']} (largest seen {figures['peak_in_flight']})"),
-        ("errors", f"{figures['errors']} ({_rate(figures['error_rate'])})"),
+        ("errors", f"{figures['errors']} ({_rate(figures['error_rate'])}){_kinds(figures)}"),
     ]
     if memory := figures["memory"]:
         low, high = (f"{_signed_bytes(memory[key])}" for key in ("low", "high"))
-        word = "growing" if memory["growing"] else "no growth proven"
+        small = "less than 1 % over the run" if memory["low"] > 0 else "no growth proven"
+        word = "growing" if memory["growing"] else small
         rows.append(("server memory, slope", f"{_signed_bytes(memory['bytes_per_hour'])}/h [{low}, {high}]: {word}"))
     return rows
+
+
+def _kinds(figures: dict[str, Any]) -> str:
+    """`: 21 refused, 3 timeout`; empty without errors."""
+    failed = sorted(figures.get("failed", {}).items(), key=lambda pair: -pair[1])
+    return ": " + ", ".join(f"{count} {name}" for name, count in failed) if failed else ""
 
 
 def slice_line(row: dict[str, Any], objective: Objective) -> str:
@@ -59,9 +67,12 @@ def slice_line(row: dict[str, Any], objective: Objective) -> str:
     ratio = row["good"] / row["total"] if row["total"] else math.nan
     failed = sum(row["failed"].values())
     memory = f", {show_bytes(row['rss'])} resident" if row.get("rss") else ""
+    wrong = sum(len(part["wrong"]) for part in row.get("answers", ()))
+    memory += f", {wrong} WRONG ANSWERS" if wrong else ""
+    memory += f" (generator: {'; '.join(row['faults'])})" if row.get("faults") else ""
     return (
         f"slice {row['index'] + 1}: {row['total']} requests ({row['rate']:.1f}/s), P95 {_ms(row['p95_ms'])}, "
-        f"{show_ratio(ratio)} within {objective.threshold_ms:g} ms, {failed} failed{memory}"
+        f"{show_ratio(ratio)} within {objective.threshold_ms:g} ms, {failed} failed{_kinds(row)}{memory}"
     )
 
 
@@ -127,21 +138,13 @@ def _cells(run: Run, summary: Summary) -> list[str]:
         str(summary.total),
         str(summary.failed),
         show_ratio(summary.judgement.good_ratio),
-        show_ms(summary.p50_ms),
+        _ms(summary.p50_ms),
         _ms(summary.p95_ms),
         f"{show_ms(summary.p95_low_ms)} – {'∞' if math.isinf(summary.p95_high_ms) else show_ms(summary.p95_high_ms)}",
         _ms(summary.p99_ms),
         _ms(summary.max_ms),
-        _ms(_service_p95(run, summary.name)),
+        _ms(service_p95_ms(run, summary.name)),
     ]
-
-
-def _service_p95(run: Run, name: str) -> float:
-    """P95 of sent → done over recorded samples of a class, `overall` or `cached`."""
-    wanted = [
-        s for s in run.samples if s.cached == (name == "cached") and name in (s.length_class, "overall", "cached")
-    ]
-    return nearest_rank(sorted(s.service_ms if s.ok else math.inf for s in wanted), 0.95)
 
 
 def _figures(run: Run) -> Iterable[Text]:
@@ -221,7 +224,8 @@ def _capacity_line(found: dict[str, Any]) -> Text:
     if not found["best"]:
         return Text("not even the lowest rate tried meets the objective", style="bold red")
     at_least = "" if found["bounded"] else "at least "
-    line = Text(f"capacity about {at_least}{found['best']:.1f}/s", style="bold")
+    interval = f" [{found['low']:.1f}, {found['high']:.1f}]" if found["bounded"] and "low" in found else ""
+    line = Text(f"capacity about {at_least}{found['best']:.1f}/s{interval}", style="bold")
     if found["confirmed"]:
         line.append(f", {found['rate']:.1f}/s proven; plan for {found['recommended']:.1f}/s (20 % headroom)")
     else:

@@ -54,6 +54,8 @@ def _table(table: Table) -> Iterator[str]:
     yield "| " + " | ".join("---" if i == 0 else "---:" for i in range(len(table.head))) + " |"
     yield from ("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table.rows)
     yield ""
+    if table.note:
+        yield from (_plain(table.note), "")
 
 
 def _cell(text: str) -> str:

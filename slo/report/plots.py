@@ -7,9 +7,9 @@ Made from records alone. A percentile that is a failed request has no point: Non
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from slo.records import Run, Sample, Summary
 from slo.report.strings import Words
@@ -182,16 +182,22 @@ def before_after(before: Run, after: Run, words: Words) -> Plot | None:
 def _slices(run: Run) -> list[tuple[float, float | None, float | None]]:
     """Middle in seconds from the start, P50 and P95 of each slice."""
     if soak := run.details.get("slices"):
-        ends: list[float] = []
-        for row in soak:
-            ends.append((ends[-1] if ends else 0.0) + row["seconds"])
-        return [
-            (end - row["seconds"] / 2, row.get("p50_ms"), row["p95_ms"]) for end, row in zip(ends, soak, strict=True)
-        ]
+        return list(_soaked(soak))
     if run.exact:
         series = [row for row in run.details.get("series", []) if not row["warmup"]]
         return [(row["t"], row["p50_ms"], row["p95_ms"]) for row in series]
     return _bucketed([sample for sample in run.samples if not sample.cached])
+
+
+def _soaked(rows: Sequence[dict[str, Any]]) -> Iterator[tuple[float, float | None, float | None]]:
+    """Slices at their places in time; a gap where the run was interrupted for longer than half a slice."""
+    end = 0.0
+    for row in rows:
+        start = row.get("t", end)
+        if end and start - end > row["seconds"] / 2:
+            yield (start + end) / 2, None, None
+        yield start + row["seconds"] / 2, row.get("p50_ms"), row["p95_ms"]
+        end = start + row["seconds"]
 
 
 def _bucketed(samples: Sequence[Sample]) -> list[tuple[float, float | None, float | None]]:

@@ -17,7 +17,7 @@ from slo import __version__
 from slo.clock import iso
 from slo.objective import Verdict
 from slo.records import Run, Summary
-from slo.report.facts import capacity_tables, check_table, environment_table, settings_table, soak_table
+from slo.report.facts import capacity_tables, check_table, environment_table, service_p95_ms, settings_table, soak_table
 from slo.report.plots import Plot, before_after, plots_of
 from slo.report.strings import Words
 from slo.units import show_ms, show_ratio
@@ -121,19 +121,20 @@ def _tables(run: Run, words: Words) -> Iterable[Table]:
     for facts in capacity_tables(run, words):
         yield from _wrapped(facts)
     if summaries := run.summaries():
-        cached = run.cached()
+        cached, open_loop = run.cached(), run.settings.get("arrivals") is not None
         yield Table(
             title=words("summary"),
             head=[words("class"), words("n"), words("success"), words("good"), "P50", "P95", words("interval"), "P99",
-                  words("verdict")],
+                  *([words("service")] if open_loop else []), words("verdict")],
             rows=[
-                *(_row(summary, words, judged=True) for summary in summaries),
-                *([_row(cached, words, judged=False)] if cached else []),
+                _row(summary, words, judged=summary is not cached, service_of=run if open_loop else None)
+                for summary in (*summaries, *([cached] if cached else []))
             ],
+            note=words("service.note") if open_loop else "",
         )  # fmt: skip
 
 
-def _row(summary: Summary, words: Words, *, judged: bool) -> list[str]:
+def _row(summary: Summary, words: Words, *, judged: bool, service_of: Run | None) -> list[str]:
     return [
         words.named("class", summary.name),
         str(summary.total),
@@ -143,6 +144,7 @@ def _row(summary: Summary, words: Words, *, judged: bool) -> list[str]:
         shown_ms(summary.p95_ms, words),
         f"{shown_ms(summary.p95_low_ms, words)} – {shown_ms(summary.p95_high_ms, words)}",
         shown_ms(summary.p99_ms, words),
+        *([shown_ms(service_p95_ms(service_of, summary.name), words)] if service_of else []),
         words(f"verdict.{summary.judgement.verdict.value}") if judged else "–",
     ]
 

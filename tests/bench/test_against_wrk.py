@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +46,7 @@ def wrk(endpoint: str, folder: Path, seconds: int) -> tuple[float, float]:
 def ours(to: Session, folder: Path, seconds: float) -> tuple[float, float]:
     """The same from our closed loop."""
     plan = SoakPlan(id="x", clients=CLIENTS, duration_s=seconds, slice_s=60, warmup_s=0.2, file=folder / "x.jsonl",
-                    header={"format": 1})  # fmt: skip
+                    header={"format": 1}, started_wall_s=time.time())  # fmt: skip
     run = soak(to, plan, on_slice=lambda _row: None, stopper=Stopper())
     figures = run.details["soak"]
     return run.details["slices"][0]["p50_ms"], figures["rate"]

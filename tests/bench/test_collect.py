@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from slo.bench.collect import BAD, CACHED, GOOD, Collector, Integral, parse_timing
+from slo.bench.collect import BAD, CACHED, GOOD, Collector, parse_timing
 from slo.bench.exchange import Exchange
+from slo.bench.integral import Integral
 from slo.clock import ManualClock
 from slo.objective import Objective
 

@@ -131,3 +131,13 @@ def test_what_makes_runs_hard_to_compare_is_said(changes: dict[str, object], wor
     assert len(found) == 1
     assert words in found[0]
     assert compare(a_run(parts), a_run(parts)).warnings == []
+
+
+def test_different_loads_are_said_and_unknown_ones_are_not() -> None:
+    def under(load: str | None) -> Run:
+        return a_run([samples("short", 50, 10, 1)], settings={"seed": 1} | ({"load": load} if load else {}))
+
+    one, other = "poisson 60/s, short=1 × 1", "poisson 80/s, short=1 × 1"
+    assert any("loads" in warning for warning in compare(under(one), under(other)).warnings)
+    for before, after in ((one, one), (one, None), (None, other)):
+        assert not any("loads" in warning for warning in compare(under(before), under(after)).warnings)

@@ -29,7 +29,7 @@ def exchange(ms: float, *, outcome: str = "ok", cached: bool = False, name: str 
 def row(index: int, latencies: list[float], **more: Any) -> Row:
     piece = Slice(0.0)
     for number, ms in enumerate(latencies):
-        piece.heard(exchange(ms, name="short" if number % 2 else "long"), GOAL)
+        piece.heard(exchange(ms, name="short" if number % 2 else "long"), GOAL, lambda _: None)
     return piece.row(index, 300.0, GOAL, peak_in_flight=50, **more)
 
 
@@ -49,7 +49,7 @@ def test_warmup_is_not_heard_and_cached_answers_are_apart() -> None:
     unmeasured = exchange(10)
     unmeasured.measured = False
     for one in (unmeasured, exchange(10), exchange(1, cached=True), exchange(5, outcome="timeout")):
-        piece.heard(one, GOAL)
+        piece.heard(one, GOAL, lambda _: None)
     found = piece.row(0, 10.0, GOAL)
     assert (found["total"], found["failed"], found["cached"]["total"]) == (2, {"timeout": 1}, 1)
     assert found["p95_ms"] is None
@@ -80,7 +80,7 @@ def test_a_line_that_a_crash_cut_off_is_removed(tmp_path: Path) -> None:
     assert [found["index"] for found in read_slices(path)[1]] == [0, 1]
 
 
-@pytest.mark.parametrize("text", ["", "{}\n", "nonsense\n{}\n", '{"format": 1, "kind": "stress-slices"}\n?\n{}\n'])
+@pytest.mark.parametrize("text", ["", "{}\n", "nonsense\n{}\n", '{"format": 2, "kind": "stress-slices"}\n?\n{}\n'])
 def test_what_is_no_soak_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x").write_text(text)
     with pytest.raises(StoreError):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from slo.bench.collect import Collector
+from slo.bench.exchange import Exchange
 from slo.bench.running import Stopper
 from slo.bench.session import Session
 from slo.bench.slices import FORMAT, KIND, Row, read_slices
 from slo.bench.soak import SoakPlan, soak
-from slo.objective import Verdict
+from slo.clock import ManualClock
+from slo.objective import Objective, Verdict
 from slo.records import load_run, save_run
 from slo.report.load import stress_rows
 from tests.bench.test_load import session
@@ -25,7 +29,7 @@ Start = Callable[..., str]
 def plan(tmp_path: Path, **changes: object) -> SoakPlan:
     header: Row = {"format": FORMAT, "kind": KIND, "id": "s"}
     given = {"id": "s", "clients": 5, "duration_s": 3.0, "slice_s": 1.0, "warmup_s": 0.2, "header": header,
-             "file": tmp_path / "runs" / "s.slices.jsonl"}  # fmt: skip
+             "started_wall_s": time.time(), "file": tmp_path / "runs" / "s.slices.jsonl"}  # fmt: skip
     return SoakPlan(**given | changes)  # type: ignore[arg-type]
 
 
@@ -59,8 +63,16 @@ def test_it_goes_on_where_it_stopped(program: Start, tmp_path: Path) -> None:
     assert first.interrupted
     _, done = read_slices(tmp_path / "runs" / "s.slices.jsonl")
     assert 1 <= len(done) <= 2
-    second = soak(to.reseeded(len(done)), plan(tmp_path, header={}, done=tuple(done)), on_slice=lambda _row: None)
+    again = plan(tmp_path, header={}, done=tuple(done), started_wall_s=first.started_wall_s)
+    second = soak(to.reseeded(len(done)), again, on_slice=lambda _row: None)
     assert not second.interrupted
+    assert second.details["sessions"] == 2
+    assert second.details["self_check"]["little_gap"] < 0.05
+    # The record's samples are those of both sessions, at their places in the whole run.
+    middle_s = second.details["slices"][len(done)]["t"]
+    early = [sample for sample in second.samples if sample.done_s <= middle_s]
+    assert len(early) == len(first.samples)
+    assert len(second.samples) == second.summaries()[-1].total
     assert second.details["soak"]["seconds"] == pytest.approx(3.0, abs=0.4)
     assert second.summaries()[-1].total > first.summaries()[-1].total
     assert len(read_slices(tmp_path / "runs" / "s.slices.jsonl")[1]) == second.details["soak"]["slices"]
@@ -72,4 +84,68 @@ def test_errors_are_counted_by_kind(tmp_path: Path) -> None:
     figures = run.details["soak"]
     assert set(figures["failed"]) == {"server_fault"}
     assert figures["error_rate"] == pytest.approx(1 / 3, abs=0.08)
+    assert figures["p95_ms"] is None, "a third failed: nine in ten were not answered in any time"
+    assert 0 < figures["answered_p95_ms"] < 150
+    rows = dict(stress_rows(figures))
+    assert rows["errors"].endswith(f": {figures['errors']} server_fault")
+    assert "ms" in rows["P95 of what was answered"]
     assert run.verdict is Verdict.MISSED
+
+
+def test_a_wrong_answer_of_an_earlier_session_still_decides(program: Start, tmp_path: Path) -> None:
+    """The first session's server mixes answers up, the second's does not."""
+    mixing, sound = (program("batch_server.py", "--fixed", 5, *more) for more in (("--wrong-every", 3), ()))
+    first = soak(session(mixing), plan(tmp_path, duration_s=1.0, slice_s=0.5), on_slice=lambda _row: None)
+    assert first.details["answers"]["wrong"] > 0
+    _, done = read_slices(tmp_path / "runs" / "s.slices.jsonl")
+    again = plan(tmp_path, header={}, done=tuple(done), duration_s=2.5, started_wall_s=first.started_wall_s)
+    second = soak(session(sound), again, on_slice=lambda _row: None)
+    assert second.details["answers"]["compared"] > first.details["answers"]["compared"]
+    assert second.details["answers"]["wrong"] == first.details["answers"]["wrong"]
+    assert second.verdict is Verdict.MISSED
+    assert "wrong" in " ".join(second.details["conclusion"]["remarks"])
+    bad = sum(summary.failed for summary in second.summaries() if summary.name != "overall")
+    assert bad == first.details["answers"]["wrong"]
+
+
+def test_a_generator_that_failed_in_an_earlier_session_still_voids(program: Start, tmp_path: Path) -> None:
+    to = session(program("batch_server.py", "--fixed", 5))
+    first = soak(to, plan(tmp_path, duration_s=1.0), on_slice=lambda _row: None)
+    assert not first.void
+    _, done = read_slices(tmp_path / "runs" / "s.slices.jsonl")
+    done[0]["generator"]["late"] = done[0]["total"]
+    again = plan(tmp_path, header={}, done=tuple(done), duration_s=2.0, started_wall_s=first.started_wall_s)
+    second = soak(to.reseeded(1), again, on_slice=lambda _row: None)
+    assert any("late" in reason for reason in second.void)
+    assert second.verdict is Verdict.UNPROVEN
+
+
+def test_a_run_killed_at_its_very_end_gets_its_record_without_more_load(program: Start, tmp_path: Path) -> None:
+    endpoint = program("batch_server.py", "--fixed", 5)
+    first = soak(session(endpoint), plan(tmp_path, duration_s=1.0), on_slice=lambda _row: None)
+    _, done = read_slices(tmp_path / "runs" / "s.slices.jsonl")
+    again = plan(tmp_path, header={}, done=tuple(done), duration_s=1.0, started_wall_s=first.started_wall_s)
+    second = soak(session("http://127.0.0.1:9"), again, on_slice=lambda _row: None)
+    assert second.summaries() == first.summaries()
+    assert [s.due_s for s in second.samples] == pytest.approx([s.due_s for s in first.samples], abs=1e-5)
+    assert second.verdict is first.verdict
+
+
+def test_memory_does_not_grow_with_the_run() -> None:
+    """Ten thousand requests in slices of a thousand: what is held afterwards is what one slice holds."""
+    clock = ManualClock()
+    found = Collector(Objective(), clock=clock, keep=0)
+    found.measure(clock.monotonic())
+    for _ in range(10):
+        for _ in range(1000):
+            exchange = Exchange(b"", "short")
+            exchange.due_s = exchange.dispatched_s = exchange.sent_s = clock.monotonic()
+            found.begin(exchange)
+            clock.advance(0.01)
+            exchange.done_s, exchange.outcome = clock.monotonic(), "ok"
+            found.finish(exchange)
+        turn = found.turn(clock.monotonic())
+        assert turn.lags_ms.total == 1000
+        assert turn.area_s == pytest.approx(10.0)
+        assert turn.stay_s == pytest.approx(10.0)
+    assert (found.sent, found.total, len(found.flags), len(found.kept), found.series()) == (10_000, 10_000, 0, 0, [])

@@ -95,3 +95,11 @@ def test_unusable_texts_are_named(tmp_path: Path, name: str, text: str, message:
 
 def test_nothing_that_was_sent_is_described() -> None:
     assert "secret" not in str(Workload(own=("secret",)).describe())
+
+
+def test_replayed_lengths_are_kept_and_no_text_comes_twice() -> None:
+    """Cut-off ends of long texts would repeat, and a cache would answer them."""
+    lengths = [(n,) for n in (4, 5, 8, 20, 50, 130)] * 500
+    found = [text for item in Workload(seed=1).items(lengths) for text in item.texts]
+    assert [(len(text),) for text in found] == lengths
+    assert len(set(found)) == len(found)

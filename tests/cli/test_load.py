@@ -74,6 +74,19 @@ def test_against_fails_on_a_regression_only(endpoint: str, capfd: pytest.Capture
     assert "slower" in capfd.readouterr().out
 
 
+def test_last_is_the_last_run_of_the_same_load(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Otherwise a higher rate would be called a regression of the server."""
+    assert slo(endpoint, *LOAD, "--json") == 0
+    first = json.loads(capfd.readouterr().out)["id"]
+    other = ("load", "--rate", "40", "--duration", "1s", "--warmup", "0.2s", "--seed", "6")
+    assert slo(endpoint, *other, "--against", "last") == 2
+    assert "under this load" in capfd.readouterr().err
+    slo(endpoint, *other)
+    capfd.readouterr()
+    assert slo(endpoint, *LOAD, "--against", "last", "--json") == 0
+    assert json.loads(capfd.readouterr().out)["details"]["against"]["before"] == first
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -85,6 +98,7 @@ def test_against_fails_on_a_regression_only(endpoint: str, capfd: pytest.Capture
         ("load", "--rate", "5", "--duration", "2s", "--arrivals", "uniform"),
         ("stress", "--resume", "nothing"),
         ("stress", "--duration", "0"),
+        ("stress", "--duration", "24h", "--slice", "1s"),
         ("capacity", "--floor", "10", "--ceiling", "5"),
         ("plan",),
         ("plan", "--rate", "5", "--concurrency", "5"),

@@ -1,0 +1,109 @@
+"""The record of a soak, from the lines of its slices alone: all sessions alike, whoever wrote them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from slo.bench.ledger import answers_of, checked, merged, wrong_answers
+from slo.bench.session import Session, tally_figures
+from slo.bench.slices import Row, soak_figures, total_of, totals
+from slo.bench.verdict import Conclusion, judge_dependent
+from slo.objective import Objective, Verdict
+from slo.records import Run, Sample
+from slo.units import show_duration
+
+HEAVY = frozenset({"tallies", "cached", "stages", "refusals", "sample", "generator", "warmup"})  # not in the record
+PAUSE_S = 60.0  # between sessions, from which on it is told
+
+
+def soak_record(session: Session, name: str, started_wall_s: float, rows: Sequence[Row], samples: list[Sample]) -> Run:
+    """The run `name` over `rows`; `samples` are a fair part of all its requests."""
+    objective, check, answers = session.objective, checked(rows, session.objective), answers_of(rows)
+    conclusion = concluded(rows, objective, check.faults)
+    cached = total_of(row["cached"] for row in rows)
+    warmups = [row["warmup"] for row in rows if row["warmup"]]
+    run = Run(
+        kind="stress", id=name, started_wall_s=started_wall_s, endpoint=session.target.url,
+        model=session.target.model, objective=objective, server=session.server, samples=samples,
+        settings={
+            **session.settings, "workload": session.workload.describe(), "seed": session.seed,
+            "encoding": session.encoding, "timeout_s": session.target.timeout_s, "loop": "closed",
+        },
+        exact=[tally.summary(label, objective) for label, tally in totals(rows).items()],
+        exact_cached=cached.summary("cached", objective) if cached.total else None,
+        decided=conclusion.verdict,
+        void=list(conclusion.void),
+        details={
+            "conclusion": conclusion.to_json(),
+            "self_check": check.to_json(),
+            "answers": answers,
+            "stages": {label: tally_figures(tally) for label, tally in merged(rows, "stages").items()},
+            "refusals": tally_figures(total_of(row["refusals"] for row in rows)),
+            "warmup": {key: sum(part[key] for part in warmups) for key in ("discarded", "seconds")},
+            "priority": rows[-1]["priority"] if rows else "normal",
+            "peak_in_flight": max((row["peak_in_flight"] for row in rows), default=0),
+            "peak_connections": max((row["peak_connections"] for row in rows), default=0),
+            "texts_answered": sum(row["texts_answered"] for row in rows),
+            "resource_summary": _resources(rows),
+            "sessions": len({row["session"] for row in rows}),
+            "slices": [{key: value for key, value in row.items() if key not in HEAVY} for row in rows],
+            "soak": soak_figures(rows, rows[-1]["clients"] if rows else 0),
+        },
+    )  # fmt: skip
+    run.notes += [*check.remarks, *_notes(rows, run)]
+    return run
+
+
+def concluded(rows: Sequence[Row], objective: Objective, faults: tuple[str, ...]) -> Conclusion:
+    """The verdict over all slices; each weighs as its own effective number of requests."""
+    wrong, compared = wrong_answers(rows), answers_of(rows)["compared"]
+    total = sum(row["total"] for row in rows)
+    good = sum(row["good"] for row in rows) - sum(counted_good for _, counted_good in wrong)
+    effective = sum(row["effective"] for row in rows)
+    judgement = judge_dependent(good, total, effective, objective)
+    verdict, remarks = judgement.verdict, list[str]()
+    if wrong:
+        verdict = Verdict.MISSED
+        remarks.append(f"{len(wrong)} of {compared} checked answers were wrong")
+    return Conclusion(
+        verdict=Verdict.UNPROVEN if faults else verdict,
+        judgement=judgement,
+        effective=effective,
+        void=faults,
+        remarks=tuple(remarks),
+    )
+
+
+def _notes(rows: Sequence[Row], run: Run) -> list[str]:
+    found = ["closed loop: describes these callers; independent callers do not wait for each other"]
+    measured = sum(row["total"] for row in rows) + (run.exact_cached.total if run.exact_cached else 0)
+    if len(run.samples) < measured:
+        found.append(f"{len(run.samples)} of {measured} samples are recorded, a fair part; the counts cover all")
+    if run.exact_cached:
+        found.append(f"{run.exact_cached.total} answers came from a cache; they are counted apart")
+    if unverified := run.details["answers"]["unverified"]:
+        found.append(f"{unverified} kept answers could not be compared: no uncached reference was given")
+    if marked := [str(row["index"] + 1) for row in rows if row["faults"]]:
+        found.append(f"the generator was late or busy in slices {', '.join(marked)}")
+    for before, after in pairwise(rows):
+        pause_s = after["t"] - before["t"] - before["seconds"]
+        if after["session"] != before["session"] and pause_s > PAUSE_S:
+            found.append(f"interrupted for {show_duration(pause_s)} after slice {before['index'] + 1}")
+    return found
+
+
+def _resources(rows: Sequence[Row]) -> Row:
+    """Largest memory and mean shares, slices weighing by their length."""
+
+    def mean(key: str) -> float | None:
+        parts = [(row[key], row["seconds"]) for row in rows if row[key] is not None]
+        seconds = sum(length for _, length in parts)
+        return round(sum(value * length for value, length in parts) / seconds, 4) if seconds else None
+
+    steal = [row["steal"] for row in rows if row["steal"] is not None]
+    return {
+        "rss_max": max((row["rss"] for row in rows if row["rss"] is not None), default=None),
+        "server_cpu": mean("server_cpu"), "own_cpu": mean("own_cpu"), "steal": mean("steal"),
+        "steal_p95": max(steal, default=None),
+    }  # fmt: skip

@@ -1,0 +1,80 @@
+"""Figures that a sceptic looks for: time from sending, every rung, interruptions, the interval of a capacity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from slo.records import Run, Sample
+from slo.report.html import html_report
+from slo.report.markdown import markdown_report
+from slo.report.plots import over_time
+from slo.report.story import tell
+from slo.report.strings import LANGUAGES, Language, Words
+from tests.report.made_runs import capacity_run, run, stress_run
+
+ENGLISH = Words("en")
+
+
+def open_loop() -> Run:
+    """Due at 0, sent 50 ms late, answered 40 ms after that."""
+    return run("load", samples=[Sample(0.0, 0.05, 0.09, "ok", "short")] * 100, settings={"arrivals": "poisson"})
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_an_open_loop_shows_latency_from_the_due_moment_and_service_time_beside_it(language: Language) -> None:
+    words = Words(language)
+    text = markdown_report(tell([open_loop()], words), words)
+    row = next(line for line in text.splitlines() if line.startswith(f"| {words('class.short')} |"))
+    assert "90.0 ms" in row
+    assert row.rstrip("| ").split(" | ")[-2] == "40.0 ms"
+    assert words("service.note") in text
+    assert words("service.note") in html_report(tell([open_loop()], words), words)
+
+
+def test_a_closed_loop_has_no_such_column() -> None:
+    assert "service" not in markdown_report(tell([stress_run()], ENGLISH), ENGLISH)
+
+
+def test_every_rung_of_the_ladder_is_shown() -> None:
+    made = capacity_run()
+    rung = {"verdict": "met", "total": 500, "good": 495, "p95_ms": 80.0, "seconds": 15.0, "purpose": "ladder",
+            "remark": "", "target": 0.95, "void": False}  # fmt: skip
+    made.details["ladder"] = {"probes": [rung | {"load": 5}, rung | {"load": 10, "verdict": "missed"}], "largest": 5}
+    text = markdown_report(tell([made], ENGLISH), ENGLISH)
+    assert "| ladder | 5 | 500 | 99.00 % | 80.0 ms | Met |" in text
+    assert "| ladder | 10 | 500 |" in text
+
+
+def test_a_capacity_has_its_interval_and_a_search_that_nothing_stopped_is_a_lower_bound() -> None:
+    made = capacity_run()
+    made.details["searches"]["mix"] |= {"low": 50.1, "high": 54.9}
+    assert "52.5/s (50.1 – 54.9)" in markdown_report(tell([made], ENGLISH), ENGLISH)
+    made.details["searches"]["mix"]["bounded"] = False
+    assert "≥ 52.5/s" in markdown_report(tell([made], ENGLISH), ENGLISH)
+
+
+def slices(*starts: float) -> list[dict[str, Any]]:
+    return [{"t": start, "seconds": 300.0, "p95_ms": 100.0, "p50_ms": 50.0} for start in starts]
+
+
+def test_an_interruption_is_a_gap_in_the_line_and_no_slice_moves() -> None:
+    made = run("stress", samples=[], details={"slices": slices(10, 310, 4000, 4300)})
+    plot = over_time(made, ENGLISH)
+    assert plot is not None
+    assert list(plot.traces[0].y) == [100, 100, None, 100, 100]
+    assert [round(float(x) * 60) for x in plot.traces[0].x] == [160, 460, 2305, 4150, 4450]
+
+
+def test_slices_in_a_row_are_one_line() -> None:
+    plot = over_time(run("stress", samples=[], details={"slices": slices(10, 310, 611)}), ENGLISH)
+    assert plot is not None
+    assert list(plot.traces[0].y) == [100, 100, 100]
+
+
+def test_sessions_are_told_when_there_were_several() -> None:
+    made = stress_run()
+    assert "sessions" not in markdown_report(tell([made], ENGLISH), ENGLISH)
+    made.details["sessions"] = 3
+    assert "| sessions, with interruptions between | 3 |" in markdown_report(tell([made], ENGLISH), ENGLISH)
