@@ -1,4 +1,4 @@
-"""What the extension says about itself: `/slo/api/board` and `/slo/api/history`, for the terminal view."""
+"""What the extension says about itself: `/slo/api/board`, `/slo/api/history`, and `/slo/api/arrivals` as text."""
 
 from __future__ import annotations
 
@@ -38,7 +38,22 @@ class PageClient:
         """How it got here."""
         return self._get(f"/slo/api/history?seconds={seconds}")
 
+    def arrivals(self, seconds: float) -> str:
+        """When requests came in the last `seconds` and how long their texts were, as a trace for a replay."""
+        return self._read(f"/slo/api/arrivals?seconds={seconds:g}").decode("utf-8", errors="replace")
+
     def _get(self, path: str) -> dict[str, Any]:
+        """The JSON object there. Raises what `_read` raises, and `BadAnswer` for anything else."""
+        url = self.address + path
+        try:
+            data = orjson.loads(self._read(path))
+        except ValueError as error:
+            raise BadAnswer(f"{url}: the body is not JSON", url=url, status=200) from error
+        if not isinstance(data, dict):
+            raise BadAnswer(f"{url}: the body is not an object", url=url, status=200)
+        return data
+
+    def _read(self, path: str) -> bytes:
         """Raises a `RequestError`; a server without the extension is a `BadRequest` that says so."""
         url = self.address + path
         try:
@@ -60,10 +75,4 @@ class PageClient:
                 f"{self.address} has no xinference-slo extension (HTTP {status} at {path})", url=url, status=status,
                 hint="start the server with `make launch`; `slo check` and `slo baseline` work without",
             )  # fmt: skip
-        try:
-            data = orjson.loads(response.content)
-        except ValueError as error:
-            raise BadAnswer(f"{url}: the body is not JSON", url=url, status=status) from error
-        if not isinstance(data, dict):
-            raise BadAnswer(f"{url}: the body is not an object", url=url, status=status)
-        return data
+        return response.content

@@ -3,7 +3,7 @@ Arrival times and text lengths, recorded and replayed; never the texts.
 
 A trace is JSON lines: a header `{"format": 1, "kind": "arrivals"}`, then one line per request,
 `{"t": 0.125, "chars": [20]}` with `t` in seconds from the first and the characters of each of its texts.
-Whatever sees live traffic can write one.
+`slo record` fetches one of live traffic from a server with our extension; whatever else sees traffic can write one.
 """
 
 from __future__ import annotations
@@ -46,9 +46,15 @@ def write_trace(path: Path, arrivals: Iterable[tuple[float, tuple[int, ...]]]) -
 def read_trace(path: Path) -> Trace:
     """The trace in `path`. Raises `ConfigError` naming the line that is not one."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
+    return parse_trace(text, str(path))
+
+
+def parse_trace(text: str, source: str) -> Trace:
+    """The trace in `text`. Raises `ConfigError` naming `source` and the line that is not one."""
+    lines = text.splitlines()
     due: list[float] = []
     chars: list[tuple[int, ...]] = []
     for number, line in enumerate(lines, start=1):
@@ -66,8 +72,10 @@ def read_trace(path: Path) -> Trace:
                 raise ValueError(f"lengths must be within 1 and {LONGEST}")
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"not an arrival: {error}", where=f"{path}:{number}", hint="`slo load --record-arrivals` writes them"
+                f"not an arrival: {error}",
+                where=f"{source}:{number}",
+                hint="`slo record` and `slo load --record-arrivals` write them",
             ) from error
     if not due:
-        raise ConfigError("holds no arrivals", where=str(path))
+        raise ConfigError("holds no arrivals", where=source)
     return Trace(due_s=due, chars=chars)

@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "baseline": "slo.cli.bench",
     "compare": "slo.cli.bench",
     "load": "slo.cli.load",
+    "record": "slo.cli.record",
     "stress": "slo.cli.load",
     "capacity": "slo.cli.capacity",
     "plan": "slo.cli.capacity",

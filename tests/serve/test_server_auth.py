@@ -33,7 +33,7 @@ def test_no_key_and_a_wrong_key_are_401_and_the_right_one_is_served(guarded: tup
     assert again.status_code == 401  # what is cached is no more open than what is computed
 
 
-@pytest.mark.parametrize("path", ["/slo/api/window", "/slo/api/status"])
+@pytest.mark.parametrize("path", ["/slo/api/window", "/slo/api/status", "/slo/api/arrivals"])
 def test_data_needs_a_key_too(guarded: tuple[str, str], path: str) -> None:
     endpoint, key = guarded
     assert requests.get(endpoint + path, timeout=10).status_code == 401

@@ -100,6 +100,7 @@ class Front:
             if needs_built_in(data):
                 return None
             trace.length = length_class(request.texts)
+            self._telemetry.arrivals.note(call.arrived_s, request.texts)
             return await self._embed(lane, request, call, trace), trace
         except Problem as problem:
             return self._problem(problem, trace)

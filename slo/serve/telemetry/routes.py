@@ -19,6 +19,8 @@ from slo.serve.door.directory import Directory
 from slo.serve.door.problem import Problem, invalid, too_large
 from slo.serve.door.readiness import ReadinessCheck
 from slo.serve.door.responses import Reply, json_reply, problem_reply
+from slo.serve.telemetry.arrivals import CONTENT_TYPE as TRACE_TYPE
+from slo.serve.telemetry.arrivals import asked_seconds, trace_text
 from slo.serve.telemetry.exposition import CONTENT_TYPE, Exposition
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.reports import status_report, window_report
@@ -61,6 +63,7 @@ class Routes:
         yield "/slo/metrics", self.metrics, False
         yield "/slo/api/window", self.window, True
         yield "/slo/api/status", self.status, True
+        yield "/slo/api/arrivals", self.arrivals, True
 
     async def livez(self, _: Request) -> Response:
         """200 as long as the event loop turns."""
@@ -92,6 +95,16 @@ class Routes:
         except Problem as problem:
             return as_response(problem_reply(problem))
         return as_response(json_reply(window_report(self._telemetry, int(seconds), edge_s)))
+
+    async def arrivals(self, request: Request) -> Response:
+        """`?seconds=600`: when requests came and how long their texts were, as a trace for a replay."""
+        try:
+            seconds = asked_seconds(_number(request, "seconds", 600))
+        except Problem as problem:
+            return as_response(problem_reply(problem))
+        rows, complete = self._telemetry.arrivals.since(self._telemetry.now() - seconds)
+        text = await asyncio.to_thread(trace_text, rows, seconds=seconds, complete=complete)  # 20 000 lines: 30 ms
+        return Response(text, media_type=TRACE_TYPE)
 
     async def status(self, _: Request) -> Response:
         """See `reports`."""

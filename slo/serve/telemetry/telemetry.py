@@ -5,7 +5,7 @@ A request is counted by model, length class and code class. Length classes by th
 ≤ 8, medium ≤ 32, else long; requests of the batch class are "batch", since no deadline is held for them. Codes: 2xx,
 4xx (the client's own mistake), 429 (refused), 5xx, timeout. A client that went away is counted, but not timed.
 Latency runs from the arrival of the request's headers in our code to the handing over of the last byte.
-Texts never get here.
+No text is kept: of each only its length, see `arrivals`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from slo.serve.door.work import PassTiming
+from slo.serve.telemetry.arrivals import Arrivals
 from slo.serve.telemetry.window import BINS, FINE_EDGES_S, Series, Window
 
 STAGES = ("queue", "tokenise", "wait", "infer", "finish", "call", "serialise", "gc_pause", "loop_lag")
@@ -56,6 +57,7 @@ class Telemetry:
         self.now = monotonic
         self.started_s = monotonic()
         self.window = Window()
+        self.arrivals = Arrivals()
         self.in_flight = 0
         self.requests: dict[Series, Fine] = {}  # model, length class, code, cache
         self.computed_by: dict[Series, Fine] = {}  # model, replica, code; requests of the batch class left out
