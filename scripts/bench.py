@@ -18,7 +18,7 @@ from pathlib import Path
 from scripts.bench_side import FOLDER, Memory, Side, roof
 from scripts.bench_table import STOCK_RATE, table
 from slo.clock import SystemClock, iso
-from slo.records import host_facts
+from slo.host import host_facts
 from slo.units import parse_duration
 
 STAND_IN = "models/stand-in-full"

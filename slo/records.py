@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import secrets
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,8 @@ from typing import Any
 from slo import __version__
 from slo.clock import iso
 from slo.errors import StoreError
+from slo.files import write_atomically
+from slo.host import host_facts
 from slo.objective import Judgement, Objective, Verdict, judge
 from slo.stats import nearest_rank, percentile_interval
 
@@ -96,26 +95,6 @@ def summarize(name: str, samples: Sequence[Sample], objective: Objective) -> Sum
         mean_ms=sum(answered) / len(answered) if answered else float("nan"),
         judgement=judge(sum(s.good(objective) for s in samples), len(samples), objective),
     )
-
-
-def host_facts() -> dict[str, Any]:
-    """The machine, as far as it explains a latency."""
-    return {
-        "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "load_1m": round(os.getloadavg()[0], 2),
-    }
-
-
-def cpu_name() -> str:
-    """Model name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 @dataclass(kw_only=True)
@@ -278,24 +257,6 @@ def _find_run(reference: str, state_dir: Path) -> Path:
         return matching[0]
     problem = "fits several records" if matching else "is no record"
     raise StoreError(f"{reference!r} {problem} in {state_dir / 'runs'}", hint="`slo baseline` writes one")
-
-
-def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
-    """Write, fsync, rename: readers see the old file or the new one. Raises `StoreError` naming `path`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):  # the first problem is the one to tell
-            temporary.unlink(missing_ok=True)
-        raise StoreError(
-            f"{path}: cannot be written: {error.strerror}", hint="free space, or fix its permissions"
-        ) from error
 
 
 def _summary_json(summary: Summary) -> dict[str, Any]:

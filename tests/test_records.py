@@ -1,13 +1,12 @@
 import json
 import math
-import os
 from pathlib import Path
 
 import pytest
 
 from slo.errors import StoreError
 from slo.objective import Objective, Verdict
-from slo.records import Run, Sample, load_run, merge, run_from_json, save_run, summarize, write_atomically
+from slo.records import Run, Sample, load_run, merge, run_from_json, save_run, summarize
 
 P95 = Objective()
 
@@ -140,27 +139,10 @@ def test_a_future_format_is_refused_by_number() -> None:
         run_from_json({"format": 2})
 
 
-def test_a_write_that_fails_names_the_file_and_keeps_the_old_content(tmp_path: Path) -> None:
-    path = tmp_path / "state.json"
-    write_atomically(path, "old", mode=0o600)
-    assert path.stat().st_mode & 0o777 == 0o600
-    # The name of the temporary file is taken by a directory, so that root fails here as well.
-    blocker = tmp_path / f".state.json.{os.getpid()}.tmp"
-    blocker.mkdir()
-    with pytest.raises(StoreError, match=r"state\.json: cannot be written"):
-        write_atomically(path, "new")
-    assert path.read_text(encoding="utf-8") == "old"
-
-
 def test_a_directory_that_cannot_be_made_is_the_same_error(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file in the way", encoding="utf-8")
     with pytest.raises(StoreError, match="cannot be written"):
         save_run(a_run([sample(1)]), tmp_path)
-
-
-def test_a_write_leaves_nothing_but_the_file(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "deep" / "a.txt", "text")
-    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["a.txt"]
 
 
 def test_merged_samples_are_in_order_of_their_due_time() -> None:

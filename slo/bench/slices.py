@@ -16,8 +16,9 @@ from slo.bench.exchange import Exchange
 from slo.bench.stationary import trend
 from slo.bench.verdict import effective_size
 from slo.errors import BadAnswer, StoreError
+from slo.files import write_atomically
 from slo.objective import Objective
-from slo.records import Sample, write_atomically
+from slo.records import Sample
 from slo.stats import nearest_rank, rank
 from slo.tally import Tally, tally_from_json
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slo.errors import ConfigError
-from slo.records import write_atomically
+from slo.files import write_atomically
 
 FORMAT = 1
 LONGEST = 100_000  # characters of one replayed text

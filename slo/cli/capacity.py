@@ -33,8 +33,9 @@ from slo.cli.load import TARGET, publish
 from slo.cli.loading import DURATION, drawn, make_session, workload_options
 from slo.cli.options import Context, context
 from slo.errors import RunError
+from slo.host import host_facts
 from slo.objective import Objective, Verdict
-from slo.records import Run, host_facts
+from slo.records import Run
 from slo.report.load import capacity_report, plan_report
 from slo.units import show_ms, show_ratio
 

@@ -12,7 +12,7 @@ import click
 from slo.cli.options import config_option, context
 from slo.config import Config
 from slo.errors import ConfigError
-from slo.records import write_atomically
+from slo.files import write_atomically
 from slo.report.alertmanager import alertmanager_file
 from slo.report.grafana import dashboard_file, provisioning_files
 from slo.report.openslo import openslo_file, read_openslo

@@ -11,8 +11,8 @@ from slo.bench.trace import parse_trace
 from slo.cli.loading import DURATION
 from slo.cli.options import config_option, context, json_option, target_options
 from slo.client import embeddings_url
+from slo.files import write_atomically
 from slo.page_client import PageClient
-from slo.records import write_atomically
 from slo.units import show_duration
 
 

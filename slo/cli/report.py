@@ -14,7 +14,8 @@ from slo.cli.options import Context, config_option, context, json_option
 from slo.cli.period import period_of
 from slo.clock import SystemClock
 from slo.errors import ConfigError, RunError, StoreError
-from slo.records import Run, load_run, write_atomically
+from slo.files import write_atomically
+from slo.records import Run, load_run
 from slo.report.html import html_report
 from slo.report.markdown import markdown_report
 from slo.report.period import Period

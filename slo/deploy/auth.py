@@ -19,7 +19,7 @@ from slo.client import ApiKey, find_api_key
 from slo.config import Config
 from slo.deploy.xinference_api import Account, XinferenceApi
 from slo.errors import ConfigError, Unauthorized
-from slo.records import write_atomically
+from slo.files import write_atomically
 
 ADMIN_FILE = "admin.json"
 KEY_FILE = "api_key"

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from slo.errors import StoreError
-from slo.records import write_atomically
+from slo.files import write_atomically
 
 FORMAT = 1
 INSTANCE_VARIABLE = "XINFERENCE_SLO_INSTANCE"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from slo.clock import iso
 from slo.errors import RequestError, StoreError
-from slo.records import write_atomically
+from slo.files import write_atomically
 from slo.units import show_duration
 
 FILE = "heartbeat.json"

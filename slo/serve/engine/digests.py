@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from slo.errors import StoreError
-from slo.records import write_atomically
+from slo.files import write_atomically
 from slo.serve.engine.model_files import file_digest
 
 WORTH_BYTES = 1 << 20  # smaller ones are read faster than looked up safely

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from slo.errors import StoreError
-from slo.records import write_atomically
+from slo.files import write_atomically
 from slo.watch.delivery.delivery import Attempt, metric_text
 from slo.watch.delivery.outbox import Outbox
 

@@ -74,7 +74,7 @@ def test_under_overload_long_texts_are_let_in_nearly_as_often_as_short_ones() ->
         await service.offer(20, 10)
         return await service.offer(330, 60, 2)
 
-    outcomes = run_virtual(run())
+    outcomes: list[Outcome] = run_virtual(run())
 
     def admitted(characters: int) -> float:
         fates = [o.status == 200 for o in outcomes if o.characters == characters]
