@@ -21,7 +21,7 @@ from rich.console import Console
 from slo.cli.main import cli, run
 from slo.page_client import PageClient
 from slo.report.board import block, board_view, state_of
-from tests.serve.scene import Scene, Site, serving
+from tests.serve.scene import MODEL, Scene, Site, serving
 
 
 @pytest.fixture
@@ -51,6 +51,28 @@ def test_a_snapshot_shows_the_figures_and_its_exit_code_the_verdict(
     for panel in ("attainment", "traffic", "where the time goes", "processes and replicas", "STAND-IN WEIGHTS"):
         assert panel in shown
     assert "\x1b" not in shown
+
+
+def test_processes_add_up_and_a_replica_that_is_missing_is_named(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.scene.lane.states = {f"{MODEL}-9": "LOADING"}
+    assert top(site, "--once") == 0
+    lines = capsys.readouterr().out.splitlines()
+    memory = [line for line in lines if "MiB" in line]
+    assert any("api" in line for line in memory)
+    assert any("all together" in line and "≤" in line for line in memory)  # the models' memory is counted in full
+    assert any(f"{MODEL}-9" in line and "loading" in line for line in lines)
+
+
+def test_the_chart_has_its_limit_and_now_on_the_right(site: Site) -> None:
+    lines = rendered(site, 120, 40)
+    start = next(number for number, line in enumerate(lines) if "P95, last 1h" in line)
+    assert "limit ╌ 150 ms" in lines[start]
+    bottom = lines[start + 3].strip("│ ")
+    assert bottom.endswith(("█", "▇", "▆"))
+    assert lines[start + 3].index(bottom) > 60  # ten minutes of an hour
+    assert "╌" in lines[start + 1]
 
 
 def test_json_is_what_the_server_said(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
