@@ -98,7 +98,7 @@ def test_killed_then_stopped_then_finished_is_one_run(endpoint: str, tmp_path: P
     assert run.summaries()[-1].total == total == len(run.samples) > halfway.summaries()[-1].total
     for row in rows:
         inside = [sample for sample in run.samples if row["t"] <= sample.done_s < row["t"] + row["seconds"]]
-        assert len(inside) == pytest.approx(row["total"], abs=4), "a slice is as full in the samples as in the counts"
+        assert len(inside) == pytest.approx(row["total"], rel=0.15, abs=4), "as full in the samples as in the counts"
     # Checks of the first session count at the end: answers compared, and the generator's own behaviour.
     assert run.details["answers"]["compared"] > halfway.details["answers"]["compared"] > 0
     assert run.details["self_check"]["little_gap"] < 0.05
