@@ -17,6 +17,7 @@ from slo.report.alertmanager import alertmanager_file
 from slo.report.grafana import dashboard_file, provisioning_files
 from slo.report.openslo import openslo_file, read_openslo
 from slo.report.prometheus import rules_file
+from slo.report.prometheus_scrape import prometheus_file
 from slo.report.prometheus_tests import tests_file
 from slo.report.promise import BurnWindow, Promise
 from slo.report.service_files import Installation, cron_lines, systemd_units
@@ -96,13 +97,17 @@ def export() -> None:
 @_out
 @_runbook
 @config_option
-def prometheus(config_path: Path | None, folder: Path | None, runbook: str | None) -> None:
-    """Recording and burn-rate rules; with --out also their promtool unit tests."""
+@click.option("--alertmanager", default="127.0.0.1:9093", show_default=True, help="Where Alertmanager listens.")
+def prometheus(config_path: Path | None, folder: Path | None, runbook: str | None, alertmanager: str) -> None:
+    """Recording and burn-rate rules; with --out also their promtool unit tests, and a prometheus.yml that uses them."""
     config = context(config_path).config
     given, runbook = promises(config), runbook or config.watch.notify.runbook
     files = {RULES: rules_file(given, runbook=runbook, header=HEADER)}
     if folder is not None:
         files[RULE_TESTS] = tests_file(given, rules=RULES, runbook=runbook, header=HEADER)
+        files["prometheus.yml"] = prometheus_file(
+            config.endpoint, rules=RULES, alertmanager=alertmanager, key_file=config.client.api_key_file, header=HEADER
+        )
     emit(files, folder)
 
 

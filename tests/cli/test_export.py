@@ -29,6 +29,7 @@ def test_the_generated_set_is_current(tmp_path: Path) -> None:
 
 def test_promtool_and_amtool_accept_the_generated_set() -> None:
     for command in (
+        (program("promtool"), "check", "config", "prometheus.yml"),
         (program("promtool"), "check", "rules", "xinference-slo.rules.yml"),
         (program("promtool"), "test", "rules", "xinference-slo.rules.test.yml"),
         (program("amtool"), "check-config", "alertmanager.yml"),
@@ -57,6 +58,22 @@ def test_the_model_of_the_configuration_is_the_one_exported(tmp_path: Path, caps
     assert 'model="bge-m3",length_class!="batch",code="2xx",le="0.3"' in text
     assert "gte-base-zh" not in text
     assert yaml.safe_load(text)["groups"][0]["name"] == "sloth-slo-sli-recordings-bge-m3-latency"
+
+
+def test_the_key_of_a_server_with_authentication_stays_in_its_file(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("sk-very-secret", encoding="utf-8")
+    config = tmp_path / "slo.yaml"
+    config.write_text(
+        f"server: {{endpoint: 'https://slo.example/prefix'}}\nclient: {{api_key_file: {key}}}\n", encoding="utf-8"
+    )
+    assert run(cli, ["export", "prometheus", "--config", str(config), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "prometheus.yml").read_text(encoding="utf-8")
+    (job,) = yaml.safe_load(text)["scrape_configs"]
+    assert job["authorization"] == {"type": "Bearer", "credentials_file": str(key)}
+    assert (job["scheme"], job["metrics_path"]) == ("https", "/prefix/slo/metrics")
+    assert job["static_configs"] == [{"targets": ["slo.example"]}]
+    assert "sk-very-secret" not in text
 
 
 def test_a_threshold_that_is_no_edge_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
