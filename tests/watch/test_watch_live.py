@@ -102,6 +102,8 @@ def test_a_killed_model_is_told_comes_back_and_is_told_again(
         resolved_s = time.monotonic() - killed_s
         lines = said.read_text(encoding="utf-8")
     assert engine_pid(server) != pid
+    assert "  ALERT critical " in lines
+    assert not [line for line in lines.splitlines() if "  ok  " in line and "firing: " in line]
     started = "action relaunch_model: started" in lines
     if started:  # it must have ended well, too, beside Xinference's own recovery
         log = server.state_dir / "remediation.log"
