@@ -70,7 +70,7 @@ def rate_probe(session: Session, rate: float, stopper: Stopper, test: Sequential
             due = poisson(rate, SETTLE_S, session.seed + 1)
             await open_loop(load.pool, due, exchanges, load.collector, clock=clock)
             load.measure()
-            load.begin(f"{rate:.4g}/s", None)
+            load.begin(f"asked {rate:.4g}/s, got", None)
             fates = Fates(test)
             due = poisson(rate, seconds, session.seed)
             stop = _ending(load, fates, stopper)
@@ -91,7 +91,7 @@ def clients_probe(session: Session, clients: int, stopper: Stopper, *, least_s: 
             settled_s = clock.monotonic() + SETTLE_S
             exchanges = session.exchanges()
             fates = Fates(test)
-            load.begin(f"{clients} clients", None)
+            load.begin(f"{clients} callers get", None)
             decided = _ending(load, fates, stopper)
 
             def stop(now_s: float) -> bool:

@@ -254,7 +254,7 @@ def notes(load: Load, comparison: Comparison, check: SelfCheck) -> list[str]:
     """What a reader should know beside the figures."""
     collector, found = load.collector, list(check.remarks)
     if collector.cached.total:
-        found.append(f"{collector.cached.total} answers came from a cache; they are counted apart")
+        found.append(f"answers from a cache: {collector.cached.total}, counted apart")
     if comparison.unverified:
         found.append(f"{comparison.unverified} kept answers could not be compared: no uncached reference was given")
     if collector.thinned:

@@ -81,7 +81,7 @@ def _notes(rows: Sequence[Row], run: Run) -> list[str]:
     if len(run.samples) < measured:
         found.append(f"{len(run.samples)} of {measured} samples are recorded, a fair part; the counts cover all")
     if run.exact_cached:
-        found.append(f"{run.exact_cached.total} answers came from a cache; they are counted apart")
+        found.append(f"answers from a cache: {run.exact_cached.total}, counted apart")
     if unverified := run.details["answers"]["unverified"]:
         found.append(f"{unverified} kept answers could not be compared: no uncached reference was given")
     if marked := [str(row["index"] + 1) for row in rows if row["faults"]]:

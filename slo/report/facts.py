@@ -40,8 +40,9 @@ def soak_table(run: Run, words: Words) -> Facts | None:
     if (sessions := run.details.get("sessions", 1)) > 1:
         rows.insert(1, [words("soak.sessions"), str(sessions)])
     if memory := figures.get("memory"):
-        size = memory["bytes_per_hour"]
-        rows.append([words("soak.memory"), f"{'+' if size >= 0 else '−'}{show_bytes(abs(size))}/h"])
+        slope, low, high = (_signed(memory[key]) for key in ("bytes_per_hour", "low", "high"))
+        kind = "growing" if memory["growing"] else "small" if memory["low"] > 0 else "level"
+        rows.append([words("soak.memory"), f"{slope}/h ({low} – {high}): {words(f'soak.{kind}')}"])
     return words("soak"), [words("quantity"), words("value")], rows
 
 
@@ -69,6 +70,37 @@ def capacity_tables(run: Run, words: Words) -> Iterator[Facts]:
     if ladder and ladder["probes"]:
         head = [words("soak.clients" if key == "probes.rate" else key) for key in keys]
         yield words("ladder"), head, [_probe(row, words) for row in ladder["probes"]]
+
+
+def wish(plan: dict[str, Any], words: Words) -> str:
+    """What was wished for: `500/s`, or so many callers."""
+    amount, _, what = plan["wish"].partition(" ")
+    return words("plan.callers", number=amount) if what else words("per_second", rate=amount.removesuffix("/s"))
+
+
+def plan_table(run: Run, words: Words) -> Facts | None:
+    """What a wish needs, by which model, and how its check went."""
+    plan = run.details.get("plan")
+    if not plan:
+        return None
+
+    def rate(key: str) -> str:
+        return words("per_second", rate=f"{plan[key]:.1f}")
+
+    idle = plan["idle"]
+    cost = words("plan.per_token", fixed=show_ms(idle["fixed_s"] * 1000), token=show_ms(idle["token_s"] * 1000))
+    rows = [
+        [words("plan.wish"), wish(plan, words)], [words("plan.replicas"), str(plan["replicas"])],
+        [words("plan.cores"), f"{plan['cores']} ({plan['replicas']} × {plan['cores_per_replica']})"],
+        [words("plan.p95"), _ms(plan["p95_ms"], words)], [words("plan.capacity"), rate("capacity")],
+        [words("plan.unbatched"), rate("unbatched")], [words("plan.cost"), cost],
+        [words("plan.slowdown"), f"× {plan['slowdown']:.2f}"],
+    ]  # fmt: skip
+    if plan["check_measured_ms"] is not None:
+        predicted, measured = (_ms(plan[f"check_{side}_ms"], words) for side in ("predicted", "measured"))
+        checked = words("plan.checked", predicted=predicted, measured=measured)
+        rows.append([words("plan.check", rate=f"{plan['check_rate']:.1f}"), checked])
+    return words("plan"), [words("quantity"), words("value")], rows
 
 
 def service_p95_ms(run: Run, name: str) -> float:
@@ -141,6 +173,10 @@ def _probe(probe: dict[str, Any], words: Words) -> list[str]:
         _ms(probe["p95_ms"], words),
         verdict + (f" ({probe['remark']})" if probe["remark"] else ""),
     ]
+
+
+def _signed(size: float) -> str:
+    return ("+" if size >= 0 else "−") + show_bytes(abs(size))
 
 
 def _ms(value: float | None, words: Words) -> str:

@@ -22,7 +22,7 @@ from slo.report.story import Part, Story, Table
 from slo.report.strings import Words
 
 STYLE = Path(__file__).with_name("report.css")
-MARKS = {"met": "✓", "missed": "✕", "unproven": "?", "void": "∅"}
+MARKS = {"met": "✓", "missed": "✕", "unproven": "?", "void": "∅", "done": "→"}
 
 DRAW = """
 const figures = JSON.parse(document.getElementById("figures").textContent);

@@ -14,6 +14,7 @@ from slo.clock import iso
 from slo.objective import Objective, Verdict
 from slo.records import Run, Summary
 from slo.report.facts import service_p95_ms
+from slo.report.plots import ordered
 from slo.report.table import STYLES
 from slo.units import show_bytes, show_duration, show_ms, show_ratio
 
@@ -125,7 +126,7 @@ def class_table(run: Run) -> Table:
     table.add_column("class")
     for heading in ("n", "failed", "good", "P50", "P95", "95 % interval", "P99", "max", "service P95"):
         table.add_column(heading, justify="right")
-    for summary in [*run.summaries(), *([cached] if (cached := run.cached()) else [])]:
+    for summary in [*ordered(run), *([cached] if (cached := run.cached()) else [])]:
         if summary.name in ("overall", "cached"):
             table.add_section()
         table.add_row(*_cells(run, summary))
@@ -222,7 +223,7 @@ def probe_table(title: str, load: str, probes: list[dict[str, Any]]) -> Table:
 
 def _capacity_line(found: dict[str, Any]) -> Text:
     if not found["best"]:
-        return Text("not even the lowest rate tried meets the objective", style="bold red")
+        return Text("not even the lowest rate tried meets the objective: try a lower --floor", style="bold red")
     at_least = "" if found["bounded"] else "at least "
     interval = f" [{found['low']:.1f}, {found['high']:.1f}]" if found["bounded"] and "low" in found else ""
     line = Text(f"capacity about {at_least}{found['best']:.1f}/s{interval}", style="bold")

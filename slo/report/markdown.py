@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from slo.report.story import Part, Story, Table
 from slo.report.strings import Words
 
-MARKS = {"met": "✅", "missed": "❌", "unproven": "❔", "void": "🚫"}
+MARKS = {"met": "✅", "missed": "❌", "unproven": "❔", "void": "🚫", "done": "➡️"}
 
 
 def markdown_report(story: Story, words: Words) -> str:

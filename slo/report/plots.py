@@ -9,18 +9,30 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Literal
 
 from slo.records import Run, Sample, Summary
 from slo.report.strings import Words
 from slo.stats import nearest_rank
+from slo.texts import CLASSES
 
 Tone = Literal["main", "soft", "good", "bad", "warn", "a", "b", "c", "d"]
 TONES: tuple[Tone, ...] = ("main", "a", "b", "c", "d")
 PROBE_TONES: dict[str, Tone] = {"met": "good", "missed": "bad", "unproven": "warn"}
 BUCKETS = 60
-FEWEST = 20  # samples in a bucket that shall have a P95
+FEWEST = 50  # samples in a bucket that shall have a P95
 BINS = 60
+
+
+def class_order(name: str) -> int:
+    """For sorting: short, medium, long, then all others."""
+    return list(CLASSES).index(name) if name in CLASSES else len(CLASSES)
+
+
+def ordered(run: Run) -> list[Summary]:
+    """The summaries of `run`: short, medium, long, others, and the whole at the end."""
+    return sorted(run.summaries(), key=lambda one: (one.name == "overall", class_order(one.name)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +69,7 @@ def main_plot(runs: Sequence[Run], words: Words) -> Plot | None:
     """The one picture for a chat: before and after, else the capacity curve, P95 over time, or the distribution."""
     if len(runs) > 1 and (both := before_after(runs[0], runs[-1], words)):
         return both
-    makers: Sequence[Callable[[Run, Words], Plot | None]] = (capacity_curve, over_time, distribution)
+    makers: Sequence[Callable[[Run, Words], Plot | None]] = (capacity_curve, over_time, good_over_time, distribution)
     if runs[-1].kind == "baseline":
         makers = (distribution,)
     return next((plot for make in makers if (plot := make(runs[-1], words))), None)
@@ -65,7 +77,9 @@ def main_plot(runs: Sequence[Run], words: Words) -> Plot | None:
 
 def plots_of(run: Run, words: Words) -> list[Plot]:
     """Every plot that the record gives rise to."""
-    makers: Sequence[Callable[[Run, Words], Plot | None]] = (capacity_curve, over_time, distribution, stages)
+    makers: Sequence[Callable[[Run, Words], Plot | None]] = (
+        capacity_curve, over_time, good_over_time, distribution, stages,
+    )  # fmt: skip
     return [plot for make in makers if (plot := make(run, words))]
 
 
@@ -99,11 +113,9 @@ def distribution(run: Run, words: Words) -> Plot | None:
 def over_time(run: Run, words: Words) -> Plot | None:
     """P95 and P50 in slices of the run; from all samples where they are recorded, else as the run counted them."""
     rows = _slices(run)
-    if len(rows) < 2:
+    if len(rows) < 2 or all(_finite(value) is None for row in rows for value in row[1:]):
         return None
-    longest = rows[-1][0]
-    scale, axis = (60, "axis.minutes") if longest > 600 else (1, "axis.seconds")
-    times = [round(t / scale, 3) for t, _, _ in rows]
+    times, axis = _times([t for t, _, _ in rows])
     limit = run.objective.threshold_ms
     traces = [Trace(name="P95", kind="line", x=times, y=[_finite(p95) for _, _, p95 in rows])]
     if any(p50 is not None for _, p50, _ in rows):
@@ -111,7 +123,24 @@ def over_time(run: Run, words: Words) -> Plot | None:
         traces.append(Trace(name="P50", kind="dotted", x=times, y=p50s, tone="soft"))
     return Plot(
         key="over_time", title=words("over_time"), x_title=words(axis), y_title=words("axis.latency"), traces=traces,
-        limit=limit, limit_label=words("limit", ms=f"{limit:g}"),
+        limit=limit, limit_label=words("limit", ms=f"{limit:g}"), note=words("gap") if None in traces[0].y else "",
+    )  # fmt: skip
+
+
+def good_over_time(run: Run, words: Words) -> Plot | None:
+    """Share of good requests per slice of a soak, which has a point where a P95 has none: when too many failed."""
+    rows = [row for row in run.details.get("slices", []) if row.get("total")]
+    if len(rows) < 2:
+        return None
+    ends = list(accumulate(row["seconds"] for row in rows))
+    starts = [row.get("t", end - row["seconds"]) for row, end in zip(rows, ends, strict=True)]
+    times, axis = _times([start + row["seconds"] / 2 for start, row in zip(starts, rows, strict=True)])
+    shares = [round(100 * row["good"] / row["total"], 3) for row in rows]
+    target = 100 * run.objective.target
+    return Plot(
+        key="good_over_time", title=words("good_over_time"), x_title=words(axis), y_title=words("axis.good"),
+        traces=[Trace(name=words("good"), kind="line", x=times, y=shares)], limit=target,
+        limit_label=words("at_least", share=f"{target:g}"),
     )  # fmt: skip
 
 
@@ -126,18 +155,22 @@ def capacity_curve(run: Run, words: Words) -> Plot | None:
         traces.append(
             Trace(name=title, kind="line", x=[p["load"] for p in lined], y=[p["p95_ms"] for p in lined], tone=tone)
         )
-    everything = [probe for found in searches.values() for probe in found["probes"] if probe["p95_ms"] is not None]
+    everything = [probe for found in searches.values() for probe in found["probes"]]
+    limit = run.objective.threshold_ms
+    # A probe of which over 5 % failed has no P95; without it nobody would see where the service gives way.
+    edge_ms = max([limit * 1.4, *(probe["p95_ms"] * 1.1 for probe in everything if probe["p95_ms"] is not None)])
     for verdict, tone in PROBE_TONES.items():
         fitting = [probe for probe in everything if probe["verdict"] == verdict]
         if fitting:
-            loads, p95s = [probe["load"] for probe in fitting], [probe["p95_ms"] for probe in fitting]
+            loads = [probe["load"] for probe in fitting]
+            p95s = [edge_ms if probe["p95_ms"] is None else probe["p95_ms"] for probe in fitting]
             traces.append(Trace(name=words(f"probe.{verdict}"), kind="points", x=loads, y=p95s, tone=tone))
     if not everything:
         return None
-    limit = run.objective.threshold_ms
+    failed = any(probe["p95_ms"] is None for probe in everything)
     return Plot(
         key="curve", title=words("curve"), x_title=words("axis.rate"), y_title=words("axis.p95"), traces=traces,
-        limit=limit, limit_label=words("limit", ms=f"{limit:g}"),
+        limit=limit, limit_label=words("limit", ms=f"{limit:g}"), note=words("at_edge") if failed else "",
     )  # fmt: skip
 
 
@@ -217,8 +250,16 @@ def _bucketed(samples: Sequence[Sample]) -> list[tuple[float, float | None, floa
     ]
 
 
+def _times(seconds: Sequence[float]) -> tuple[list[float], str]:
+    """Places on the axis, in seconds or minutes, and the axis' name."""
+    scale, axis = (60, "axis.minutes") if seconds[-1] > 600 else (1, "axis.seconds")
+    return [round(t / scale, 3) for t in seconds], axis
+
+
 def _classes(run: Run) -> list[str]:
-    return list(dict.fromkeys(sample.length_class for sample in run.samples if not sample.cached))
+    """Short before medium before long, so that a class has the same colour in every report."""
+    found = dict.fromkeys(sample.length_class for sample in run.samples if not sample.cached)
+    return sorted(found, key=class_order)
 
 
 def _cycle() -> list[Tone]:

@@ -17,8 +17,17 @@ from slo import __version__
 from slo.clock import iso
 from slo.objective import Verdict
 from slo.records import Run, Summary
-from slo.report.facts import capacity_tables, check_table, environment_table, service_p95_ms, settings_table, soak_table
-from slo.report.plots import Plot, before_after, plots_of
+from slo.report.facts import (
+    capacity_tables,
+    check_table,
+    environment_table,
+    plan_table,
+    service_p95_ms,
+    settings_table,
+    soak_table,
+    wish,
+)
+from slo.report.plots import Plot, before_after, ordered, plots_of
 from slo.report.strings import Words
 from slo.units import show_ms, show_ratio
 
@@ -48,7 +57,7 @@ class Part:
     """One run, or the comparison."""
 
     title: str
-    state: str  # met, missed, unproven or void
+    state: str  # met, missed, unproven, void, or done where nothing was judged
     sentence: str
     warnings: Sequence[str] = ()
     tables: Sequence[Table] = ()
@@ -118,9 +127,10 @@ def _part(run: Run, words: Words) -> Part:
 
 def _tables(run: Run, words: Words) -> Iterable[Table]:
     yield from _wrapped(soak_table(run, words))
+    yield from _wrapped(plan_table(run, words))
     for facts in capacity_tables(run, words):
         yield from _wrapped(facts)
-    if summaries := run.summaries():
+    if summaries := ordered(run):
         cached, open_loop = run.cached(), run.settings.get("arrivals") is not None
         yield Table(
             title=words("summary"),
@@ -142,7 +152,7 @@ def _row(summary: Summary, words: Words, *, judged: bool, service_of: Run | None
         show_ratio(summary.judgement.good_ratio),
         shown_ms(summary.p50_ms, words),
         shown_ms(summary.p95_ms, words),
-        f"{shown_ms(summary.p95_low_ms, words)} – {shown_ms(summary.p95_high_ms, words)}",
+        " – ".join("∞" if math.isinf(end) else show_ms(end) for end in (summary.p95_low_ms, summary.p95_high_ms)),
         shown_ms(summary.p99_ms, words),
         *([shown_ms(service_p95_ms(service_of, summary.name), words)] if service_of else []),
         words(f"verdict.{summary.judgement.verdict.value}") if judged else "–",
@@ -185,13 +195,21 @@ def _comparison(comparison: Comparison, words: Words) -> Part:
 
 
 def _state(run: Run) -> str:
+    if run.kind == "plan":
+        return "done"
     return "void" if run.void else run.verdict.value
 
 
 def _sentence(run: Run, words: Words) -> str:
     if run.void:
         return words("says.void", reasons="; ".join(run.void))
-    text = words(f"says.{run.verdict.value}", objective=run.objective, confidence=f"{run.objective.confidence:.0%}")
+    if plan := run.details.get("plan"):
+        needed = {key: plan[key] for key in ("replicas", "cores")}
+        return words("says.plan", objective=run.objective, wish=wish(plan, words), **needed)
+    confidence, search = f"{run.objective.confidence:.0%}", run.details.get("searches", {}).get("mix", {})
+    if search.get("confirmed"):
+        return words("says.capacity", rate=f"{search['rate']:.1f}", objective=run.objective, confidence=confidence)
+    text = words(f"says.{run.verdict.value}", objective=run.objective, confidence=confidence)
     if run.verdict is Verdict.UNPROVEN:
         advice = [summary.judgement.advice for summary in run.summaries() if summary.judgement.advice]
         return f"{text}: {advice[-1]}" if advice else text

@@ -9,7 +9,7 @@ import pytest
 from slo.records import Run, Sample
 from slo.report.html import html_report
 from slo.report.markdown import markdown_report
-from slo.report.plots import over_time
+from slo.report.plots import capacity_curve, over_time, plots_of
 from slo.report.story import tell
 from slo.report.strings import LANGUAGES, Language, Words
 from tests.report.made_runs import capacity_run, run, stress_run
@@ -78,3 +78,43 @@ def test_sessions_are_told_when_there_were_several() -> None:
     assert "sessions" not in markdown_report(tell([made], ENGLISH), ENGLISH)
     made.details["sessions"] = 3
     assert "| sessions, with interruptions between | 3 |" in markdown_report(tell([made], ENGLISH), ENGLISH)
+
+
+def test_where_a_capacity_search_failed_is_in_the_picture() -> None:
+    plot = capacity_curve(capacity_run(), ENGLISH)
+    assert plot is not None
+    (missed,) = (trace for trace in plot.traces if trace.name == "missed")
+    assert 80 in missed.x, "over 5 % failed there, and it has no P95"
+    assert plot.limit is not None and all(y is not None and y > plot.limit for y in missed.y)
+    assert "upper edge" in plot.note
+
+
+def test_a_soak_of_which_too_much_failed_shows_its_good_share_and_no_empty_plot() -> None:
+    rows = [row | {"p95_ms": None, "p50_ms": None, "total": 100, "good": 20} for row in slices(10, 310)]
+    plots = {plot.key: plot for plot in plots_of(run("stress", samples=[], details={"slices": rows}), ENGLISH)}
+    assert "over_time" not in plots
+    assert list(plots["good_over_time"].traces[0].y) == [20, 20]
+    assert plots["good_over_time"].limit == 95
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_plan_says_what_is_needed_and_judges_nothing(language: Language) -> None:
+    words = Words(language)
+    plan = {"wish": "500/s", "idle": {"fixed_s": 0.0057, "token_s": 0.0002}, "slowdown": 1.05, "capacity": 146.4,
+            "unbatched": 77.8, "replicas": 5, "cores": 10, "cores_per_replica": 2, "p95_ms": 65.0, "check_rate": 117.2,
+            "check_predicted_ms": 82.4, "check_measured_ms": 103.0}  # fmt: skip
+    text = markdown_report(tell([run("plan", samples=[], details={"plan": plan})], words), words)
+    assert (
+        words("says.plan", wish=words("per_second", rate="500"), replicas=5, cores=10, objective="P95 ≤ 150 ms") in text
+    )
+    assert "10 (5 × 2)" in text
+    assert words("plan.checked", predicted="82.4 ms", measured="103 ms") in text
+    assert words("verdict.unproven") not in text
+
+
+def test_a_proven_capacity_is_the_headline() -> None:
+    assert "50.0/s, proven to meet P95 ≤ 150 ms at 95%" in markdown_report(tell([capacity_run()], ENGLISH), ENGLISH)
+
+
+def test_the_slope_of_memory_has_its_interval_and_a_word() -> None:
+    assert "MiB): no growth proven |" in markdown_report(tell([stress_run()], ENGLISH), ENGLISH)
