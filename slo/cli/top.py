@@ -8,7 +8,7 @@ import termios
 import time
 import tty
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from slo.report.board import board_view, state_of
 PERIOD_S = 2.0
 SLOW_S = 10.0  # history changes slowly
 EXIT_CODES = {"met": 0, "missed": 1}
+HUNG_UP = "\x04"  # as Ctrl-D: the terminal has gone, and reading from it gives nothing at once, for ever
 
 
 @click.command()
@@ -66,7 +67,7 @@ def _watch(client: PageClient, console: Console) -> None:
     with keys() as pressed, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             live.update(board_view(board, history, before=before, note=note, size=console.size), refresh=True)
-            if pressed(PERIOD_S) in ("q", "Q", "\x03", "\x1b"):
+            if pressed(PERIOD_S) in ("q", "Q", "\x03", "\x1b", HUNG_UP):
                 return
             try:
                 fresh = client.board()
@@ -79,16 +80,20 @@ def _watch(client: PageClient, console: Console) -> None:
 
 @contextmanager
 def keys() -> Iterator[Callable[[float], str]]:
-    """Single keys without Enter: a function that waits so many seconds and gives the key, or an empty text."""
+    """Single keys without Enter: a function that waits so many seconds and gives the key, or an empty text.
+
+    `HUNG_UP` when the terminal has been closed.
+    """
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     tty.setcbreak(descriptor)
 
     def pressed(seconds: float) -> str:
         ready, _, _ = select.select([descriptor], [], [], seconds)
-        return sys.stdin.read(1) if ready else ""
+        return (sys.stdin.read(1) or HUNG_UP) if ready else ""
 
     try:
         yield pressed
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        with suppress(termios.error):  # a closed terminal needs nothing restored
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

@@ -171,10 +171,16 @@ class Terminal:
                     break
         return fresh
 
+    def hang_up(self) -> None:
+        """Close the window."""
+        os.close(self._master)
+        self._master = -1
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait(10)
-        os.close(self._master)
+        if self._master >= 0:
+            os.close(self._master)
 
 
 @pytest.fixture
@@ -195,3 +201,10 @@ def test_the_live_view_updates_reconnects_resizes_and_quits(site: Site, terminal
     terminal.until(lambda seen: "MISSED" in seen and "reconnecting" not in seen.rpartition("MISSED")[2])
     terminal.press("q")
     assert terminal.process.wait(10) == 0
+
+
+def test_a_terminal_that_is_closed_ends_it(terminal: Terminal) -> None:
+    terminal.until(lambda seen: "MET" in seen)
+    terminal.hang_up()
+    terminal.process.wait(10)  # it went on for ever once, asking the server as fast as it could
+    assert terminal.process.returncode is not None
