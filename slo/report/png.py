@@ -56,7 +56,7 @@ class Canvas:
     def drawn(self) -> bytes:
         """All of it, as PNG."""
         self._text((LEFT - 56, 18), self.title, 25, INK)
-        self._text((LEFT - 56, 54), self.subtitle, 16, SOFT)
+        self._text((LEFT - 56, 54), self.subtitle, self._fitting(self.subtitle, 16, WIDTH - 2 * (LEFT - 56)), SOFT)
         self._grid()
         for index, trace in enumerate(self.plot.traces):
             self._trace(trace, index)
@@ -171,6 +171,11 @@ class Canvas:
         if found:
             return ImageFont.truetype(str(found), size * SCALE, index=FONTS[str(found)])
         return ImageFont.load_default(size * SCALE)
+
+    def _fitting(self, text: str, size: int, width: float) -> int:
+        """The largest font size up to `size` at which `text` is no wider than `width`; at least 9."""
+        sizes = range(size, 9, -1)
+        return next((each for each in sizes if self.draw.textlength(text, self._font(each)) <= width * SCALE), 9)
 
     def _text(self, at: tuple[float, float], text: str, size: int, colour: str, anchor: str = "la") -> None:
         self.draw.text((at[0] * SCALE, at[1] * SCALE), text, fill=colour, font=self._font(size), anchor=anchor)
