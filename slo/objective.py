@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from slo.errors import ConfigError
+from slo.sentences import say
 from slo.stats import binomial_cdf
 from slo.units import parse_duration, show_ms
 
@@ -117,9 +118,9 @@ def judge(good: int, total: int, objective: Objective) -> Judgement:
     if total and 1 - binomial_cdf(bad - 1, total, objective.budget) <= alpha:
         return Judgement(verdict=Verdict.MISSED, good=good, total=total, objective=objective)
     needed = samples_to_meet(bad, objective)
-    advice = f"with {bad} bad, {needed} samples would prove it met; {total} taken"
+    advice = say("more", bad=bad, needed=needed, total=total)
     if total and good / total < objective.target:
-        advice = f"likely missed, not yet proven at {objective.confidence:.0%}; {total} samples taken"
+        advice = say("likely", confidence=f"{objective.confidence:.0%}", total=total)
     return Judgement(verdict=Verdict.UNPROVEN, good=good, total=total, objective=objective, advice=advice)
 
 

@@ -23,6 +23,7 @@ from slo.errors import RequestError, RequestTimeout, RunError, Unreachable
 from slo.measure import one_by_one
 from slo.objective import Objective
 from slo.records import Run, Sample
+from slo.sentences import say
 from slo.texts import CLASSES, SEED_EXAMPLES, Text, texts
 
 BLOCK = 10
@@ -107,11 +108,11 @@ def run_baseline(
         lambda done: progress("measure", done, total),
     )
     if run.interrupted:
-        run.notes.append(f"stopped by the user after {len(run.samples)} of {total} requests")
+        run.notes.append(say("stopped", done=len(run.samples), total=total))
     if given_up:
-        run.notes.append(f"ended after {len(run.samples)} of {total}: {GIVE_UP_AFTER} in a row were never answered")
+        run.notes.append(say("silent", done=len(run.samples), total=total, row=GIVE_UP_AFTER))
     if hits := sum(sample.cached for sample in run.samples):
-        run.notes.append(f"{hits} answers came from a cache (seed used before?); they are reported apart")
+        run.notes.append(say("cached.seed", count=hits))
     return run
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from slo.errors import RunError
 from slo.objective import Objective, Verdict
 from slo.records import Run, Sample, Summary, summarize
+from slo.sentences import say
 from slo.stats import rank
 
 RESAMPLES = 4000
@@ -199,19 +200,19 @@ def _mixed_alike(before: Run, after: Run) -> bool:
 def _warnings(before: Run, after: Run) -> list[str]:
     found = []
     for what, a, b in (
-        ("kinds of run", before.kind, after.kind),
-        ("models", before.model, after.model),
-        ("processors", before.host.get("cpu"), after.host.get("cpu")),
-        ("numbers of cores", before.host.get("cores"), after.host.get("cores")),
-        ("objectives (the second judges both)", str(before.objective), str(after.objective)),
-        ("seeds (other texts of the same lengths)", before.settings.get("seed"), after.settings.get("seed")),
-        ("loads", *loads(before, after)),
+        ("kind", before.kind, after.kind),
+        ("model", before.model, after.model),
+        ("cpu", before.host.get("cpu"), after.host.get("cpu")),
+        ("cores", before.host.get("cores"), after.host.get("cores")),
+        ("objective", str(before.objective), str(after.objective)),
+        ("seed", before.settings.get("seed"), after.settings.get("seed")),
+        ("load", *loads(before, after)),
         ("weights", _weights(before), _weights(after)),
-        ("sets of classes", ", ".join(sorted(_classes(before))), ", ".join(sorted(_classes(after)))),
+        ("classes", ", ".join(sorted(_classes(before))), ", ".join(sorted(_classes(after)))),
     ):
         if a != b:
-            found.append(f"different {what}: {a} and {b}")
-    found += [f"{run.id} was interrupted" for run in (before, after) if run.interrupted]
+            found.append(say(f"different.{what}", a=a, b=b))
+    found += [say("interrupted", run=run.id) for run in (before, after) if run.interrupted]
     return found
 
 

@@ -26,6 +26,7 @@ from typing import Any
 from slo.bench.queueing import Cost, batch_capacity, batch_p95, closed_latencies, md1_capacity
 from slo.errors import RunError
 from slo.objective import Objective
+from slo.sentences import say
 from slo.stats import nearest_rank
 
 HEADROOM = 0.8
@@ -66,15 +67,11 @@ class Planned:
         if not math.isfinite(self.check_predicted_ms):
             return ""
         if not math.isfinite(self.check_measured_ms):
-            return f"the check at {self.check_rate:.1f}/s failed: over 5 % had no answer. `slo capacity` measures"
+            return say("plan.failed", rate=f"{self.check_rate:.1f}")
         ratio = self.check_measured_ms / self.check_predicted_ms
         if 1 / DOUBT <= ratio <= DOUBT:
             return ""
-        side = "at most" if ratio > 1 else "at least"
-        return (
-            f"the check took {ratio:.2f} times as long as predicted: a replica's capacity is {side} what stands here; "
-            "`slo capacity` measures it"
-        )
+        return say("plan.most" if ratio > 1 else "plan.least", ratio=f"{ratio:.2f}")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, what is not known as null."""

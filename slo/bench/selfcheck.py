@@ -19,6 +19,7 @@ from typing import Any
 from slo.bench.collect import LATE_MS, Collector
 from slo.clock import Clock
 from slo.objective import Objective
+from slo.sentences import say
 from slo.stats import binomial_cdf
 
 MOST_LATE = 0.01  # of the requests, by more than LATE_MS
@@ -79,15 +80,15 @@ def self_check(
     """Judge the readings. A NaN (nothing was sent) faults nothing."""
     gap = abs(mean_in_flight - arrivals_times_stay) / mean_in_flight if mean_in_flight > 0 else 0.0
     checks = (
-        (_too_late(late, total), f"{late} of {total} requests left over {LATE_MS:g} ms late (P99 {lag_p99_ms:.1f} ms)"),
-        (cpu_share >= MOST_CPU, f"the generator used {cpu_share:.0%} of a core (limit {MOST_CPU:.0%})"),
-        (gap > MOST_GAP, f"requests in flight and arrivals × stay differ by {gap:.0%}: some were lost"),
-        (clock_drift > MOST_DRIFT, f"monotonic and wall clock drifted apart by {clock_drift:.1%}"),
+        (_too_late(late, total), say("late", late=late, total=total, limit=f"{LATE_MS:g}", p99=f"{lag_p99_ms:.1f}")),
+        (cpu_share >= MOST_CPU, say("busy", share=f"{cpu_share:.0%}", limit=f"{MOST_CPU:.0%}")),
+        (gap > MOST_GAP, say("lost", gap=f"{gap:.0%}")),
+        (clock_drift > MOST_DRIFT, say("clocks", drift=f"{clock_drift:.1%}")),
     )
     share = lag_p99_ms / objective.threshold_ms
     remarks = (
-        (share > NOTED_LAG_SHARE, f"send lag P99 is {share:.0%} of the threshold"),
-        (NOTED_DRIFT < clock_drift <= MOST_DRIFT, f"clocks drifted apart by {clock_drift:.2%}"),
+        (share > NOTED_LAG_SHARE, say("lag", share=f"{share:.0%}")),
+        (NOTED_DRIFT < clock_drift <= MOST_DRIFT, say("clocks.noted", drift=f"{clock_drift:.2%}")),
     )
     return SelfCheck(
         lag_p99_ms=lag_p99_ms,

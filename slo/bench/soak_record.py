@@ -11,6 +11,7 @@ from slo.bench.slices import Row, soak_figures, total_of, totals
 from slo.bench.verdict import Conclusion, judge_dependent
 from slo.objective import Objective, Verdict
 from slo.records import Run, Sample
+from slo.sentences import say
 from slo.units import show_duration
 
 HEAVY = frozenset({"tallies", "cached", "stages", "refusals", "sample", "generator", "warmup"})  # not in the record
@@ -65,7 +66,7 @@ def concluded(rows: Sequence[Row], objective: Objective, faults: tuple[str, ...]
     verdict, remarks = judgement.verdict, list[str]()
     if wrong:
         verdict = Verdict.MISSED
-        remarks.append(f"{len(wrong)} of {compared} checked answers were wrong")
+        remarks.append(say("wrong", wrong=len(wrong), compared=compared))
     return Conclusion(
         verdict=Verdict.UNPROVEN if faults else verdict,
         judgement=judgement,
@@ -76,20 +77,20 @@ def concluded(rows: Sequence[Row], objective: Objective, faults: tuple[str, ...]
 
 
 def _notes(rows: Sequence[Row], run: Run) -> list[str]:
-    found = ["closed loop: describes these callers; independent callers do not wait for each other"]
+    found = [say("closed")]
     measured = sum(row["total"] for row in rows) + (run.exact_cached.total if run.exact_cached else 0)
     if len(run.samples) < measured:
-        found.append(f"{len(run.samples)} of {measured} samples are recorded, a fair part; the counts cover all")
+        found.append(say("thinned.fair", kept=len(run.samples), total=measured))
     if run.exact_cached:
-        found.append(f"answers from a cache: {run.exact_cached.total}, counted apart")
+        found.append(say("cached", count=run.exact_cached.total))
     if unverified := run.details["answers"]["unverified"]:
-        found.append(f"{unverified} kept answers could not be compared: no uncached reference was given")
+        found.append(say("unverified", count=unverified))
     if marked := [str(row["index"] + 1) for row in rows if row["faults"]]:
-        found.append(f"the generator was late or busy in slices {', '.join(marked)}")
+        found.append(say("slices", slices=", ".join(marked)))
     for before, after in pairwise(rows):
         pause_s = after["t"] - before["t"] - before["seconds"]
         if after["session"] != before["session"] and pause_s > PAUSE_S:
-            found.append(f"interrupted for {show_duration(pause_s)} after slice {before['index'] + 1}")
+            found.append(say("paused", pause=show_duration(pause_s), index=before["index"] + 1))
     return found
 
 
@@ -104,6 +105,7 @@ def _resources(rows: Sequence[Row]) -> Row:
     steal = [row["steal"] for row in rows if row["steal"] is not None]
     return {
         "rss_max": max((row["rss"] for row in rows if row["rss"] is not None), default=None),
+        "pss": max((row["pss"] for row in rows if row.get("pss")), default=None),
         "server_cpu": mean("server_cpu"), "own_cpu": mean("own_cpu"), "steal": mean("steal"),
         "steal_p95": max(steal, default=None),
     }  # fmt: skip

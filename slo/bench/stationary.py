@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist, fmean
 
+from slo.sentences import say
+
 LEAST_BLOCKS = 6
 SETTLED_RISE = 0.25  # of the mean, across the later half of the warm-up, if it is not significant
 FLAT_RISE = 0.10  # … and if it is
@@ -101,10 +103,12 @@ def drift(in_flight: Sequence[float], latency: Sequence[float]) -> str | None:
     queue, wait = (trend(blocks(values, 20), DRIFT_CONFIDENCE) for values in (in_flight, latency))
     if not (_rises(queue) and _rises(wait) and queue.rise >= 1):
         return None
-    return (
-        f"the queue kept growing (in flight {queue.mean - queue.rise / 2:.0f} → {queue.mean + queue.rise / 2:.0f}, "
-        f"latency {max(0.0, wait.mean - wait.rise / 2):.0f} → {wait.mean + wait.rise / 2:.0f} ms): "
-        "the rate is above capacity, and any percentile depends on how long one measures"
+    return say(
+        "growing",
+        first=f"{queue.mean - queue.rise / 2:.0f}",
+        last=f"{queue.mean + queue.rise / 2:.0f}",
+        from_ms=f"{max(0.0, wait.mean - wait.rise / 2):.0f}",
+        to_ms=f"{wait.mean + wait.rise / 2:.0f}",
     )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from slo.bench.collect import BAD, GOOD
 from slo.objective import Judgement, Objective, Verdict, judge
+from slo.sentences import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def judge_dependent(good: int, total: int, effective: float, objective: Objectiv
             verdict = Verdict.MISSED
     advice = ""
     if verdict is Verdict.UNPROVEN:
-        advice = f"late requests come in clusters: these {total} weigh as {effective:.0f} independent ones; run longer"
+        advice = say("clusters", total=total, effective=f"{effective:.0f}")
     return Judgement(verdict=verdict, good=good, total=total, objective=objective, advice=advice)
 
 
@@ -116,7 +117,7 @@ def conclude(
         (remarks if verdict is Verdict.MISSED else void).append(drifting)
     if wrong:
         verdict = Verdict.MISSED
-        remarks.append(f"{wrong} of {compared} checked answers were wrong: they differ from the same text's vector")
+        remarks.append(say("wrong", wrong=wrong, compared=compared))
     if void:
         verdict = Verdict.UNPROVEN
     return Conclusion(

@@ -37,6 +37,7 @@ from slo.host import host_facts
 from slo.objective import Objective, Verdict
 from slo.records import Run
 from slo.report.load import capacity_report, plan_report
+from slo.sentences import say
 from slo.units import show_ms, show_ratio
 
 CHECK_WARMUP_S = 3.0
@@ -219,7 +220,7 @@ def plan(
     if planned.doubt:
         run.notes.append(planned.doubt)
     if session.server_pid is None:
-        run.notes.append("the server is not on this machine: give its cores with --cores")
+        run.notes.append(say("plan.elsewhere"))
     publish(ctx, run, plan_report(run))
     return 0
 

@@ -120,7 +120,7 @@ def _part(run: Run, words: Words) -> Part:
             *_wrapped(environment_table(run, words, record_hash(run))),
             *_wrapped(settings_table(run, words)),
         ],
-        notes=run.notes,
+        notes=[words.remark(note) for note in run.notes],
         command=str(run.settings.get("command", "")),
     )
 
@@ -188,7 +188,7 @@ def _comparison(comparison: Comparison, words: Words) -> Part:
         title=words("compare"),
         state=_state(comparison.after),
         sentence=f"{comparison.before.id} → {comparison.after.id}",
-        warnings=comparison.warnings,
+        warnings=[words.remark(warning) for warning in comparison.warnings],
         tables=[Table(title=words("compare"), head=[words(key) for key in head], rows=rows)],
         plots=[plot] if plot else [],
     )
@@ -202,7 +202,7 @@ def _state(run: Run) -> str:
 
 def _sentence(run: Run, words: Words) -> str:
     if run.void:
-        return words("says.void", reasons="; ".join(run.void))
+        return words("says.void", reasons="; ".join(map(words.remark, run.void)))
     if plan := run.details.get("plan"):
         needed = {key: plan[key] for key in ("replicas", "cores")}
         return words("says.plan", objective=run.objective, wish=wish(plan, words), **needed)
@@ -212,7 +212,7 @@ def _sentence(run: Run, words: Words) -> str:
     text = words(f"says.{run.verdict.value}", objective=run.objective, confidence=confidence)
     if run.verdict is Verdict.UNPROVEN:
         advice = [summary.judgement.advice for summary in run.summaries() if summary.judgement.advice]
-        return f"{text}: {advice[-1]}" if advice else text
+        return f"{text}: {words.remark(advice[-1])}" if advice else text
     return text
 
 

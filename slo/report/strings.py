@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+from slo.sentences import in_chinese
+
 Language = Literal["zh", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 
@@ -157,7 +159,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "env.hash": ("记录的 SHA-256", "SHA-256 of the record"),
     "env.tool": ("工具", "tool"),
     "env.steal": ("被其他虚拟机占用的 CPU", "CPU stolen by neighbours"),
-    "env.memory": ("服务器内存峰值", "server memory, peak"),
+    "env.memory": ("服务器内存（PSS，共享页只计一次）", "server memory (PSS: shared pages count once)"),
+    "env.resident": ("服务器驻留内存峰值（RSS 之和）", "server memory, peak of summed RSS"),
     "settings": ("设置", "Settings"),
     "check": ("测量自检", "Self-check of the measurement"),
     "check.lag": ("发送延迟 P99", "send lag, P99"),
@@ -216,6 +219,10 @@ class Words:
         """The word under `key`, with `{names}` filled in."""
         text = WORDS[key][self._index]
         return text.format(**values) if values else text
+
+    def remark(self, sentence: str) -> str:
+        """A sentence out of a record."""
+        return in_chinese(sentence) if self.language == "zh" else sentence
 
     def named(self, prefix: str, name: str) -> str:
         """The word for a name that may come from outside: itself where the dictionary has none."""

@@ -23,6 +23,7 @@ from slo.report.plots import BUCKETS, capacity_curve, distribution, main_plot, o
 from slo.report.png import HEIGHT, WIDTH, png
 from slo.report.story import record_hash, tell
 from slo.report.strings import LANGUAGES, WORDS, Language, Words, preferred
+from slo.sentences import say
 from tests.report.made_runs import capacity_run, load_run, run, samples, stress_run
 
 EVERY_KIND = {
@@ -73,6 +74,17 @@ def test_every_kind_of_record_becomes_a_whole_page(made: Run, language: Language
     assert "占位权重" in found.text or "Stand-in weights" in found.text
     assert record_hash(made) in found.text
     assert "{" not in found.text.replace("{}", "")
+
+
+def test_a_record_speaks_chinese_in_a_chinese_report() -> None:
+    made = replace(load_run(), notes=[say("closed"), say("cached", count=7), "said by nobody"])
+    void = replace(made, void=[say("lost", gap="9%")])
+    chinese, english = (html_report(tell([void], Words(name)), Words(name)) for name in LANGUAGES)
+    assert (
+        "闭环：结果只描述这些调用者" in chinese and "缓存应答 7 条，另行统计" in chinese and "said by nobody" in chinese
+    )
+    assert "相差 9%：有请求丢失" in chinese
+    assert "closed loop: describes these callers" in english and "some were lost" in english
 
 
 def test_the_policy_lets_only_the_two_scripts_run_and_nothing_be_fetched() -> None:
