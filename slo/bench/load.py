@@ -23,8 +23,7 @@ from slo.bench.trace import write_trace
 from slo.bench.verdict import bad_sequence, conclude
 from slo.bench.warmup import LONGEST_S, WarmUp
 from slo.records import Run
-
-_WARM_SEED = -1  # other texts than the measured ones
+from slo.sentences import say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +82,7 @@ async def _load(session: Session, plan: LoadPlan, stopper: Stopper) -> Run:
         )
     run.interrupted = not complete
     if warm.settled is False:
-        run.notes.append(f"latency had not settled after {LONGEST_S:g} s of warm-up")
+        run.notes.append(say("unsettled", seconds=f"{LONGEST_S:g}"))
     if plan.record_to is not None:
         write_trace(plan.record_to, arrivals.rows)
     return run
@@ -95,7 +94,7 @@ async def warm_up(session: Session, load: Load, plan: LoadPlan, stopper: Stopper
     warm = WarmUp(plan.warmup_s, rate=rate, started_s=clock.monotonic())
     load.collector.listeners.append(warm.heard)
     load.begin("warm-up", None)
-    other = session.reseeded(_WARM_SEED)
+    other = session.reseeded("warm-up")
 
     def stop(now_s: float) -> bool:
         load.poll(now_s)

@@ -23,6 +23,7 @@ from slo.records import Run
 
 SETTLE_S = 2.0  # of each probe, not counted
 LEAST_S = 15.0  # before a probe may be met: an overloaded queue takes time to fill
+LEAST_MISS_S = 3.0  # before it may be missed: at 600/s a hundred requests are one stall
 MOST_S = 60.0
 FINE_S = 40.0
 CONFIRM_S = 60.0
@@ -48,7 +49,9 @@ class Watching:
 def coarse_test(objective: Objective, rate: float, least_s: float = LEAST_S) -> SequentialTest:
     """The test of a probe that ends as soon as it is clear; it may be met after `least_s` at the earliest."""
     met_from = max(FIRST_LOOK, int(rate * least_s))
-    return SequentialTest(objective, most=max(met_from, min(MOST, int(rate * MOST_S))), met_from=met_from)
+    first = max(FIRST_LOOK, int(rate * min(LEAST_MISS_S, least_s)))
+    most = max(met_from, min(MOST, int(rate * MOST_S)))
+    return SequentialTest(objective, most=most, first=first, met_from=met_from)
 
 
 def fine_test(objective: Objective, rate: float, least_s: float = LEAST_S) -> SequentialTest:
@@ -117,7 +120,7 @@ def confirmation(session: Session, rate: float, stopper: Stopper, *, seconds: fl
     seconds = max(CONFIRM_S, CONFIRM_REQUESTS / rate) if seconds is None else seconds
     run = _full(session, rate, seconds, stopper)
     if run.verdict is Verdict.UNPROVEN and not run.void and not run.interrupted:
-        run = _full(session.reseeded(1), rate, 2 * seconds, stopper)
+        run = _full(session.reseeded("again"), rate, 2 * seconds, stopper)
     if run.interrupted:
         raise Interrupted("stopped during the confirmation")
     return run

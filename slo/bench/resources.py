@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from slo.client import LOOPBACK
+from slo.memory import proportional_bytes
 from slo.stats import nearest_rank
 
 SEARCH_S = 30.0
@@ -53,11 +56,13 @@ class Monitor:
         self._own_s = time.process_time()
         self._ticks: dict[int, int] = {}
         self._machine = machine_ticks()
+        self.weight: int | None = None  # as of the last `weigh`, which each search begins beside the load
 
     def read(self, now_s: float) -> Reading:
         """The figures at `now_s`, shares over the time since the last call."""
         if self._root is not None and now_s - self._searched_s > SEARCH_S:
             self._pids, self._searched_s = family(self._root), now_s
+            threading.Thread(target=self.weigh, name="weigh", daemon=True).start()
         span = max(1e-6, now_s - self._last_s)
         states = {pid: state for pid in self._pids if (state := process_state(pid)) is not None}
         used = sum(max(0, ticks - self._ticks.get(pid, ticks)) for pid, (ticks, _) in states.items())
@@ -73,6 +78,16 @@ class Monitor:
         self._last_s, self._own_s, self._machine = now_s, own_s, machine
         self._ticks = {pid: ticks for pid, (ticks, _) in states.items()}
         return reading
+
+    def weigh(self) -> int | None:
+        """Memory of the server's processes, shared pages counted once; None if not known. Takes some 100 ms."""
+        weights = []
+        for pid in tuple(self._pids):
+            with suppress(psutil.NoSuchProcess):
+                weights.append(proportional_bytes(psutil.Process(pid)))
+        known = [weight for weight in weights if weight is not None]
+        self.weight = sum(known) if known and len(known) == len(weights) else None
+        return self.weight
 
 
 def server_root(state_dir: Path, endpoint: str) -> int | None:
@@ -146,7 +161,7 @@ def machine_ticks() -> tuple[int, int] | None:
     return fields[7], sum(fields)
 
 
-def resource_summary(readings: list[Reading]) -> dict[str, Any]:
+def resource_summary(readings: list[Reading], proportional: int | None = None) -> dict[str, Any]:
     """Mean shares, largest steal and memory, for a table."""
 
     def figures(name: str) -> list[float]:
@@ -158,7 +173,8 @@ def resource_summary(readings: list[Reading]) -> dict[str, Any]:
 
     rss, steal = sorted(figures("rss")), sorted(figures("steal"))
     return {
-        "rss_max": int(rss[-1]) if rss else None, "server_cpu": mean("server_cpu"), "own_cpu": mean("own_cpu"),
+        "rss_max": int(rss[-1]) if rss else None, "pss": proportional,
+        "server_cpu": mean("server_cpu"), "own_cpu": mean("own_cpu"),
         "steal": mean("steal"), "steal_p95": nearest_rank(steal, 0.95) if steal else None,
     }  # fmt: skip
 

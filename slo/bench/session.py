@@ -7,6 +7,7 @@ One load under way: pool, collector, resource monitor and display, put together 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -30,12 +31,12 @@ from slo.clock import Clock, SystemClock
 from slo.errors import Unreachable
 from slo.objective import Objective
 from slo.records import Run
+from slo.sentences import say
 from slo.tally import Tally
 
 SHOW_S = 1.0
 KEEP_ANSWERS = 48
 REFERENCE_MS = 5000.0  # a reference may wait so long at a server that sheds load
-_STRIDE = 7919
 
 
 Show = Callable[[Live], None]
@@ -63,9 +64,12 @@ class Session:
         """Endless requests of the workload (with `chars`: as many as it has), the same for the same seed."""
         return (self._exchange(item) for item in self.workload.items(chars))
 
-    def reseeded(self, number: int) -> Session:
-        """The same with other texts and arrivals: what was sent before might be answered from a cache."""
-        seed = self.seed + number * _STRIDE
+    def reseeded(self, part: int | str) -> Session:
+        """The same with other texts and arrivals: what was sent before might be answered from a cache.
+
+        Seeds come from a hash, so that parts of parts do not meet either (the warm-up of the third probe, say).
+        """
+        seed = int.from_bytes(hashlib.sha256(f"{self.seed}/{part}".encode()).digest()[:6], "big")
         return replace(self, seed=seed, workload=replace(self.workload, seed=seed))
 
     def _exchange(self, item: Item) -> Exchange:
@@ -113,7 +117,11 @@ class Load:
             return round(sum(values) / len(values), 4) if values else None
 
         shares = {name: mean(name) for name in ("server_cpu", "own_cpu", "steal", "load_1m")}
-        return {"rss": readings[-1].rss if readings else None, **shares}
+        return {"rss": readings[-1].rss if readings else None, "pss": self._monitor.weight, **shares}
+
+    def weigh(self) -> int | None:
+        """Memory of the server now, shared pages counted once; for when the load is over."""
+        return self._monitor.weigh()
 
     def begin(self, phase: str, until_s: float | None) -> None:
         """Name what follows, for the display."""
@@ -231,7 +239,7 @@ def record(
             "texts_answered": collector.inputs,
             "series": collector.series(),
             "resources": [reading.to_json() for reading in load.readings],
-            "resource_summary": resource_summary(load.readings),
+            "resource_summary": resource_summary(load.readings, load.weigh()),
             **details,
         },
     )
@@ -254,14 +262,14 @@ def notes(load: Load, comparison: Comparison, check: SelfCheck) -> list[str]:
     """What a reader should know beside the figures."""
     collector, found = load.collector, list(check.remarks)
     if collector.cached.total:
-        found.append(f"answers from a cache: {collector.cached.total}, counted apart")
+        found.append(say("cached", count=collector.cached.total))
     if comparison.unverified:
-        found.append(f"{comparison.unverified} kept answers could not be compared: no uncached reference was given")
+        found.append(say("unverified", count=comparison.unverified))
     if collector.thinned:
-        found.append(f"{len(collector.kept)} of {collector.sent} samples are recorded; the counts cover all")
+        found.append(say("thinned", kept=len(collector.kept), total=collector.sent))
     unreachable = sum(tally.failed[Unreachable.outcome] for tally in collector.classes.values())
     if unreachable and load.pool.last_error:
-        found.append(f"{unreachable} requests were not connected or cut off; last: {load.pool.last_error}")
+        found.append(say("unreachable", count=unreachable, error=load.pool.last_error))
     return found
 
 

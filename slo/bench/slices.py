@@ -112,10 +112,11 @@ def memory_slope(rows: Sequence[Row]) -> Row | None:
     `growing` only when the interval lies above zero and the growth over the run exceeds 1 % of the memory.
     """
     longest = max((row["seconds"] for row in rows), default=0.0)
-    measured = [row for row in rows if row.get("rss") and row["seconds"] >= longest / 2]
+    kind = "pss" if all(row.get("pss") for row in rows) else "rss"  # earlier versions knew no PSS
+    measured = [row for row in rows if row.get(kind) and row["seconds"] >= longest / 2]
     if len(measured) < MIN_SLICES:
         return None
-    found = trend([float(row["rss"]) for row in measured])
+    found = trend([float(row[kind]) for row in measured])
     hours = sum(row["seconds"] for row in measured[1:]) / 3600
     return {
         "bytes_per_hour": found.rise / hours,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import psutil
 
 from slo.errors import StoreError
 from slo.files import write_atomically
+from slo.memory import proportional_bytes
 
 FORMAT = 1
 INSTANCE_VARIABLE = "XINFERENCE_SLO_INSTANCE"
@@ -131,8 +133,6 @@ def memory_of(processes: list[psutil.Process]) -> int:
     """Bytes of memory taken together; pages that several of them share count once in all."""
     total = 0
     for process in processes:
-        try:
-            total += process.memory_full_info().pss
-        except (psutil.Error, OSError, AttributeError):
-            continue
+        with suppress(psutil.Error, OSError):
+            total += proportional_bytes(process) or 0
     return total

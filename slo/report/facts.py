@@ -142,7 +142,8 @@ def environment_table(run: Run, words: Words, record_hash: str) -> Facts:
         ("env.replicas", server.get("replicas") or server.get("replica")), ("env.cpu", host.get("cpu")),
         ("env.cores", host.get("cores")), ("env.kernel", host.get("kernel")), ("env.python", host.get("python")),
         ("env.load", host.get("load_1m")), ("env.steal", None if use.get("steal") is None else _share(use["steal"])),
-        ("env.memory", show_bytes(use["rss_max"]) if use.get("rss_max") else None),
+        ("env.memory", show_bytes(use["pss"]) if use.get("pss") else None),
+        ("env.resident", show_bytes(use["rss_max"]) if use.get("rss_max") else None),
         ("env.tool", f"xinference-slo {__version__}"), ("env.record", run.id), ("env.hash", record_hash),
     ]  # fmt: skip
     rows = [[words(key), str(value)] for key, value in facts if value not in (None, "")]

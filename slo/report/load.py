@@ -67,7 +67,7 @@ def slice_line(row: dict[str, Any], objective: Objective) -> str:
     """One slice of a soak on one line."""
     ratio = row["good"] / row["total"] if row["total"] else math.nan
     failed = sum(row["failed"].values())
-    memory = f", {show_bytes(row['rss'])} resident" if row.get("rss") else ""
+    memory = f", {memory_of(row)}" if row.get("rss") else ""
     wrong = sum(len(part["wrong"]) for part in row.get("answers", ()))
     memory += f", {wrong} WRONG ANSWERS" if wrong else ""
     memory += f" (generator: {'; '.join(row['faults'])})" if row.get("faults") else ""
@@ -75,6 +75,13 @@ def slice_line(row: dict[str, Any], objective: Objective) -> str:
         f"slice {row['index'] + 1}: {row['total']} requests ({row['rate']:.1f}/s), P95 {_ms(row['p95_ms'])}, "
         f"{show_ratio(ratio)} within {objective.threshold_ms:g} ms, {failed} failed{_kinds(row)}{memory}"
     )
+
+
+def memory_of(use: dict[str, Any]) -> str:
+    """Memory of the server's processes: PSS, in which shared pages count once, or, where not known, RSS."""
+    if use.get("pss"):
+        return f"{show_bytes(use['pss'])} of memory"
+    return f"{show_bytes(use['rss'])} resident"
 
 
 def head(run: Run) -> Iterable[Text]:
@@ -166,7 +173,7 @@ def _figures(run: Run) -> Iterable[Text]:
     use = details.get("resource_summary", {})
     parts = []
     if use.get("server_cpu") is not None:
-        parts.append(f"server {use['server_cpu']:.2f} cores, {show_bytes(use['rss_max'])} resident")
+        parts.append(f"server {use['server_cpu']:.2f} cores, {memory_of({**use, 'rss': use['rss_max']})}")
     if use.get("steal") is not None:
         parts.append(f"stolen by neighbours {use['steal']:.1%} of the machine")
     if parts:

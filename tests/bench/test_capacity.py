@@ -10,6 +10,7 @@ from statistics import fmean, quantiles
 import pytest
 
 from slo.bench.capacity import Capacity, Probe, climb, find_capacity, largest_met
+from slo.bench.edge import SLOPE
 from slo.bench.probes import coarse_test, fine_test
 from slo.bench.queueing import md1_capacity
 from slo.bench.sequential import SequentialTest
@@ -92,6 +93,22 @@ def test_the_estimate_is_never_beyond_what_was_tried() -> None:
 
     found = find_capacity(probe, edge(1e9), floor=5)
     assert 60 <= found.best <= 70
+
+
+@pytest.mark.parametrize("truth", [650.0, 700.0, 800.0, 1200.0, 3000.0])
+def test_a_stall_that_fails_a_doubling_does_not_hold_the_search_below_the_truth(truth: float) -> None:
+    stalls = iter([True])
+
+    def probe(rate: float) -> Probe:
+        if rate == 640 and next(stalls, False):
+            return replace(edge(0)(rate), total=1920, good=1700)
+        good = int(9000 / (1 + (0.05 / 0.95) * (rate / truth) ** SLOPE))
+        return replace(edge(truth)(rate), total=9000, good=good)
+
+    found = find_capacity(probe, probe, floor=5)
+    assert found.best == pytest.approx(min(truth, 2000), rel=0.07)
+    assert found.bounded is (truth < 2000)
+    assert found.confirmed
 
 
 def test_a_service_faster_than_the_ceiling_is_at_least_that() -> None:

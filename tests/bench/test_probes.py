@@ -42,6 +42,11 @@ def test_the_size_of_a_fine_probe_is_bounded_in_time_and_in_requests(rate: float
     assert fine_test(Objective(), rate).looks == [size]
 
 
+@pytest.mark.parametrize(("rate", "first"), [(5.0, 100), (33.0, 100), (600.0, 1800)])
+def test_a_probe_is_not_missed_by_one_stall_at_a_high_rate(rate: float, first: int) -> None:
+    assert coarse_test(Objective(), rate).looks[0] == first
+
+
 def test_the_callers_of_a_rung_wait_for_each_other(program: Start) -> None:
     endpoint = program("batch_server.py", "--fixed", 20, "--cap", 1)
     few = clients_probe(session(endpoint), 3, Stopper(), least_s=2)

@@ -50,6 +50,25 @@ def test_children_are_counted_and_their_cpu_is_seen() -> None:
     assert summary["rss_max"] == reading.rss
 
 
+def test_memory_that_processes_share_is_weighed_once() -> None:
+    """A hundred megabytes that a forked child has in common with its parent: twice in RSS, once in PSS."""
+    code = (
+        "import os, sys\nshared = os.urandom(1) * (100 << 20)\n"
+        "if (child := os.fork()) == 0:\n    sys.stdin.read()\n    os._exit(0)\n"
+        "print('ready', flush=True)\nsys.stdin.read()\nos.waitpid(child, 0)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None and parent.stdin is not None
+        assert parent.stdout.readline() == b"ready\n"
+        monitor = Monitor(parent.pid, time.perf_counter())
+        rss = monitor.read(time.perf_counter()).rss
+        weight = monitor.weigh()
+        parent.stdin.close()
+    assert rss is not None and weight is not None
+    assert rss > 200 << 20 > 150 << 20 > weight > 100 << 20
+    assert monitor.weight == weight
+
+
 def test_without_a_server_here_its_figures_are_absent() -> None:
     reading = Monitor(None, time.perf_counter()).read(time.perf_counter())
     assert (reading.rss, reading.server_cpu) == (None, None)

@@ -112,6 +112,15 @@ def test_the_slope_is_per_hour() -> None:
     assert found["bytes_per_hour"] == pytest.approx(120)
 
 
+def test_the_slope_is_of_pss_where_every_slice_has_it() -> None:
+    rows: list[Row] = [{"seconds": 300.0, "rss": 5000, "pss": 1000 + 10 * i} for i in range(13)]
+    mixed: list[Row] = [{**rows[0], "pss": None}, *rows[1:]]
+    for given, slope in ((rows, 120), (mixed, 0)):
+        found = memory_slope(given)
+        assert found is not None
+        assert found["bytes_per_hour"] == pytest.approx(slope)
+
+
 def test_few_slices_have_no_slope() -> None:
     assert memory_slope([{"seconds": 300.0, "rss": 1}] * 5) is None
     assert memory_slope([{"seconds": 300.0, "rss": None}] * 50) is None

@@ -21,6 +21,7 @@ from pathlib import PurePath
 
 import psutil
 
+from slo.memory import proportional_bytes
 from slo.serve.door.lane import Lane, ServedReplica
 
 TREE_S = 10.0
@@ -177,15 +178,6 @@ class Processes:
             elif "rss_bytes" in status:
                 elsewhere.append(ProcessUse(name, float(status.get("cpu_s", 0.0)), int(status["rss_bytes"])))
         return here, elsewhere
-
-
-def proportional_bytes(process: psutil.Process) -> int | None:
-    """Memory with shared pages counted by shares; None where the kernel does not say. Raises psutil.NoSuchProcess."""
-    try:
-        weight = getattr(process.memory_full_info(), "pss", None)
-    except (psutil.AccessDenied, NotImplementedError):
-        return None
-    return weight if isinstance(weight, int) else None
 
 
 def _is_here(replica: ServedReplica) -> bool:
