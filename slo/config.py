@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_v
 
 from slo.errors import ConfigError
 from slo.objective import Objective, parse_objective
-from slo.settings import Duration, Precision, Section, Size, switch
+from slo.settings import Device, Duration, Precision, Section, Size, switch
 from slo.settings_alerts import CHANNEL_SECRETS, NAMED_PREFIX, AlertsSection, named_secrets
 from slo.settings_watch import WatchSection
 
@@ -52,7 +52,7 @@ class ServerSection(Section):
     endpoint: str | None = None
     engine: str = "openvino"
     precision: Precision = "auto"
-    device: str = "cpu"
+    device: Device = "cpu"
     replicas: int = Field(1, ge=1, le=64)
     auth: Annotated[Literal["auto", "on", "off"], BeforeValidator(switch)] = "auto"
     log: Path = Path("model_server.log")

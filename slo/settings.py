@@ -29,7 +29,8 @@ def switch(value: Any) -> Any:
 
 Duration = Annotated[float, _unit(parse_duration)]  # seconds
 Size = Annotated[int, _unit(parse_size)]  # bytes
-Precision = Literal["auto", "int8", "bf16", "fp32"]
+Precision = Literal["auto", "int8", "fp16", "bf16", "fp32"]
+Device = Literal["cpu", "cuda"]
 
 
 class Section(BaseModel):

@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.table import Table
@@ -25,6 +25,7 @@ from slo.deploy.progress import Progress
 from slo.deploy.state import read_state
 from slo.deploy.status import status, stop
 from slo.errors import StartError
+from slo.settings import Device, Precision
 from slo.units import show_bytes, show_duration, show_ms
 
 HELP = """Bring an embedding model up on Xinference, check it, and measure it for the first time.
@@ -45,7 +46,8 @@ Credentials come from the environment alone:
 @click.option("--model-path", type=click.Path(path_type=Path), help="Folder with the model's files.")
 @click.option("--model", "model_name", help="Name under which the model is served.")
 @click.option("--engine", help="openvino (ours), sentence_transformers, or another engine that Xinference has.")
-@click.option("--precision", type=click.Choice(["auto", "int8", "bf16", "fp32"]), help="Of the openvino engine.")
+@click.option("--precision", type=click.Choice(get_args(Precision)), help="Of the openvino engine; fp16: GPUs only.")
+@click.option("--device", type=click.Choice(get_args(Device)), help="Where the model runs; cuda: an NVIDIA GPU.")
 @click.option("--replica", type=int, help="Number of model processes.")
 @click.option("--host", help="Address to listen on; any but loopback turns authentication on.")
 @click.option("--port", type=int, help="Port to listen on.")
@@ -63,7 +65,8 @@ def launch_model_server(
     """Dispatch to the mode that was asked for."""
     changes = {
         "model.name": options["model_name"], "model.path": model_path, "server.engine": options["engine"],
-        "server.precision": options["precision"], "server.replicas": options["replica"],
+        "server.precision": options["precision"], "server.device": options["device"],
+        "server.replicas": options["replica"],
         "server.host": options["host"], "server.port": options["port"], "server.log": options["log"],
         "model.download": False if no_download else None,
     }  # fmt: skip

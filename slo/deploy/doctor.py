@@ -57,8 +57,9 @@ def examine(
     running = own is not None and own.alive
     return [
         *check_software(machine),
-        check_cpu(machine, config.server.engine),
+        check_cpu(machine, config.server.engine if config.server.device == "cpu" else ""),
         check_cores(machine, config.server.replicas),
+        *check_gpu(machine, config.server.device),
         # A running server has its memory and its port already.
         *([] if running else [check_memory(machine, config, files)]),
         check_disk(config, files),
@@ -155,6 +156,20 @@ def check_cpu(machine: Machine, engine: str) -> Check:
             "cpu", Level.WARN, f"{value}; no int8 instructions", "int8 will bring little; measure with `slo tune`"
         )
     return Check("cpu", Level.PASS, value)
+
+
+def check_gpu(machine: Machine, device: str) -> list[Check]:
+    """Whether torch can reach a GPU; nothing where none is asked for. An AMD card counts as "cuda" in ROCm's torch."""
+    if device == "cpu":
+        return []
+    build = Version(machine.versions["torch"] or "0").local or ""
+    if build.startswith("cpu"):
+        fix = "install a torch that was built for CUDA, or set server.device to cpu"
+        return [Check("gpu", Level.FAIL, f"torch {machine.versions['torch']} was built for processors only", fix)]
+    if not machine.gpus and not build.startswith("rocm"):
+        fix = "see `nvidia-smi`, or set server.device to cpu"
+        return [Check("gpu", Level.FAIL, "none: the NVIDIA driver shows no card", fix)]
+    return [Check("gpu", Level.PASS, ", ".join(machine.gpus) or f"torch {machine.versions['torch']}")]
 
 
 def check_cores(machine: Machine, replicas: int) -> Check:

@@ -71,6 +71,8 @@ def _preload() -> None:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it then counts as not installed
     # As Xinference sets it for its children, for whom it would otherwise come too late.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "info")
+    # pyarrow, where it is installed, would start a thread merely by being imported, and so rule out a fork server.
+    os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
     # Imports make many objects and hardly any garbage: looking for it takes a sixth of the time.
     gc.disable()
     from xinference.constants import XINFERENCE_SYSTEM_SETTINGS_PATH

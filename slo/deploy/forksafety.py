@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ACCELERATORS = ("/dev/nvidia", "/dev/kfd", "/dev/dri", "/dev/davinci")
@@ -32,11 +33,20 @@ def _target(fd: Path) -> Path:
         return Path()
 
 
-def alone() -> bool:
-    """Whether this is the only thread, those counted in that are not Python's."""
+def company() -> list[str]:
+    """Names of this process's other threads, those counted in that are not Python's; empty if it is alone."""
     deadline_s = time.monotonic() + SETTLE_S
     while len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - names are enough
         if time.monotonic() > deadline_s:
-            return False
+            return _thread_names()
         time.sleep(0.001)
-    return True
+    return []
+
+
+def _thread_names() -> list[str]:
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        if task.name != str(os.getpid()):
+            with suppress(OSError):  # it has ended meanwhile
+                names.append((task / "comm").read_text(encoding="utf-8").strip())
+    return sorted(names)

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from slo.deploy.forkclient import ForkClient, install
-from slo.deploy.forksafety import alone, unsafe
+from slo.deploy.forksafety import company, unsafe
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 HEADER = struct.Struct("!Q")
@@ -74,8 +74,8 @@ def open_server() -> ForkClient | Task | None:
     gc.unfreeze()
     client = ForkClient(ours, pid, baseline)
     # Looked at after the fork, since OpenBLAS's threads are there before it and end for it; no other library's do.
-    if not alone():
-        logger.warning("xinference-slo: no fork server, a library runs threads of its own")
+    if others := company():
+        logger.warning("xinference-slo: no fork server, a library runs threads of its own: %s", ", ".join(others))
         client.close()
         return None
     atexit.register(client.close)

@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import psutil
+import pynvml
 
 PACKAGES = ("xinference", "torch", "torchvision", "transformers", "sentence-transformers", "openvino", "uvloop")
 
@@ -36,6 +37,7 @@ class Machine:
     memory_limit_bytes: int | None
     versions: dict[str, str | None]
     torchvision_wants: str | None
+    gpus: tuple[str, ...] = ()
 
     @property
     def memory_bytes(self) -> int:
@@ -57,6 +59,7 @@ def this_machine() -> Machine:
         memory_limit_bytes=_memory_left(),
         versions={name: _version(name) for name in PACKAGES},
         torchvision_wants=_torch_wanted_by_torchvision(),
+        gpus=nvidia_gpus(),
     )
 
 
@@ -67,6 +70,21 @@ def cpu_flags(lines: Iterable[str]) -> frozenset[str]:
         if name.strip() in ("flags", "Features"):
             return frozenset(value.split())
     return frozenset()
+
+
+def nvidia_gpus() -> tuple[str, ...]:
+    """Names of the cards that NVIDIA's driver has; empty without a driver or a card."""
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return tuple(pynvml.nvmlDeviceGetName(handle) for handle in handles)
+    except pynvml.NVMLError:
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
 
 
 def free_bytes(path: Path) -> int:

@@ -121,6 +121,26 @@ def test_cores_are_compared_with_replicas(facts: dict[str, Any], replicas: int, 
 
 
 @pytest.mark.parametrize(
+    ("found", "level", "words"),
+    [
+        pytest.param(machine(gpus=("NVIDIA H100",)), Level.PASS, "NVIDIA H100", id="a card"),
+        pytest.param(machine(), Level.FAIL, "no card", id="no card or no driver"),
+        pytest.param(
+            dataclasses.replace(with_versions(torch="2.15.0+cpu"), gpus=("NVIDIA H100",)),
+            Level.FAIL, "processors only", id="a torch that cannot",
+        ),
+        pytest.param(with_versions(torch="2.15.0+rocm7.1"), Level.PASS, "rocm", id="AMD, which NVIDIA does not know"),
+    ],
+)  # fmt: skip
+def test_a_gpu_must_be_there_when_one_is_asked_for(found: Machine, level: Level, words: str) -> None:
+    (check,) = doctor.check_gpu(found, "cuda")
+    assert check.level is level
+    assert words in check.value
+    assert bool(check.fix) == (level is not Level.PASS)
+    assert doctor.check_gpu(found, "cpu") == []
+
+
+@pytest.mark.parametrize(
     ("available", "limit", "replicas", "level"),
     [
         pytest.param(16 * GIB, None, 1, Level.PASS, id="plenty"),

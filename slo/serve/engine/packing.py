@@ -59,7 +59,7 @@ class Shapes:
         """Steps of 8 (a text alone: every token shows), then 16 (the rows of a matrix tile), then coarse."""
         if cap < 8 or longest < 2:
             raise ValueError(f"a pass needs at least 8 tokens and a text 2, not {cap} and {longest}")
-        fine = [*range(8, 64, 8), *range(64, 256, 16), *range(256, 512, 64)]
+        fine = [*range(8, 64, 8), *range(64, 256, 16), *range(256, 512, 64), *range(512, min(cap, 2048), 256)]
         coarse = [*range(512, max(cap, longest, 512) + 512, 512)]
         top = cap + -cap % 8
         counts = {count for count in fine if count < top} | {top}

@@ -60,6 +60,12 @@ def test_mean_pooling_gets_owners_instead_of_offsets() -> None:
         pytest.param(32, 128, (8, 16, 24, 32, 128), id="one long text needs a shape of its own"),
         pytest.param(30, 30, (8, 16, 24, 32), id="rounded up to eights"),
         pytest.param(64, 512, (8, 16, 24, 32, 40, 48, 56, 64, 256, 384, 512), id="coarse above the cap"),
+        pytest.param(
+            1024,
+            512,
+            (*range(8, 64, 8), *range(64, 256, 16), 256, 320, 384, 448, 512, 768, 1024),
+            id="a GPU's pass",
+        ),
     ],
 )
 def test_shapes_are_few(cap: int, longest: int, counts: tuple[int, ...]) -> None:
@@ -71,7 +77,7 @@ def test_every_pass_that_splitting_can_make_has_a_shape(cap: int, longest: int) 
     shapes = Shapes.up_to(cap, longest)
     assert shapes.fit(cap, cap // ROWS_PER_TOKENS) >= cap
     assert shapes.fit(longest) >= longest
-    assert len(shapes.counts) <= 42
+    assert len(shapes.counts) <= 48
 
 
 def test_a_pass_beyond_the_largest_shape_is_refused() -> None:
