@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from scripts.bench_side import Memory, Side
@@ -71,6 +72,8 @@ def table(stock: Side, ours: Side, memory: dict[str, Memory], limits: dict[str, 
     both(f"{asked}: P95 ms, failures counted", "load", _p95, ".0f")
     both(f"{asked}: within 150 ms", "load", _good, ".1%")
     both("capacity: highest Poisson rate proven to hold P95 ≤ 150 ms, per s", "capacity", _capacity)
+    for kind in CLASSES:
+        both(f"the same, {kind} texts alone", "capacity", partial(_capacity, kind=kind))
     both("largest of 1, 2, 5, 10, 20, 50 closed-loop clients that hold it", "capacity", _largest, ".0f")
     both("cache hits: P95 ms", "cached", lambda run: cached.p95_ms if (cached := run.cached()) else math.nan, ".2f")
     both(f"{3 * rate:g}/s offered: P95 of accepted, ms", "overload", lambda run: p95_where(run, "ok"), ".0f")
@@ -109,9 +112,11 @@ def _failed(run: Run) -> float:
     return 1 - run.summaries()[-1].success_ratio
 
 
-def _capacity(run: Run) -> float:
-    search = run.details["searches"]["mix"]
-    return math.nan if search["best"] and not search["confirmed"] else float(search["rate"])
+def _capacity(run: Run, kind: str = "mix") -> float:
+    search = run.details["searches"].get(kind)
+    if search is None or (search["best"] and not search["confirmed"]):
+        return math.nan
+    return float(search["rate"])
 
 
 def _largest(run: Run) -> float:
