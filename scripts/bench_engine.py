@@ -3,6 +3,7 @@ What a pass costs on this machine: milliseconds by tokens, precision and threads
 
     python scripts/bench_engine.py
     python scripts/bench_engine.py --precision int8 --threads 2 --tokens 22 52 160 --json
+    python scripts/bench_engine.py --device cuda --tokens 52 512 2048
 
 Texts of 20 tokens are packed as the engine packs them. `switching` is the same pass after one of another shape, as
 mixed traffic brings them; `first` is what a shape costs that was never run before. Nothing else should run meanwhile.
@@ -31,6 +32,8 @@ from slo.serve.engine.loading import Workshop, cores
 from slo.serve.engine.openvino_forward import OpenVinoForward, cpu_kind, supported_precisions
 from slo.serve.engine.packing import Pass, Shapes, pack
 from slo.serve.engine.precision import Precision
+from slo.serve.engine.runtime import Forward
+from slo.serve.engine.torch_forward import DTYPES, TorchForward
 
 TOKENS = (6, 22, 52, 80, 160, 240, 512)
 TEXT_TOKENS = 20
@@ -60,9 +63,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="model directory; default: the stand-in, written when missing")
     parser.add_argument("--cache", type=Path, default=Path(".slo/models"))
-    parser.add_argument(
-        "--precision", nargs="+", choices=list(supported_precisions()), default=list(supported_precisions())
-    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--precision", nargs="+", help="default: all that the device runs natively")
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({cores(), 1}, reverse=True))
     parser.add_argument("--tokens", nargs="+", type=int, default=list(TOKENS))
     parser.add_argument("--seconds", type=float, default=1.0, help="per cell and way of measuring")
@@ -71,11 +73,14 @@ def main(arguments: list[str]) -> int:
     model = options.model or options.cache / "bench-stand-in"
     if options.model is None and not model.is_dir():
         write_standin(model, size="full")
+    native = list(supported_precisions()) if options.device == "cpu" else list(DTYPES)
+    if unknown := sorted(set(options.precision or ()) - set(native)):
+        parser.error(f"{options.device} runs {', '.join(native)}, not {', '.join(unknown)}")
     workshop = Workshop(model, options.cache, progress=lambda what, share: print(what, share, file=sys.stderr))
     rows = [
         row
-        for precision in options.precision
-        for threads in options.threads
+        for precision in options.precision or native
+        for threads in (options.threads if options.device == "cpu" else [0])
         for row in measure(workshop, precision, threads, options.tokens, options.seconds)
     ]
     if options.json:
@@ -87,9 +92,13 @@ def main(arguments: list[str]) -> int:
 
 
 def measure(workshop: Workshop, precision: Precision, threads: int, tokens: list[int], seconds: float) -> Iterator[Row]:
-    """Rows of one precision and thread count."""
-    hint = supported_precisions()[precision]
-    forward = OpenVinoForward(workshop.graph(precision), hint=hint, threads=threads, compiled=None)
+    """Rows of one precision and thread count; 0 threads: on the GPU."""
+    forward: Forward
+    if threads:
+        hint = supported_precisions()[precision]
+        forward = OpenVinoForward(workshop.graph(precision), hint=hint, threads=threads, compiled=None)
+    else:
+        forward = TorchForward(workshop.files, device="cuda", precision=precision)
     shapes = Shapes.up_to(max(240, *tokens), 512)
     between = packed_texts(OTHER, workshop, shapes)
     forward(between)
@@ -154,7 +163,7 @@ def show(rows: list[Row]) -> None:
     for row in rows:
         times = (row.best_ms, row.median_ms, row.switching_ms, row.first_ms)
         rate = row.tokens_per_s * GIGA_OPERATIONS_PER_TOKEN
-        cells = [row.precision, row.threads, row.tokens, row.shape, *(f"{value:.1f}" for value in times)]
+        cells = [row.precision, row.threads, row.tokens, row.shape, *(f"{value:.2f}" for value in times)]
         table.add_row(*map(str, cells), f"{row.tokens_per_s:.0f}", f"{rate:.0f}")
     Console(width=max(Console().width, 110)).print(table)
 
