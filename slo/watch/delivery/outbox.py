@@ -3,8 +3,10 @@ The outbox: a notification is on disk before anybody tries to send it, and stays
 
 Persist → send → mark. Killed between the first two, it is sent once by whoever comes next; killed between the last
 two, it is sent once more, marked 重发 and with the same event id, so that a receiver can tell. A channel that fails is
-tried again with growing, jittered pauses; one that refuses for good, or stays down, hands over to the fallback; what
-nobody took is `dead`, stays visible and can be revived. Channels are served side by side: a slow one holds up none.
+tried again with growing, jittered pauses; one that refuses for good, stays down or asks for silence has the fallback
+told as well, and unless it refused, keeps what is its own: a fallback that has the message already, or is throttled
+itself, must not be where it ends. What nobody took is `dead`, stays visible and can be revived. Channels are served
+side by side: a slow one holds up none.
 """
 
 from __future__ import annotations
@@ -151,16 +153,17 @@ class Outbox:
     def _next_job(self, name: str) -> _Job | None:
         """Claim what `name` gets next: one message, a digest of many, or nothing for now."""
         now, limit = self._clock.wall(), self._sinks[name].limit
+        gate = None if limit is None else self._store.gate(name, limit, now)
+        if gate is not None and gate.blocked(now):
+            # The provider asked for silence: others are told meanwhile, this channel when it ends. Asked before what
+            # is due, since a message behind another one of its alert is not due, and is to be told all the same.
+            fallback = self._routes.fallback_for(name)
+            self._store.postpone(name, gate.closed_until_s, now, pass_on=fallback, reason="channel throttled")
+            return None
         head = self._store.due(name, now)
         if not head:
             return None
-        if limit is None:
-            return self._claimed(head, None)
-        gate = self._store.gate(name, limit, now)
-        if gate.blocked(now):
-            self._hand_over(name, gate.closed_until_s, now)
-            return None
-        return self._through(gate, head, now)
+        return self._claimed(head, None) if gate is None else self._through(gate, head, now)
 
     def _through(self, gate: Gate, head: list[Entry], now: float) -> _Job | None:
         """What a robot's limit lets pass. In a crowd the last token goes to a digest, which tells of all the rest."""
@@ -213,40 +216,30 @@ class Outbox:
                 return False
 
     def _put_back(self, entries: tuple[Entry, ...], outcome: Retry, name: str, now: float) -> None:
-        """Not delivered: wait, hand over, or give up."""
+        """Not delivered: wait, tell the fallback as well, or give up."""
         limit, fallback = self._sinks[name].limit, self._routes.fallback_for(name)
+        attempts = max(entry.attempts for entry in entries) + 1
+        throttled = False
         if outcome.throttled and limit is not None:
-            gate = self._store.gate(name, limit, now)
+            throttled, gate = True, self._store.gate(name, limit, now)
             gate.throttle(now, outcome.after_s)
             self._store.note_retry(name, gate)
-            if fallback:
-                self._store.settle(entries, "moved", now, reason=outcome.reason, pass_on=fallback)
-                return
+            due_s = gate.closed_until_s
         else:
             self._store.note_retry(name, None)
-        attempts = max(entry.attempts for entry in entries) + 1
-        pause_s = max(outcome.after_s or 0.0, self._policy.pause_s(attempts, self._chance))
+            due_s = now + max(outcome.after_s or 0.0, self._policy.pause_s(attempts, self._chance))
         for entry in entries:
             over = now - entry.enqueued_s >= self._policy.give_up_s
-            loud = attempts >= self._policy.fallback_after and entry.rank <= URGENT_RANK + 1
+            loud = throttled or (attempts >= self._policy.fallback_after and entry.rank <= URGENT_RANK + 1)
             self._store.settle(
                 (entry,),
                 "dead" if over else "pending",
                 now,
                 reason=outcome.reason,
-                due_s=now + min(pause_s, LONGEST_WAIT_S),
+                due_s=min(due_s, now + LONGEST_WAIT_S),
                 doubtful=outcome.doubtful,
                 pass_on=fallback if over or loud else (),
             )
-
-    def _hand_over(self, name: str, closed_until_s: float, now: float) -> None:
-        """The provider asked for silence: give what waits to the fallback, or let it wait where there is none."""
-        fallback = self._routes.fallback_for(name)
-        if not fallback:
-            self._store.postpone(name, closed_until_s, now)
-        else:
-            waiting = self._store.due(name, now + LONGEST_WAIT_S, _DIGEST_READS)
-            self._store.settle(waiting, "moved", now, reason="channel throttled", pass_on=fallback)
 
     def _remember(self, name: str, message: Notification, now: float) -> None:
         every_s = self._sinks[name].repeat_every_s

@@ -2,8 +2,9 @@
 The outbox on disk: messages, who is to get them, and how far each has come. SQLite, every step its own transaction.
 
 A delivery is `pending`, `sending` (claimed: if the process dies now, nobody knows whether it went out), `delivered`,
-`merged` (told of in a digest), `moved` (handed to a fallback) or `dead` (given up). One process at a time sends, by a
-file lock that dies with it; any may enqueue. Times are wall-clock seconds.
+`merged` (told of in a digest) or `dead` (given up); earlier versions also wrote `moved`, for what they left to a
+fallback alone. One process at a time sends, by a file lock that dies with it; any may enqueue. Times are wall-clock
+seconds.
 """
 
 from __future__ import annotations
@@ -190,11 +191,23 @@ class OutboxStore:
             if gate is not None:
                 _save_gate(db, sink, gate)
 
-    def postpone(self, sink: str, until_s: float, now: float) -> None:
-        """Nothing more for `sink` before its limit allows it: `next_due_s` must not name the past."""
+    def postpone(
+        self, sink: str, until_s: float, now: float, *, pass_on: Sequence[str] = (), reason: str = ""
+    ) -> None:  # fmt: skip
+        """Nothing more for `sink` before `until_s`: `next_due_s` must not name the past. Copies for the fallbacks."""
+        late = "sink = :sink AND state = 'pending' AND (due_s <= :now OR due_s > :now + :longest)"
+        values = {"sink": sink, "now": now, "longest": LONGEST_WAIT_S, "until": until_s, "reason": reason}
         with self.transaction() as db:
+            for other in pass_on:
+                db.execute(
+                    f"""INSERT OR IGNORE INTO deliveries (event_id, sink, group_key, rank, due_s, instead_of)
+                        SELECT event_id, :other, group_key, rank, :now, sink FROM deliveries
+                        WHERE {late} ORDER BY seq""",  # noqa: S608 - no value in it
+                    {**values, "other": other},
+                )
             db.execute(
-                "UPDATE deliveries SET due_s=? WHERE sink=? AND state='pending' AND due_s<=?", (until_s, sink, now)
+                f"UPDATE deliveries SET due_s = :until, reason = coalesce(nullif(:reason, ''), reason) WHERE {late}",  # noqa: S608
+                values,
             )
 
     def gate(self, sink: str, limit: Limit, now: float) -> Gate:

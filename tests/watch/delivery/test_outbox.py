@@ -217,23 +217,83 @@ def test_the_limit_outlives_the_process(tmp_path: Path) -> None:
     assert len(robot.sent) <= 6
 
 
-def test_a_throttle_opens_the_circuit_and_moves_traffic_to_the_fallback(tmp_path: Path) -> None:
-    clock = ManualClock()
-    robot = FakeSink(lambda _: Retry(reason="130101", throttled=True, after_s=600), limit=Limit(block_s=600))
-    file = FakeSink()
+THROTTLED = Retry(reason="130101", throttled=True, after_s=600)
+
+
+def test_a_throttle_opens_the_circuit_and_has_the_fallback_told_meanwhile(tmp_path: Path) -> None:
+    clock, file = ManualClock(), FakeSink()
+    robot = FakeSink(lambda _: THROTTLED, limit=Limit(block_s=600))
     routes = Routes(channels=("robot",), fallback=("file",))
     outbox = outbox_in(tmp_path, {"robot": robot, "file": file}, clock, routes=routes)
     outbox.put(note("first"))
     pump_for(outbox, clock, 5)
     assert file.ids == ["first"]  # at once, not when the circuit closes
-    outbox.put(note("second", group_key="other"))
     robot.answer = lambda _: Delivered()
-    pump_for(outbox, clock, 595)
+    outbox.put(note("second", group_key="other"))
+    outbox.put(note("first, worse"))
+    pump_for(outbox, clock, 5)
+    assert file.ids == ["first", "second", "first, worse"]
+    assert outbox.next_in_s() == 590, "nothing to look for before the provider listens again"
+    pump_for(outbox, clock, 590)
     assert robot.ids == ["first"]
-    assert file.ids == ["first", "second"]
-    outbox.put(note("third", group_key="third"))
+    assert outbox.undelivered() == ["robot: 3 pending since 2023-11-14T22:13:20.000Z, last: channel throttled"]
     pump_for(outbox, clock, 10)
-    assert robot.ids == ["first", "third"]
+    assert robot.ids == ["first", "first", "second", "first, worse"]
+    assert file.ids == ["first", "second", "first, worse"]
+    assert outbox.undelivered() == []
+
+
+def test_a_throttled_robot_is_still_told_where_its_fallback_had_the_message_anyway(tmp_path: Path) -> None:
+    clock, file = ManualClock(), FakeSink()
+    robot = FakeSink(lambda _: THROTTLED, limit=Limit(block_s=600))
+    routes = Routes(channels=("robot", "file"), fallback=("file",))
+    outbox = outbox_in(tmp_path, {"robot": robot, "file": file}, clock, routes=routes)
+    outbox.put(note("refused"))
+    outbox.pump()
+    robot.answer = lambda _: Delivered()
+    outbox.put(note("waiting", group_key="other"))
+    pump_for(outbox, clock, 300)
+    outbox.put(note("over", status="resolved"))
+    pump_for(outbox, clock, 310)
+    assert robot.ids == ["refused", "refused", "waiting", "over"]
+    assert file.ids == ["refused", "waiting", "over"]
+    assert outbox.undelivered() == []
+
+
+def test_two_throttled_robots_that_stand_in_for_each_other_are_both_told_in_the_end(tmp_path: Path) -> None:
+    clock = ManualClock()
+    robots = {name: FakeSink(lambda _: THROTTLED, limit=Limit(block_s=600)) for name in ("one", "two")}
+    routes = Routes(channels=("one",), fallback=("one", "two"))
+    outbox = outbox_in(tmp_path, robots, clock, routes=routes)
+    outbox.put(note("e"))
+    pump_for(outbox, clock, 300)
+    assert [robot.ids for robot in robots.values()] == [["e"], ["e"]]
+    for robot in robots.values():
+        robot.answer = lambda _: Delivered()
+    pump_for(outbox, clock, 320)
+    assert [robot.ids for robot in robots.values()] == [["e", "e"], ["e", "e"]]
+    assert outbox.undelivered() == []
+
+
+def test_the_end_of_a_throttle_is_no_storm(tmp_path: Path) -> None:
+    clock, file = ManualClock(), FakeSink()
+    robot = FakeSink(lambda _: THROTTLED, limit=Limit(block_s=600))
+    routes = Routes(channels=("robot", "file"), fallback=("file",))
+    outbox = outbox_in(tmp_path, {"robot": robot, "file": file}, clock, routes=routes)
+    for number in range(100):
+        outbox.put(note(f"{number}", group_key=f"{number}", severity="page"))
+        outbox.pump()
+        clock.advance(2)
+    for number in range(100):
+        outbox.put(note(f"{number} over", group_key=f"{number}", severity="page", status="resolved"))
+    robot.answer = lambda _: Delivered()
+    robot.sent.clear()
+    pump_for(outbox, clock, 600)
+    assert len(robot.sent) <= Limit().burst, "one digest for all but the first few"
+    digests = [n for _, n in robot.sent if n.event_id.startswith("digest-")]
+    alone = len(robot.sent) - len(digests)
+    assert alone + sum(int(n.title_zh.split()[1]) for n in digests) == 200
+    assert outbox.undelivered() == []
 
 
 def test_a_resolve_follows_its_alert_to_the_fallback(tmp_path: Path) -> None:
