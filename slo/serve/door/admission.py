@@ -14,6 +14,8 @@ Two classes. *Online* requests hold the deadline. *Batch* requests hold none: th
 `ONLINE_TEXTS`, those that could not meet the deadline even on an idle server, and those that say so
 (`X-SLO-Class: batch`); they run when no online text waits. `X-SLO-Deadline-Ms` makes any request online.
 A request that finds the server idle is always admitted: refusing it would help nobody.
+Of the tokens that may wait, each class counts those that go before it: a bulk job fills the queue for others of its
+kind, never for online requests.
 """
 
 from __future__ import annotations
@@ -102,7 +104,7 @@ def decide(
     predicted_s = predict(ahead, ask.tokens, state.running_s, state.replicas, cost, pass_tokens)
     if state.idle:
         return Decision(None, predicted_s, None, not batch)
-    if state.online_tokens + state.batch_tokens + ask.tokens > rules.max_queue_tokens:
+    if ahead + ask.tokens > rules.max_queue_tokens:
         return Decision("queue_full", predicted_s, None, not batch)
     if batch:
         return Decision(None, predicted_s, None, False)

@@ -8,8 +8,8 @@ Which texts go into the next pass, on which replica, and when. No input or outpu
 * A busy replica gets its next pass shortly before it is predicted to finish (`lead_s`): handed over earlier the pass
   could not grow, handed over later the engine would stand idle for the length of a call. This adds no wait, since the
   engine could not have started.
-* Batch texts start only on a free replica, in smaller passes while online traffic is about, and one pass a second at
-  least, so that they neither harm nor starve.
+* Batch texts start only on a free replica, in smaller passes while online traffic is about. When they have waited for a
+  second they take the next pass, of a busy replica too: one a second, so that they neither harm nor starve.
 """
 
 from __future__ import annotations
@@ -152,7 +152,10 @@ class Planner:
         index = min(open_targets, key=lambda i: (targets[i].load.remaining_s(now_s), targets[i].load.free_since_s))
         load = targets[index].load
         starved = bool(self._batch) and now_s - max(self._batch_ran_s, self._batch[0].enqueued_s) >= STARVED_S
-        if self._batch and not load.passes_s and (starved or not self._online):
+        if self._batch and (starved or not (load.passes_s or self._online)):
+            at_s = self._hand_over_s(load) if load.passes_s else now_s
+            if at_s > now_s:
+                return at_s
             quiet = now_s - self._online_seen_s >= QUIET_S
             self._batch_ran_s = now_s
             return self._take(self._batch, index, self.pass_tokens if quiet else self.pass_tokens // 2)
@@ -164,12 +167,16 @@ class Planner:
     def _start_at_s(self, load: Load) -> float:
         """When the oldest online text may be handed to this replica."""
         if load.passes_s:
-            return load.busy_until_s - self.lead_s
+            return self._hand_over_s(load)
         oldest_s = self._online[0].enqueued_s
         in_company = load.last_items > 1 and 0 <= oldest_s - load.free_since_s < self.max_wait_s
         if in_company and self.online_tokens < self.pass_tokens and len(self._online) < self.max_items:
             return oldest_s + self.max_wait_s
         return oldest_s
+
+    def _hand_over_s(self, load: Load) -> float:
+        """When a busy replica gets its next pass."""
+        return load.busy_until_s - self.lead_s
 
     def _take(self, queue: deque[Job], target: int, limit: int) -> Dispatch:
         jobs: list[Job] = []

@@ -50,7 +50,9 @@ CASES: list[tuple[str, QueueState, Ask, Rules, str | None, bool]] = [
     ("full queue, either policy", busy(199_990), Ask(1, 22), QUEUE, "queue_full", True),
     ("batch ignores the deadline", busy(600), Ask(ONLINE_TEXTS + 1, 400), SHED, None, False),
     ("batch by header", busy(600), Ask(1, 22, batch=True), SHED, None, False),
-    ("batch counts for the bound", busy(10, batch=199_900), Ask(200, 5000), SHED, "queue_full", False),
+    ("batch counts for the bound of batch", busy(10, batch=199_900), Ask(200, 5000), SHED, "queue_full", False),
+    ("online counts for the bound of batch", busy(199_900), Ask(200, 5000), SHED, "queue_full", False),
+    ("batch beyond the bound leaves online alone", busy(0, batch=600_000), Ask(1, 22), SHED, None, True),
     ("deadline header makes it online", busy(10), Ask(50, 1300, deadline_s=0.1), SHED, "overloaded", True),
     ("impossible alone is batch", busy(10), Ask(3, 1500), SHED, None, False),
     ("time already spent counts", busy(60), Ask(1, 22, spent_s=0.12), SHED, "overloaded", True),
@@ -112,7 +114,14 @@ def test_the_queue_stays_bounded_and_predictions_finite(ask: Ask, online: int, b
     assert math.isfinite(decision.predicted_s)
     assert decision.predicted_s > 0
     if decision.refused is None:
-        assert online + batch + ask.tokens <= SHED.max_queue_tokens
+        assert online + (0 if decision.online else batch) + ask.tokens <= SHED.max_queue_tokens
+
+
+@given(asks, st.integers(0, 5000), st.floats(0, 1), st.sampled_from([SHED, QUEUE]))
+def test_batch_that_waits_changes_nothing_for_online(ask: Ask, online: int, run: float, rules: Rules) -> None:
+    alone, beside = (decided(QueueState(online, batch, run, 1), ask, rules) for batch in (0, 600_000))
+    if alone.online and not QueueState(online, 0, run, 1).idle:
+        assert beside == alone
 
 
 @given(asks, st.integers(0, 5000), st.integers(0, 5000))

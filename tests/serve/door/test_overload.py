@@ -112,6 +112,39 @@ def test_a_request_of_two_thousand_texts_is_served_without_harming_the_others() 
     assert p95_ms(online) < 100
 
 
+def test_a_bulk_request_beyond_the_queues_bound_leaves_online_requests_alone() -> None:
+    async def run() -> list[Outcome]:
+        service = Service([SlowReplica()], section(admission={"max_queue_tokens": 20_000}))
+        await service.offer(30, 10)
+        await asyncio.sleep(0.5)
+        bulk = asyncio.ensure_future(service.embed(*[20] * 2048))
+        await asyncio.sleep(0.5)
+        online = await service.offer(30, 5, 2)
+        assert not bulk.done(), "it waits beside them all the time"
+        bulk.cancel()
+        await asyncio.sleep(1)  # the pass that runs
+        return online
+
+    assert {o.status for o in run_virtual(run())} == {200}
+
+
+def test_a_batch_request_is_served_while_online_traffic_takes_all_there_is() -> None:
+    async def run() -> tuple[Outcome, list[Outcome]]:
+        service = Service([SlowReplica(noise=0.02)], section())
+        await service.offer(20, 10)
+        online = asyncio.ensure_future(service.offer(330, 30, 2))
+        await asyncio.sleep(2)
+        batch = await service.embed(*[20] * 17)
+        assert not online.done(), "the traffic has not ended for it"
+        return batch, await online
+
+    batch, online = run_virtual(run())
+    assert batch.status == 200
+    assert batch.took_s < 9  # 374 tokens, one smaller pass a second
+    assert p95_ms(online) <= 145
+    assert goodput(online, 30) > 90
+
+
 def test_policy_queue_refuses_nobody_until_the_queue_is_full() -> None:
     settings = section(admission={"policy": "queue", "max_queue_tokens": 3000, "request_timeout": 60})
 

@@ -137,6 +137,18 @@ def test_batch_is_not_starved_by_online_traffic_that_never_ends() -> None:
     assert texts(plan.decide(STARVED_S, [machine])) == ["batch"]
 
 
+def test_batch_that_has_waited_for_a_second_takes_the_next_pass_of_a_replica_that_is_never_free() -> None:
+    plan, machine = planner(), Machine()
+    plan.add(job("batch1", 0.0, online=False, tokens=200))
+    plan.add(job("batch2", 0.0, online=False, tokens=200))
+    plan.add(job("online", 0.5))
+    machine.load.start(STARVED_S, 0.050, 1, 100)
+    hand_over_s = STARVED_S + 0.050 - plan.lead_s
+    assert plan.decide(STARVED_S, [machine]) == pytest.approx(hand_over_s)
+    assert texts(plan.decide(hand_over_s, [machine])) == ["batch1"]
+    assert texts(plan.decide(hand_over_s, [machine])) == ["online"], "one pass a second, no more"
+
+
 def test_a_dropped_job_is_never_handed_out_and_no_longer_counts() -> None:
     plan = planner()
     jobs = [job("a"), job("b"), job("c")]
