@@ -21,7 +21,7 @@ from slo.deploy.process import (
     spawn,
     stop_instance,
 )
-from slo.deploy.state import ServerState, created_s, forget_state, read_state, write_state
+from slo.deploy.state import ServerState, forget_state, read_state, write_state
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import ConfigError, StartError
 
@@ -75,9 +75,8 @@ def start_server(job: Job, settings: dict[str, Any]) -> ServerState:
     pid = spawn(command, environment=server_environment(config, settings), log=server.log, instance=instance)
     job.started = job.changed = True
     state = ServerState(
-        instance=instance, endpoint=config.endpoint, log=str(server.log), server=settings, pid=pid,
-        created_s=created_s(pid), metrics_port=metrics_port,
-    )  # fmt: skip
+        instance=instance, endpoint=config.endpoint, log=str(server.log), server=settings, metrics_port=metrics_port
+    ).started(pid)
     write_state(config.state_dir, state)
     return state
 

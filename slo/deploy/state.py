@@ -1,8 +1,10 @@
 """
 `<state_dir>/server.json`: which server we started, with which settings, and what was launched on it.
 
-A process is known by pid *and* start time, since pids are used again. Every process of a server additionally carries
-the server's instance id in its environment, so children are found even when their parent is gone.
+A process is known by pid *and* start, since pids are used again. The start is counted from the boot of the machine: as
+a time of day it moves whenever the clock is set, and a healthy server would be taken for another process. Every process
+of a server additionally carries the server's instance id in its environment, so children are found even when their
+parent is gone.
 """
 
 from __future__ import annotations
@@ -22,11 +24,25 @@ from slo.memory import proportional_bytes
 
 FORMAT = 1
 INSTANCE_VARIABLE = "XINFERENCE_SLO_INSTANCE"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_START = 19  # field of /proc/PID/stat, counted behind the program's name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """When a process started: by the wall clock, and in ticks since the boot `boot_id`, empty where nobody counts."""
+
+    created_s: float
+    ticks: int = 0
+    boot_id: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerState:
-    """The server of this state directory. `server` and `model` hold the settings that it and the model run with."""
+    """The server of this state directory. `server` and `model` hold the settings that it and the model run with.
+
+    Records of earlier versions lack `start_ticks` and `boot_id`.
+    """
 
     instance: str
     endpoint: str
@@ -34,34 +50,56 @@ class ServerState:
     server: dict[str, Any]
     pid: int = 0
     created_s: float = 0.0
+    start_ticks: int = 0
+    boot_id: str = ""
     metrics_port: int = 0
     model: dict[str, Any] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:
         """Is that very process still running?"""
-        return is_alive(self.pid, self.created_s)
+        start = start_of(self.pid)
+        if start is None:
+            return False
+        if self.boot_id and start.boot_id:
+            return (self.boot_id, self.start_ticks) == (start.boot_id, start.ticks)
+        # The mark settles what the clock cannot: it may have been set since the record was written.
+        return abs(start.created_s - self.created_s) < 0.02 or _leads(self.pid, self.instance)
+
+    def started(self, pid: int) -> ServerState:
+        """The same server as process `pid`, which has just been started."""
+        start = start_of(pid) or Start(created_s=0.0)
+        return replace(self, pid=pid, created_s=start.created_s, start_ticks=start.ticks, boot_id=start.boot_id)
 
     def with_model(self, model: dict[str, Any]) -> ServerState:
         """The same server with other model settings."""
         return replace(self, model=model)
 
 
-def is_alive(pid: int, created_s: float) -> bool:
-    """Does `pid` run, started at `created_s`, and not as a zombie?"""
+def start_of(pid: int) -> Start | None:
+    """When `pid` started; None if it is gone, or a zombie."""
     try:
         process = psutil.Process(pid)
-        return abs(process.create_time() - created_s) < 0.02 and process.status() != psutil.STATUS_ZOMBIE
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        created_s = process.create_time()
     except (psutil.NoSuchProcess, ValueError):
-        return False
-
-
-def created_s(pid: int) -> float:
-    """When `pid` started, as `is_alive` compares it; 0 if it is gone already."""
+        return None
     try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return 0.0
+        # The name may hold anything, brackets and spaces included.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        boot_id = _BOOT_ID.read_text(encoding="ascii").strip()
+        return Start(created_s=created_s, ticks=int(fields[_START]), boot_id=boot_id)
+    except (OSError, ValueError, IndexError):
+        return Start(created_s=created_s)
+
+
+def _leads(pid: int, instance: str) -> bool:
+    """Is `pid` the process of `instance` from which its session, and with it all others, descend?"""
+    try:
+        return os.getsid(pid) == pid and any(process.pid == pid for process in processes_of(instance))
+    except OSError:
+        return False
 
 
 def read_state(state_dir: Path) -> ServerState | None:

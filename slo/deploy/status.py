@@ -14,7 +14,7 @@ from slo.deploy import auth
 from slo.deploy.exclusive import exclusive
 from slo.deploy.plan import absolute
 from slo.deploy.process import stop_instance
-from slo.deploy.state import forget_state, memory_of, processes_of, read_state
+from slo.deploy.state import forget_state, memory_of, processes_of, read_state, start_of
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import DeployError, RequestError
 
@@ -59,9 +59,11 @@ def status(config: Config, *, clock: Clock | None = None) -> Status:
         model=str(own.model.get("name", config.model.name)), pid=own.pid,
         processes=len(processes), memory_bytes=memory_of(processes), metrics_port=own.metrics_port, settings=own.model,
     )  # fmt: skip
-    if not own.alive:
+    # Read anew: the clock may have been set since it was recorded.
+    start = start_of(own.pid)
+    if start is None or not own.alive:
         return replace(known, problem=f"the server process {own.pid} is gone")
-    return _asked(config, replace(known, uptime_s=clock.wall() - own.created_s))
+    return _asked(config, replace(known, uptime_s=clock.wall() - start.created_s))
 
 
 def _asked(config: Config, known: Status) -> Status:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -15,9 +17,7 @@ from slo.clock import ManualClock
 from slo.deploy.process import append_log, ensure_running, kill_instance, log_tail, open_log, spawn, stop_instance
 from slo.deploy.state import (
     ServerState,
-    created_s,
     forget_state,
-    is_alive,
     memory_of,
     processes_of,
     read_state,
@@ -70,9 +70,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         pid = spawn([sys.executable, "-c", code], environment=dict(os.environ), log=log, instance=instance)
         lines = 2 if "subprocess" in code else 1
         until(lambda: log.read_bytes()[offset:].count(b"up\n") == lines)
-        return ServerState(
-            instance=instance, endpoint="http://x", log=str(log), server={}, pid=pid, created_s=created_s(pid)
-        )
+        return ServerState(instance=instance, endpoint="http://x", log=str(log), server={}).started(pid)
 
     yield run
     for instance in instances:
@@ -117,12 +115,54 @@ def test_orphans_of_a_killed_server_are_found_and_stopped(start: Start) -> None:
 
 def test_a_pid_that_is_used_again_is_not_our_server(start: Start) -> None:
     state = start(SLEEPER)
-    assert not is_alive(state.pid, state.created_s - 100.0)
-    stranger = ServerState(
-        instance="gone", endpoint="", log="", server={}, pid=state.pid, created_s=state.created_s - 100.0
-    )
-    assert stop_instance(stranger, timeout_s=1.0) == 0
+    earlier = replace(state, instance="gone", start_ticks=state.start_ticks - 1)
+    before_the_boot = replace(state, instance="gone", boot_id="of yesterday")
+    of_an_older_version = old(replace(state, instance="gone", created_s=state.created_s - 100.0))
+    for stranger in (earlier, before_the_boot, of_an_older_version):
+        assert not stranger.alive
+        assert stop_instance(stranger, timeout_s=1.0) == 0
     assert state.alive
+
+
+def old(state: ServerState) -> ServerState:
+    """The record of a version that knew the time of day only."""
+    return replace(state, start_ticks=0, boot_id="")
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, -0.5, 0.5, 3600.0])
+def test_a_server_lives_on_when_the_clock_is_set(start: Start, monkeypatch: pytest.MonkeyPatch, step_s: float) -> None:
+    state = start(SLEEPER)
+    boot_s = psutil.boot_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot_s + step_s)
+    assert abs(psutil.Process(state.pid).create_time() - state.created_s - step_s) < 0.02, "the clock was set"
+    assert state.alive
+    assert old(state).alive, "of an older version: known by its mark"
+    ensure_running(state, 0)
+    psutil.Process(state.pid).kill()
+    until(lambda: not state.alive)
+    assert not old(state).alive
+
+
+def test_a_record_of_an_older_version_is_read(start: Start, tmp_path: Path) -> None:
+    state = start(PARENT)
+    write_state(tmp_path, old(state))
+    file = tmp_path / "server.json"
+    fields = json.loads(file.read_text(encoding="utf-8"))
+    del fields["start_ticks"], fields["boot_id"]
+    file.write_text(json.dumps(fields), encoding="utf-8")
+    again = read_state(tmp_path)
+    assert again == old(state)
+    assert again.alive
+    (child,) = psutil.Process(state.pid).children()
+    assert not replace(again, pid=child.pid, created_s=0.0).alive, "a child of the server is not the server"
+
+
+def test_without_proc_the_time_of_day_must_do(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slo.deploy.state._BOOT_ID", Path("/none"))
+    state = start(SLEEPER)
+    assert state == old(state)
+    assert state.alive
+    assert not replace(state, instance="gone", created_s=state.created_s - 1.0).alive
 
 
 def test_a_dead_server_is_reported_with_the_end_of_its_log(start: Start) -> None:
