@@ -49,26 +49,29 @@ class FakeReplica:
 
 
 class FakeFinder:
-    """`found` by model: replicas, an empty list for another engine's model, or the problem to raise."""
+    """`found` by model: replicas, an empty list for another engine's model, or the error to raise."""
 
-    def __init__(self, **found: list[FakeReplica] | Problem) -> None:
+    def __init__(self, **found: list[FakeReplica] | Problem | Exception) -> None:
         self.found = found
+        self.words: dict[str, dict[str, str]] = {}  # what is said of replicas that do not serve, by model and uid
         self.asked: list[str] = []
 
     async def find(self, model: str) -> list[FakeReplica]:
         self.asked.append(model)
         await asyncio.sleep(0)
         answer = self.found.get(model, Problem(404, "no such model", reason="model_not_found"))
-        if isinstance(answer, Problem):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
     def states(self, model: str) -> dict[str, str]:
         answer = self.found.get(model)
+        if model in self.words:
+            return self.words[model]
         return {replica.identity[0]: "READY" for replica in answer} if isinstance(answer, list) else {}
 
     async def models(self) -> list[str]:
-        return [name for name, answer in self.found.items() if not isinstance(answer, Problem)]
+        return [name for name, answer in self.found.items() if isinstance(answer, list)]
 
 
 def packed(text: str, tokens: int = 3) -> Vector:

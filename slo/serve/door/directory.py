@@ -2,7 +2,8 @@
 Which models run here, and which of them are ours.
 
 Looked up once per model, then kept: requests go straight to the lane. Every `WATCH_S` the lists of replicas are read
-anew, so that added, removed and relaunched replicas are noticed; at once when a call finds a replica gone.
+anew, so that added, removed and relaunched replicas are noticed; at once when a call finds a replica gone. While nobody
+answers for them, the replicas known before serve on: passes go to them without asking anybody.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +21,7 @@ from slo.config import ServeSection
 from slo.serve.door.admission import Policy
 from slo.serve.door.cache import Cache
 from slo.serve.door.lane import Lane, ServedReplica
-from slo.serve.door.problem import Problem, not_ready
+from slo.serve.door.problem import Problem, Unanswered
 from slo.serve.telemetry.telemetry import Telemetry
 
 WATCH_S = 2.0
@@ -28,12 +30,17 @@ FOREIGN_S = 5.0  # after so long, look again whether a model has been relaunched
 LOOKUP_S = 15.0
 MAX_NAMES = 1000
 
+logger = logging.getLogger("xinference.slo")
+
 
 class Finder(Protocol):
     """Where replicas come from."""
 
     async def find(self, model: str) -> Sequence[ServedReplica]:
-        """Ready replicas, empty for a model of another engine. Raises `Problem` 404 or 503."""
+        """Ready replicas, empty for a model of another engine.
+
+        Raises `Problem` 404 or 503, and `Unanswered` when it is not known whether there are any.
+        """
         ...
 
     def states(self, model: str) -> Mapping[str, str]:
@@ -85,6 +92,11 @@ class Directory:
         entry = self._entries.get(model)
         return entry.lane if entry is not None and entry.problem is None else None
 
+    def confirmed(self, model: str) -> bool:
+        """Has the host said that there is such a model, ready or not? Never true of a name that only clients know."""
+        entry = self._entries.get(model)
+        return entry is not None and (entry.lane is not None or bool(self._finder.states(model)))
+
     async def lane(self, model: str) -> Lane | None:
         """The model's lane; None when another engine serves it. Raises `Problem` 404 or 503."""
         entry = self._entry(model)
@@ -94,7 +106,7 @@ class Directory:
         elif entry.lane is None and age_s > FOREIGN_S:
             self._ask(model, entry)
         if entry.problem is not None:
-            raise entry.problem
+            raise entry.problem.again()
         return entry.lane
 
     def change_policy(self, policy: Policy) -> None:
@@ -145,14 +157,27 @@ class Directory:
         return entry.asking
 
     async def _look_up(self, model: str, entry: Entry) -> None:
+        """Put into `entry` what the finder says. Never raises: neither the watch nor a queue may end with it."""
+        try:
+            problem = await self._find(model, entry)
+        except Exception as error:
+            logger.exception("xinference-slo: looking up %s failed", model)
+            problem = self._carry_on(entry, Unanswered(f"looking the model up failed: {type(error).__name__}"))
+        entry.problem, entry.known = problem, True
+        entry.asked_s = self._telemetry.now()
+
+    async def _find(self, model: str, entry: Entry) -> Problem | None:
+        """Ask, and serve from what is found; the problem with that."""
         replicas: Sequence[ServedReplica] = ()
         problem: Problem | None = None
         try:
             replicas = await asyncio.wait_for(self._finder.find(model), LOOKUP_S)
+        except Unanswered as error:
+            return self._carry_on(entry, error)
         except Problem as error:
-            problem = error
+            problem = error.again()
         except asyncio.TimeoutError:
-            problem = not_ready(f"the supervisor did not answer within {LOOKUP_S:g} s")
+            return self._carry_on(entry, Unanswered(f"the supervisor did not answer within {LOOKUP_S:g} s"))
         if replicas and entry.lane is None:
             entry.lane = Lane(
                 model, self._settings, self._cache, self._telemetry, lambda: next(self._generations),
@@ -165,8 +190,15 @@ class Directory:
                 entry.lane.update(replicas)
             else:  # relaunched on another engine
                 await self._retire(entry)
-        entry.problem, entry.known = problem, True
-        entry.asked_s = self._telemetry.now()
+        return problem
+
+    def _carry_on(self, entry: Entry, problem: Problem) -> Problem | None:
+        """Nothing was learnt: serve from the replicas there are. Without any, nobody is kept waiting."""
+        if entry.lane is not None:
+            if entry.lane.batcher.replicas:
+                return None
+            entry.lane.update(())
+        return problem.again()
 
     async def _retire(self, entry: Entry) -> None:
         lane, entry.lane = entry.lane, None

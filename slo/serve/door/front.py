@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from slo.config import ServeSection
-from slo.serve.door.admission import Ask, Decision
+from slo.serve.door.admission import ONLINE_TEXTS, Ask, Decision
 from slo.serve.door.cache import Cache, Vector
 from slo.serve.door.delay import Delay
 from slo.serve.door.directory import Directory
@@ -90,7 +91,7 @@ class Front:
             model = model_of(data)
             if call.permit is not None:
                 call.permit(model)
-            lane = self._directory.ready(model) or await self._directory.lane(model)
+            lane = self._directory.ready(model) or await self._lane(model, data, call, trace)
             if lane is None:
                 return None
             trace.model = model
@@ -117,6 +118,25 @@ class Front:
         self._telemetry.request(trace.model, trace.length, code, cached=trace.cached, seconds=seconds)
         if trace.replica and trace.length != "batch":
             self._telemetry.computed(trace.model, trace.replica, code, seconds)
+
+    async def _lane(self, model: str, data: dict[str, Any], call: Call, trace: Trace) -> Lane | None:
+        """The lane after a look-up. A refusal by a model that exists is counted as that model's."""
+        try:
+            return await self._directory.lane(model)
+        except Problem:
+            if self._directory.confirmed(model):
+                trace.model = model
+                trace.length = self._length(data, call)
+            raise
+
+    def _length(self, data: dict[str, Any], call: Call) -> str:
+        """The length class under which a request that no lane has seen is counted."""
+        try:
+            texts = parse(data, self._limits).texts
+        except Problem:
+            return NO_MODEL
+        batch = call.deadline_ms is None and (call.class_ == "batch" or len(texts) > ONLINE_TEXTS)
+        return "batch" if batch else length_class(texts)
 
     async def _embed(self, lane: Lane, request: EmbeddingRequest, call: Call, trace: Trace) -> Reply:
         telemetry, generation = self._telemetry, lane.generation

@@ -32,6 +32,10 @@ class Problem(Exception):
         self.param = param
         self.headers = headers or {}
 
+    def again(self) -> Problem:
+        """The same to be raised anew: without the stack that led to this one, which holds on to the request."""
+        return Problem(self.status, self.message, reason=self.reason, param=self.param, headers=self.headers)
+
     @property
     def type(self) -> str:
         """OpenAI's coarse kind of error, from the status."""
@@ -68,6 +72,13 @@ def unknown_model(model: str) -> Problem:
 def not_ready(detail: str, *, retry_after_s: int = 5) -> Problem:
     """503: the model is loading, recovering or gone; asking again later may help."""
     return Problem(503, detail, reason="model_not_ready", headers={"retry-after": str(retry_after_s)})
+
+
+class Unanswered(Problem):
+    """503: whoever knows where the model is did not say. What was known before may well hold still."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(503, detail, reason="model_not_ready", headers={"retry-after": "5"})
 
 
 def engine_fault(detail: str) -> Problem:

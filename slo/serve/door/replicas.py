@@ -15,7 +15,7 @@ import xoscar as xo
 
 from slo.serve.door.batcher import Embedded, ReplicaLost
 from slo.serve.door.planner import Load
-from slo.serve.door.problem import not_ready, unknown_model
+from slo.serve.door.problem import Unanswered, not_ready, unknown_model
 
 STATUS_TIMEOUT_S = 5.0
 
@@ -69,24 +69,23 @@ class ActorFinder:
     async def find(self, model: str) -> list[ActorReplica]:
         """All ready replicas; empty when the model runs on an engine that is not ours.
 
-        Raises `Problem`: 404 for a model that does not run, 503 while it is loading, recovering or stopping.
+        Raises `Problem`: 404 for a model that does not run, 503 while it is loading, recovering or stopping, and
+        `Unanswered` when the supervisor did not say which of these.
         """
         try:
             supervisor = await self._supervisor()
             rows = await supervisor.get_replica_statuses(model)
-            self._states[model] = {row["replica_model_uid"]: row["status"] for row in rows}
-            ready = [row for row in rows if row["status"] == "READY" and row.get("model_address")]
-            if not ready:
-                await supervisor.get_model(model)  # raises what explains it best
-                return []
-            found = await asyncio.gather(*(self._probe(row) for row in ready), return_exceptions=True)
-        except ValueError as error:
+        except ValueError:
             self._states.pop(model, None)
-            raise unknown_model(model) from error
-        except self._loading as error:
-            raise not_ready(f"the model '{model}' is loading", retry_after_s=10) from error
-        except (RuntimeError, *GONE) as error:
-            raise not_ready(f"the model '{model}' cannot be reached: {type(error).__name__}") from error
+            raise unknown_model(model) from None
+        except (RuntimeError, asyncio.TimeoutError, *GONE) as error:
+            raise Unanswered(f"the supervisor did not answer for '{model}': {type(error).__name__}") from None
+        self._states[model] = {row["replica_model_uid"]: row["status"] for row in rows}
+        ready = [row for row in rows if row["status"] == "READY" and row.get("model_address")]
+        if not ready:
+            await self._explain(supervisor, model)
+            return []
+        found = await asyncio.gather(*(self._probe(row) for row in ready), return_exceptions=True)
         if any(isinstance(result, AttributeError) for result in found):
             return []
         replicas = [result for result in found if isinstance(result, ActorReplica)]
@@ -101,6 +100,26 @@ class ActorFinder:
         except (RuntimeError, *GONE) as error:
             raise not_ready(f"the supervisor cannot be reached: {type(error).__name__}") from error
         return [uid for uid, facts in listed.items() if facts.get("model_type") == "embedding"]
+
+    async def _explain(self, supervisor: Any, model: str) -> None:
+        """Raise why no replica is ready. Returns when another engine serves the model."""
+        try:
+            ref = await supervisor.get_model(model)
+        except ValueError:
+            self._states.pop(model, None)
+            raise unknown_model(model) from None
+        except self._loading:
+            raise not_ready(f"the model '{model}' is loading", retry_after_s=10) from None
+        except (RuntimeError, *GONE) as error:
+            raise not_ready(f"the model '{model}' cannot be reached: {type(error).__name__}") from None
+        try:
+            await _engine_status(ref)
+        except AttributeError:
+            return
+        except ReplicaLost:
+            pass
+        # It is ours. Either it has become ready in between, or the worker has not told the supervisor its address.
+        raise Unanswered(f"where the replicas of '{model}' are is not known yet")
 
     async def _probe(self, row: dict[str, Any]) -> ActorReplica:
         """The replica of one status row. Raises `AttributeError` when its engine is not ours."""

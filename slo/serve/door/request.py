@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from slo.config import LimitsSection
-from slo.serve.door.problem import invalid
+from slo.serve.door.problem import invalid, unknown_model
 
 # Stock hands these to the engine, where they change the answer. Value: what is harmless because it is the default.
 UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
@@ -34,6 +34,7 @@ UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "instruction": (None, ""),
 }
 MAX_DIMENSIONS = 65_536
+MAX_NAME = 200  # characters; names are remembered and asked for, and no model has a longer one
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,12 @@ def read_json(body: bytes) -> dict[str, Any]:
 
 
 def model_of(data: dict[str, Any]) -> str:
-    """The field `model`. Raises `Problem` 400."""
+    """The field `model`. Raises `Problem` 400, or 404 for what is too long to be a name."""
     model = data.get("model")
     if not isinstance(model, str) or not model:
         raise invalid("'model' must be the name of a model", param="model")
+    if len(model) > MAX_NAME:
+        raise unknown_model(model)
     return model
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 
 from slo.config import ServeSection
 from slo.serve.door import directory as module
+from slo.serve.door.batcher import ReplicaLost
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
-from slo.serve.door.problem import Problem, not_ready
+from slo.serve.door.problem import Problem, Unanswered, not_ready, unknown_model
 from slo.serve.telemetry.telemetry import Telemetry
 from tests.serve.fakes import FakeFinder, FakeReplica, packed
 
@@ -136,3 +138,103 @@ async def test_a_model_that_loads_is_asked_for_again_after_a_moment() -> None:
     finder.found["m"] = [FakeReplica()]
     await asyncio.sleep(module.ABSENT_S + 0.05)
     assert await known.lane("m") is not None
+
+
+UNANSWERED = [Unanswered("the supervisor has gone"), asyncio.TimeoutError(), KeyError("status")]
+
+
+@pytest.mark.parametrize("error", UNANSWERED, ids=["gone", "silent", "fault"])
+async def test_replicas_serve_on_while_nobody_answers_for_them(error: Exception) -> None:
+    finder = FakeFinder(m=[FakeReplica(behave=lambda *_: 0.01)])
+    known = directory(finder)
+    lane = await known.lane("m")
+    assert lane is not None
+    waiting = lane.batcher.submit(["a"], [3], online=True)
+    finder.found["m"] = error
+    await known._ask("m", known._entries["m"])
+    assert known.ready("m") is lane
+    await waiting.future
+    assert lane.replicas == lane.batcher.replicas != []
+
+
+async def test_replicas_of_which_the_supervisor_says_that_they_are_gone_are_let_go() -> None:
+    finder = FakeFinder(m=[FakeReplica(behave=lambda *_: 60.0)])
+    known = directory(finder)
+    lane = await known.lane("m")
+    assert lane is not None
+    running, waiting = (lane.batcher.submit([name], [400], online=True) for name in "ab")
+    finder.found["m"] = not_ready("recovering")
+    await known._ask("m", known._entries["m"])
+    assert known.ready("m") is None
+    with pytest.raises(Problem):
+        await waiting.future
+    assert lane.replicas == []
+    lane.batcher.leave(running)
+    await known.close()
+
+
+@pytest.mark.parametrize("error", UNANSWERED, ids=["gone", "silent", "fault"])
+async def test_without_a_replica_nobody_waits_for_an_answer_that_does_not_come(error: Exception) -> None:
+    finder = FakeFinder(m=[FakeReplica(behave=lambda *_: ReplicaLost("gone"))])
+    known = directory(finder)
+    lane = await known.lane("m")
+    assert lane is not None
+    finder.found["m"] = error
+    ticket = lane.batcher.submit(["a"], [3], online=True)
+    with pytest.raises(Problem) as caught:
+        await asyncio.wait_for(ticket.future, 1)
+    assert caught.value.status == 503
+    assert known.ready("m") is None
+    with pytest.raises(Problem):
+        await known.lane("m")
+
+
+async def test_the_watch_survives_whatever_a_look_up_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WATCH_S", 0.01)
+    first, second = FakeReplica("rep0", 1), FakeReplica("rep1", 2)
+    odd = FakeReplica("odd", 3, pass_ms={"fixed": None})
+    finder = FakeFinder(m=[first])
+    known = directory(finder)
+    lane = await known.lane("m")
+    assert lane is not None
+    known.start()
+    for trouble in (RuntimeError("what is this"), [odd]):
+        finder.found["m"] = trouble
+        await asyncio.sleep(0.05)
+        assert known.ready("m") is lane
+    finder.found["m"] = [first, second]
+    await asyncio.sleep(0.05)
+    assert lane.batcher.replicas == [first, second]
+    await known.close()
+
+
+async def test_a_model_is_confirmed_by_the_host_and_not_by_who_asks_for_it() -> None:
+    finder = FakeFinder(m=[FakeReplica()], loading=not_ready("loading"))
+    finder.words["loading"] = {"loading-0": "LOADING"}
+    known = directory(finder)
+    for name in ("m", "loading", "nobody"):
+        assert not known.confirmed(name)
+        with contextlib.suppress(Problem):
+            await known.lane(name)
+    finder.found["m"] = not_ready("recovering")
+    await known._ask("m", known._entries["m"])
+    assert [known.confirmed(name) for name in ("m", "loading", "nobody")] == [True, True, False]
+
+
+async def test_a_problem_that_is_kept_holds_neither_a_stack_nor_what_led_to_it() -> None:
+    class Asking(FakeFinder):
+        async def find(self, model: str) -> list[FakeReplica]:
+            try:
+                raise ValueError(model)
+            except ValueError:
+                raise unknown_model(model) from None
+
+    known = directory(Asking())
+    for _ in range(2):
+        with pytest.raises(Problem) as caught:
+            await known.lane("nobody")
+        kept = known._entries["nobody"].problem
+        assert kept is not None
+        assert kept is not caught.value
+        assert (kept.status, kept.message) == (404, caught.value.message)
+        assert (kept.__traceback__, kept.__context__, kept.__cause__) == (None, None, None)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from slo.config import ServeSection
 from slo.serve.door.batcher import ReplicaLost
 from slo.serve.door.problem import not_ready
+from slo.watch.sli.exposition import parse_exposition
 from tests.serve.fakes import DIMENSIONS, FakeFinder, FakeReplica, vector_of
 from tests.serve.http_door import KEY, Door, opened
 
@@ -267,6 +268,36 @@ async def test_a_model_without_successor_is_a_503_at_once_and_serves_again_when_
         back = await door.embed({"model": "m", "input": "c"})
     assert codes == [503] * 3
     assert back[0] == 200
+
+
+async def test_what_a_model_refuses_while_it_is_down_is_counted_as_its_own_failure() -> None:
+    finder = FakeFinder(m=[FakeReplica(behave=lambda call, _: ReplicaLost("gone") if call else 0.0)])
+    async with opened(finder) as door:
+        await door.embed({"model": "m", "input": "a"})
+        finder.found["m"] = not_ready("recovering")
+        codes = [(await door.embed({"model": "m", "input": "b" * 20}))[0] for _ in range(3)]
+        codes.append((await door.embed({"model": "m", "input": ["many"] * 17}))[0])
+        codes.append((await door.embed({"model": "m", "input": []}))[0])
+        unknown = [(await door.embed({"model": f"nobody{i}", "input": "b"}))[0] for i in range(3)]
+        _, window = await door.get("/slo/api/window?seconds=60")
+        async with door.http.get(f"{door.url}/slo/metrics") as response:
+            page = await response.text()
+    assert (codes, unknown) == ([503] * 5, [404] * 3)
+    assert window["codes"] == {"2xx": 1, "4xx": 3, "429": 0, "5xx": 4, "timeout": 0}
+    assert window["classes"]["medium"]["codes"]["5xx"] == 3
+    assert window["classes"]["batch"]["codes"]["5xx"] == 1
+    minute = parse_exposition(page, model="m", url=door.url).minute(start_s=0, source="passive")
+    assert minute.outcomes == {"server_fault": 4}
+    assert "nobody" not in page
+
+
+async def test_a_name_of_any_length_is_neither_kept_nor_asked_for() -> None:
+    finder = FakeFinder(m=[FakeReplica()])
+    async with opened(finder) as door:
+        status, body, _ = await door.embed({"model": "x" * 1_000_000, "input": "a"})
+    assert (status, body["error"]["code"]) == (404, "model_not_found")
+    assert len(body["error"]["message"]) < 200
+    assert finder.asked == []
 
 
 async def test_other_weights_are_never_answered_from_the_old_cache() -> None:

@@ -10,7 +10,7 @@ import pytest
 import xoscar as xo
 
 from slo.serve.door.batcher import ReplicaLost
-from slo.serve.door.problem import Problem
+from slo.serve.door.problem import Problem, Unanswered
 from slo.serve.door.replicas import ActorFinder
 
 
@@ -40,13 +40,15 @@ class Supervisor:
 
     def __init__(self, rows: list[dict[str, Any]], error: Exception | None = None) -> None:
         self.rows, self.error = rows, error
+        self.home = ""
 
     async def get_replica_statuses(self, _: str) -> list[dict[str, Any]]:
         return self.rows
 
-    async def get_model(self, _: str) -> None:
+    async def get_model(self, uid: str) -> Any:
         if self.error is not None:
             raise self.error
+        return await xo.actor_ref(self.home, f"{uid}-rep0")
 
     async def list_models(self) -> dict[str, dict[str, str]]:
         return {"e": {"model_type": "embedding"}, "l": {"model_type": "LLM"}}
@@ -65,9 +67,13 @@ def row(uid: str, address: str | None, status: str = "READY") -> dict[str, Any]:
     return {"replica_model_uid": uid, "model_address": address, "status": status}
 
 
-def finder(*rows: dict[str, Any], error: Exception | None = None, timeout_s: float = 5.0) -> ActorFinder:
+def finder(
+    *rows: dict[str, Any], error: Exception | None = None, timeout_s: float = 5.0, home: str = ""
+) -> ActorFinder:
     async def supervisor() -> Supervisor:
-        return Supervisor(list(rows), error)
+        found = Supervisor(list(rows), error)
+        found.home = home
+        return found
 
     return ActorFinder(supervisor, timeout_s, loading=Loading)
 
@@ -124,6 +130,24 @@ async def test_why_there_is_no_replica_is_told_apart(error: Exception, status: i
     with pytest.raises(Problem) as caught:
         await finder(row("m-rep0", None, "LOADING"), error=error).find("m")
     assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    "error", [xo.ServerClosed(), ConnectionRefusedError(), asyncio.TimeoutError(), RuntimeError("no supervisor")]
+)
+async def test_a_supervisor_that_cannot_be_asked_has_not_said_that_there_is_no_replica(error: Exception) -> None:
+    async def supervisor() -> Supervisor:
+        raise error
+
+    with pytest.raises(Unanswered) as caught:
+        await ActorFinder(supervisor, 5.0, loading=Loading).find("m")
+    assert caught.value.status == 503
+
+
+async def test_a_supervisor_that_has_lost_sight_of_an_address_does_not_make_a_model_anothers(address: str) -> None:
+    with pytest.raises(Unanswered):
+        await finder(row("m-rep0", None), home=address).find("m")
+    assert await finder(row("other-rep0", None), home=address).find("other") == []
 
 
 async def test_only_embedding_models_are_listed() -> None:

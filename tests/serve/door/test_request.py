@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from slo.config import LimitsSection
 from slo.serve.door.problem import Problem
-from slo.serve.door.request import EmbeddingRequest, model_of, needs_built_in, parse, read_json
+from slo.serve.door.request import MAX_NAME, EmbeddingRequest, model_of, needs_built_in, parse, read_json
 
 LIMITS = LimitsSection(max_inputs=4)
 
@@ -127,6 +127,14 @@ def test_every_object_is_a_request_or_a_400(data: dict[str, Any]) -> None:
     assert request.model == model_of(data)
     assert 1 <= len(request.texts) <= 4
     assert all(isinstance(text, str) and text for text in request.texts)
+
+
+def test_a_name_too_long_for_any_model_is_unknown_and_not_quoted_in_full() -> None:
+    assert model_of({"model": "m" * MAX_NAME}) == "m" * MAX_NAME
+    with pytest.raises(Problem) as caught:
+        model_of({"model": "m" * (MAX_NAME + 1)})
+    assert (caught.value.status, caught.value.reason) == (404, "model_not_found")
+    assert len(caught.value.body()) < 300
 
 
 @given(st.binary(max_size=200))
