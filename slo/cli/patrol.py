@@ -52,7 +52,7 @@ def on_patrol(
         outbox = stack.enter_context(open_outbox(config, clock=clock))
         courier = stack.enter_context(Courier(
             lambda: open_outbox(config, clock=clock), config.state_dir,
-            report=lambda attempt: _report(attempt, complain), complain=complain,
+            report=lambda attempt: _report(attempt, complain), complain=complain, clock=clock,
         ))  # fmt: skip
         source = _source(config, fetch, clock, store)
         yield Patrol(
@@ -65,6 +65,7 @@ def on_patrol(
                 hand_over=lambda message: _hand_over(outbox, message, complain),
                 deliver=courier.poke,
                 complain=complain,
+                delivering=courier.at_work,
             ),
             clock=clock,
             thin=config.watch.source.thin if source else sys.maxsize,

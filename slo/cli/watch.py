@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +100,13 @@ def watch(
     ctx = context(config_path, as_json=as_json, **target, **changes)
     embeddings_url(ctx.config.endpoint)  # a mistyped address is a mistake now, not "no data" every minute
     settings = ctx.config.watch
-    click.echo(
+    _echo_aside(
         f"watching {ctx.config.model.name} at {ctx.config.endpoint}: {ctx.config.slo}, {settings.probes} probes every "
-        f"{show_duration(settings.interval)}, verdict over {show_duration(settings.window)}; Ctrl-C stops",
-        err=True,
+        f"{show_duration(settings.interval)}, verdict over {show_duration(settings.window)}; Ctrl-C stops"
     )
     clock = SystemClock()
     with (
+        _last_flush(),
         StopSwitch() as stop,
         on_patrol(ctx, _prober(ctx, clock), clock=clock, config_path=config_path, complain=_complain) as patrol,
     ):
@@ -119,7 +121,7 @@ def watch(
             stop=stop,
         )
         return state.exit_code
-    click.echo("stopped", err=True)
+    _echo_aside("stopped")
     return 0
 
 
@@ -152,15 +154,49 @@ def _watcher(ctx: Context, patrol: Patrol) -> Watcher:
     )
 
 
+# A watch whose log lies on a full disk still has alerts to send: what cannot be written is left unsaid.
+
+
 def _complain(message: str) -> None:
-    click.echo(f"warning: {message}", err=True)
+    _echo_aside(f"warning: {message}")
+
+
+def _echo_aside(text: str) -> None:
+    with suppress(OSError):
+        click.echo(text, err=True)
 
 
 def _say(report: Report) -> None:
-    for line in report.lines():
-        click.echo(line)  # echo flushes
+    with _room_or_not():
+        for line in report.lines():
+            click.echo(line)  # echo flushes
 
 
 def _say_json(report: Report) -> None:
-    sys.stdout.write(orjson.dumps(report.record).decode() + "\n")
-    sys.stdout.flush()
+    with _room_or_not():
+        sys.stdout.write(orjson.dumps(report.record).decode() + "\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def _room_or_not() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # `slo watch | head`: nobody is left to listen
+        raise
+    except OSError:
+        pass
+
+
+@contextmanager
+def _last_flush() -> Iterator[None]:
+    """In the end, let go of what still cannot be written: Python would report it, and change the exit code."""
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except OSError:
+                with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+                    os.dup2(nowhere.fileno(), stream.fileno())

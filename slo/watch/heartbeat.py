@@ -1,5 +1,6 @@
 """
-Who watches the watcher: a sign of life after every completed round, for others to miss.
+Who watches the watcher: a sign of life after every completed round, for others to miss. A watch that counts and cannot
+tell anybody gives none.
 
 Two ways, both may be used. A file, `heartbeat.json` in the state directory, that a second process (`slo check`, cron, a
 container's health check) verifies. And a push to an address that alerts when it is *not* called, the dead-man's

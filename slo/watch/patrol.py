@@ -51,7 +51,7 @@ class Source(Protocol):
 class Outside:
     """All that a round needs of the world. `probe` sends this round's probes; `health` asks the server.
 
-    `hand_over` takes a message for delivery, durably; `deliver` sends what is due.
+    `hand_over` takes a message for delivery, durably; `deliver` sends what is due; `delivering` says whether it does.
     """
 
     source: Source | None
@@ -61,6 +61,7 @@ class Outside:
     deliver: Callable[[], None]
     complain: Callable[[str], None]
     cpu: Callable[[], CpuTime | None] = cpu_time
+    delivering: Callable[[], bool] = lambda: True
 
 
 class Patrol:
@@ -149,9 +150,12 @@ class Patrol:
         )
         self._remedy(found, health, busy)
         self._outside.deliver()
+        delivering = self._outside.delivering()
         if found.problem:
             self._outside.complain(f"history: {found.problem}")
-        elif self._heartbeat:
+        if not delivering:
+            self._outside.complain("delivery: no alert can be sent at present; no heartbeat until one can")
+        if self._heartbeat and delivering and not found.problem:
             self._heartbeat.beat(self._now_s)
         return found
 

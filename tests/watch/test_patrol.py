@@ -48,6 +48,7 @@ class World:
         self.said: list[str] = []
         self.skipped = self.relaunched = self.asked = 0
         self.rejected = False
+        self.delivering = True
         self.patrol = Patrol(
             store,
             Simulation(store).settings,
@@ -59,6 +60,7 @@ class World:
                 deliver=lambda: None,
                 complain=self.said.append,
                 cpu=lambda: None,
+                delivering=lambda: self.delivering,
             ),
             clock=self.clock,
             thin=60,
@@ -177,6 +179,16 @@ def test_a_round_gives_a_sign_of_life_only_when_its_counts_are_kept(
     world.rounds(3)
     assert read_beat(tmp_path) == first
     assert any("full" in line for line in world.said)
+
+
+def test_a_watch_that_can_tell_nobody_gives_no_sign_of_life(world: World, tmp_path: Path) -> None:
+    world.delivering = False
+    world.rounds(1)
+    assert read_beat(tmp_path) is None
+    assert world.said == ["delivery: no alert can be sent at present; no heartbeat until one can"]
+    world.delivering = True
+    world.rounds(1)
+    assert read_beat(tmp_path) is not None
 
 
 def test_the_tally_of_a_round_has_the_exact_counts_of_users_and_probes(world: World) -> None:

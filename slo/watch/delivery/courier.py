@@ -3,17 +3,19 @@ Delivery beside the watch: a thread that sends what the outbox holds as soon as 
 
 A round comes once a minute and may hang on a server that does; a retry after five seconds, the second message of a
 crowd, or the repeat that Alertmanager needs cannot wait for that. The courier has a connection of its own to the
-outbox, which is made for several senders, and keeps `notifications.prom` beside it for Prometheus.
+outbox, which is made for several senders, and keeps `notifications.prom` beside it for Prometheus. Nothing ends it but
+its owner: without it no alert would be sent again, and nobody would notice.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from slo.errors import StoreError
+from slo.clock import Clock, SystemClock
+from slo.errors import SloError
 from slo.files import write_atomically
 from slo.watch.delivery.delivery import Attempt, metric_text
 from slo.watch.delivery.outbox import Outbox
@@ -22,13 +24,14 @@ METRICS_FILE = "notifications.prom"
 _LONGEST_REST_S = 5.0  # another process may have put something in
 _SHORTEST_REST_S = 0.1
 _LAST_WORDS_S = 5.0
+_LATELY_S = 120.0  # longer than any channel takes to fail
 
 
 class Courier:
     """Runs between `with` and its end, when it has a few more seconds for what is due.
 
     `open_box` gives the courier's own outbox; it is called in its thread. `report` hears of every attempt and
-    `complain` of an outbox that cannot be used, which is tried again.
+    `complain`, once for each kind of trouble, of what keeps it from sending; it tries again.
     """
 
     def __init__(
@@ -38,11 +41,16 @@ class Courier:
         *,
         report: Callable[[Attempt], None],
         complain: Callable[[str], None],
+        clock: Clock | None = None,
     ) -> None:
         self._open_box = open_box
         self._metrics = state_dir / METRICS_FILE
         self._report = report
         self._complain = complain
+        self._clock = clock or SystemClock()
+        self._worked_s = self._clock.monotonic()
+        self._box: Outbox | None = None
+        self._trouble = ""  # that was complained of
         self._poked = threading.Event()
         self._stopped = False
         # Not a daemon: what it claimed it also marks, unless the process is killed.
@@ -61,20 +69,40 @@ class Courier:
         """Something was put in: look now."""
         self._poked.set()
 
+    def at_work(self) -> bool:
+        """Did it lately send something, or see that there is nothing to send?"""
+        box = self._box  # the thread may put another in its place
+        if box is not None:
+            self._worked_s = max(self._worked_s, box.worked_s)
+        return self._clock.monotonic() - self._worked_s < _LATELY_S
+
     def _run(self) -> None:
         while not self._stopped:
             try:
                 with self._open_box() as box:
+                    self._box = box
                     self._serve(box)
-            except StoreError as error:
-                self._complain(f"outbox: {error.message}")
-                self._poked.wait(_LONGEST_REST_S)
-                self._poked.clear()
+            except SloError as error:
+                self._rest(error.message)
+            except OSError as error:
+                self._rest(error.strerror or type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next alert must find somebody
+                # Its text is left out: nobody has masked it.
+                self._rest(type(error).__name__)
+
+    def _rest(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            with suppress(Exception):  # told when it can be: standard error may lie on the disk that is full
+                self._complain(f"outbox: {trouble}; trying again")
+                self._trouble = trouble
+        self._poked.wait(_LONGEST_REST_S)
+        self._poked.clear()
 
     def _serve(self, box: Outbox) -> None:
         while not self._stopped:
             self._poked.clear()
             self._tell(box, box.pump())
+            self._trouble = ""
             rest_s = box.next_in_s()
             longest = _LONGEST_REST_S if rest_s is None else min(rest_s, _LONGEST_REST_S)
             if not self._stopped:  # set before the poke that `clear` may have swallowed

@@ -54,6 +54,7 @@ class Outbox:
         self._policy = policy or RetryPolicy()
         self._chance = chance or random.Random()
         self._pruned_s = float("-inf")
+        self.worked_s = float("-inf")  # on the monotonic clock: when something was last sent, or nothing was to be
 
     def put(self, notification: Notification) -> tuple[str, ...]:
         """Persist `notification` for the channels that its severity is routed to, and name them.
@@ -85,7 +86,9 @@ class Outbox:
             self._store.recover()
             self._give_up_strangers()
             self._prune()
-            return self._deliveries() + self._repeats()  # a resolve replaces the repeat of its alert
+            attempts = self._deliveries() + self._repeats()  # a resolve replaces the repeat of its alert
+            self.worked_s = self._clock.monotonic()
+            return attempts
 
     def drain(self, limit_s: float) -> list[Attempt]:
         """Pump until nothing is due soon, at most `limit_s`: for commands that end after one check."""
@@ -120,8 +123,9 @@ class Outbox:
         with ThreadPoolExecutor(max_workers=max(1, len(self._sinks)), thread_name_prefix="sink") as pool:
             try:
                 self._serve(pool, claimed, attempts)
-            except KeyboardInterrupt:
-                # What is under way is waited for and marked: it would be sent again otherwise.
+            except BaseException:
+                # A stop, a full disk, no thread to be had: what is under way is waited for and marked. It would be sent
+                # again otherwise.
                 pool.shutdown(wait=True)
                 for job in claimed:
                     if job.outcome is not None:
@@ -149,6 +153,7 @@ class Outbox:
                 if self._settle(job, outcome):
                     idle.append(job.entries[0].sink)
                 claimed.remove(job)
+                self.worked_s = self._clock.monotonic()
 
     def _next_job(self, name: str) -> _Job | None:
         """Claim what `name` gets next: one message, a digest of many, or nothing for now."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -97,13 +97,17 @@ class OutboxStore:
     @contextmanager
     def sole_sender(self) -> Iterator[bool]:
         """True while no other process sends; the lock goes with the process that holds it."""
-        with self.path.with_suffix(".lock").open("a") as lock:
+        path = self.path.with_suffix(".lock")
+        with ExitStack() as stack:
             try:
+                lock = stack.enter_context(path.open("a"))
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                mine = True
             except BlockingIOError:
-                yield False
-                return
-            yield True
+                mine = False
+            except OSError as error:
+                raise StoreError(f"{path}: cannot be locked: {error.strerror}", hint="fix its permissions") from error
+            yield mine
 
     def add(self, notification: Notification, sinks: Sequence[str], rank: int, now: float) -> bool:
         """Put a message in for `sinks`, once per event id; False when it was there before."""

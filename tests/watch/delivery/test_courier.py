@@ -1,17 +1,24 @@
-"""The courier delivers between the rounds of a watch, and finishes what it began."""
+"""The courier delivers between the rounds of a watch, finishes what it began, and outlives whatever goes wrong."""
 
 from __future__ import annotations
 
+import errno
 import io
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from slo.clock import SystemClock
+import pytest
+
+from slo.clock import Clock, ManualClock, SystemClock
 from slo.config import Config
+from slo.errors import ConfigError
 from slo.watch.delivery.channels import open_outbox
 from slo.watch.delivery.courier import METRICS_FILE, Courier
 from slo.watch.delivery.delivery import Attempt
+from slo.watch.delivery.outbox import Outbox
+from slo.watch.delivery.outbox_store import OutboxStore
 from tests.real_servers import until
 from tests.watch.delivery.sinks.receiver import Answer, Receiver, Request, note
 
@@ -26,12 +33,13 @@ def config_in(folder: Path) -> Config:
 
 
 def courier_for(
-    folder: Path, receiver: Receiver, heard: list[Attempt], complaints: Callable[[str], None] = lambda _: None
-) -> Courier:
+    folder: Path, receiver: Receiver, heard: list[Attempt], complaints: Callable[[str], None] = lambda _: None,
+    *, report: Callable[[Attempt], None] | None = None, clock: Clock | None = None,
+) -> Courier:  # fmt: skip
     environ = {"SLO_WEBHOOK_URL": receiver.url("/hook")}
     return Courier(
-        lambda: open_outbox(config_in(folder), environ=environ, console=io.StringIO()),
-        folder, report=heard.append, complain=complaints,
+        lambda: open_outbox(config_in(folder), environ=environ, console=io.StringIO(), clock=clock),
+        folder, report=report or heard.append, complain=complaints, clock=clock,
     )  # fmt: skip
 
 
@@ -85,3 +93,91 @@ def test_an_outbox_that_cannot_be_opened_is_complained_of_and_tried_again(tmp_pa
         courier.poke()
         until("delivery", lambda: receiver.requests, timeout_s=10)
     assert "outbox.db" in complaints[0]
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def has(receiver: Receiver, requests: int) -> bool:
+    return len(receiver.requests) == requests
+
+
+def idles(courier: Courier, clock: ManualClock) -> bool:
+    """Is it not at work, now that more time has gone by?"""
+    clock.advance(200)
+    return not courier.at_work()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (RuntimeError("can't start new thread"), "RuntimeError"),
+        (ConfigError("no such channel"), "no such channel"),
+        (MemoryError(), "MemoryError"),
+    ],
+    ids=["no file to be had", "no thread to be had", "a setting", "no memory to be had"],
+)
+def test_the_next_message_is_sent_whatever_went_wrong_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception, words: str
+) -> None:
+    def fails(_: Outbox) -> list[Attempt]:
+        raise trouble
+
+    complaints: list[str] = []
+    with (
+        Receiver(lambda _: Answer("", status=204)) as receiver,
+        courier_for(tmp_path, receiver, [], complaints.append) as courier,
+    ):
+        with monkeypatch.context() as broken:
+            broken.setattr(Outbox, "pump", fails)
+            courier.poke()
+            until("the complaint", lambda: complaints, timeout_s=10)
+        put_in(tmp_path, receiver, "e-1")
+        courier.poke()
+        until("delivery", lambda: receiver.requests, timeout_s=10)
+    assert complaints == [f"outbox: {words}; trying again"]
+
+
+def test_a_courier_that_can_tell_nobody_of_its_work_goes_on(tmp_path: Path) -> None:
+    with (
+        Receiver(lambda _: Answer("", status=204)) as receiver,
+        courier_for(tmp_path, receiver, [], full, report=full) as courier,
+    ):
+        for number in (1, 2):
+            put_in(tmp_path, receiver, f"e-{number}")
+            courier.poke()
+            until("delivery", partial(has, receiver, number), timeout_s=10)
+
+
+def test_a_courier_is_at_work_while_it_looks_into_the_outbox_and_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = ManualClock()
+    with (
+        Receiver(lambda _: Answer("", status=204)) as receiver,
+        courier_for(tmp_path, receiver, [], clock=clock) as courier,
+    ):
+        assert courier.at_work()
+        with monkeypatch.context() as broken:
+            broken.setattr(Outbox, "pump", full)
+            courier.poke()
+            until("it is missed", partial(idles, courier, clock), timeout_s=10)
+        courier.poke()
+        until("it works again", courier.at_work, timeout_s=10)
+
+
+def test_a_courier_that_waits_for_another_sender_all_the_time_is_not_at_work(tmp_path: Path) -> None:
+    clock = ManualClock()
+    with (
+        Receiver(lambda _: Answer("", status=204)) as receiver,
+        courier_for(tmp_path, receiver, [], clock=clock) as courier,
+    ):
+        until("its first look", (tmp_path / METRICS_FILE).exists, timeout_s=10)
+        with OutboxStore(tmp_path / "outbox.db").sole_sender() as mine:
+            assert mine
+            courier.poke()
+            until("it is missed", partial(idles, courier, clock), timeout_s=10)
+        courier.poke()
+        until("it works again", courier.at_work, timeout_s=10)

@@ -5,7 +5,10 @@ import os
 import signal
 import sqlite3
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -357,6 +360,35 @@ def test_a_stop_while_sending_waits_for_what_is_under_way_and_marks_it(tmp_path:
     assert outbox.undelivered() == []
     assert outbox.pump() == []
     assert sink.ids == ["e"]
+
+
+def test_what_was_sent_is_marked_even_if_there_is_no_thread_for_the_next_channel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit = ThreadPoolExecutor.submit
+
+    def scarce(pool: ThreadPoolExecutor, work: Callable[[Any], Outcome], job: Any) -> Any:
+        if job.entries[0].sink == "two":
+            raise RuntimeError("can't start new thread")
+        return submit(pool, work, job)
+
+    clock, one, two = ManualClock(), FakeSink(), FakeSink()
+    outbox = outbox_in(tmp_path, {"one": one, "two": two}, clock)
+    outbox.put(note("e"))
+    with monkeypatch.context() as machine:
+        machine.setattr(ThreadPoolExecutor, "submit", scarce)
+        with pytest.raises(RuntimeError):
+            outbox.pump()
+    outbox.pump()
+    assert (one.ids, two.ids) == (["e"], ["e"])
+    assert outbox.undelivered() == []
+
+
+def test_a_lock_that_cannot_be_had_is_named(tmp_path: Path) -> None:
+    outbox = outbox_in(tmp_path, {"one": FakeSink()}, ManualClock())
+    (tmp_path / "outbox.lock").mkdir()
+    with pytest.raises(StoreError, match=r"outbox\.lock: cannot be locked"):
+        outbox.pump()
 
 
 def test_only_one_process_sends_at_a_time(tmp_path: Path) -> None:
