@@ -20,7 +20,15 @@ from slo.serve.door.directory import Directory
 from slo.serve.door.lane import Lane
 from slo.serve.door.problem import Problem, invalid, refused, timed_out, too_large
 from slo.serve.door.request import EmbeddingRequest, model_of, needs_built_in, parse, read_json
-from slo.serve.door.responses import Reply, cache_status, embeddings_body, problem_reply, server_timing
+from slo.serve.door.responses import (
+    SLICE_ROWS,
+    Reply,
+    cache_status,
+    embeddings_body,
+    embeddings_body_in_slices,
+    problem_reply,
+    server_timing,
+)
 from slo.serve.door.work import Ticket
 from slo.serve.telemetry.telemetry import NO_MODEL, Telemetry, code_class, length_class
 
@@ -168,7 +176,10 @@ class Front:
             index = next(i for i, vector in enumerate(vectors) if vector.truncated)
             raise invalid(f"'input[{index}]' has more tokens than the model takes", param="input", reason="too_long")
         started_s = telemetry.now()
-        body = embeddings_body(request, vectors)
+        if len(vectors) <= SLICE_ROWS:
+            body = embeddings_body(request, vectors)
+        else:
+            body = await embeddings_body_in_slices(request, vectors)
         ended_s = telemetry.now()
         telemetry.stage("serialise", ended_s - started_s)
         timing["serialise"] = (ended_s - started_s) * 1000

@@ -15,7 +15,11 @@ from hypothesis import strategies as st
 
 from slo.config import ServeSection
 from slo.serve.door.batcher import ReplicaLost
+from slo.serve.door.cache import Cache
+from slo.serve.door.directory import Directory
+from slo.serve.door.front import Call, Front
 from slo.serve.door.problem import not_ready
+from slo.serve.telemetry.telemetry import Telemetry
 from slo.watch.sli.exposition import parse_exposition
 from tests.serve.fakes import DIMENSIONS, FakeFinder, FakeReplica, vector_of
 from tests.serve.http_door import KEY, Door, opened
@@ -289,6 +293,30 @@ async def test_what_a_model_refuses_while_it_is_down_is_counted_as_its_own_failu
     minute = parse_exposition(page, model="m", url=door.url).minute(start_s=0, source="passive")
     assert minute.outcomes == {"server_fault": 4}
     assert "nobody" not in page
+
+
+async def test_others_have_their_turn_while_a_large_answer_is_written() -> None:
+    settings_, cache, telemetry = section(), Cache(2**20), Telemetry()
+    directory = Directory(FakeFinder(m=[FakeReplica()]), settings_, cache, telemetry)
+    front = Front(settings_, directory, cache, telemetry)
+    texts = [f"t{index}" for index in range(1000)]
+    body = orjson.dumps({"model": "m", "input": texts})
+    await front.answer(Call(body, telemetry.now()))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(others())
+    answer = await front.answer(Call(body, telemetry.now()))  # from the cache: nothing to wait for
+    task.cancel()
+    assert answer is not None
+    assert [row["index"] for row in orjson.loads(answer[0].body)["data"]] == list(range(1000))
+    assert turns >= 10
+    await directory.close()
 
 
 async def test_a_name_of_any_length_is_neither_kept_nor_asked_for() -> None:

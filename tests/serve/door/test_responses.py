@@ -1,12 +1,22 @@
 """Bodies and headers as bytes."""
 
+import asyncio
+from typing import Any
+
 import numpy as np
 import orjson
 import pytest
 
 from slo.serve.door.cache import Vector
+from slo.serve.door.problem import Problem
 from slo.serve.door.request import EmbeddingRequest
-from slo.serve.door.responses import cache_status, embeddings_body, server_timing
+from slo.serve.door.responses import (
+    SLICE_ROWS,
+    cache_status,
+    embeddings_body,
+    embeddings_body_in_slices,
+    server_timing,
+)
 from tests.serve.fakes import packed, vector_of
 
 
@@ -24,6 +34,38 @@ def test_a_vector_of_zeros_can_be_shortened() -> None:
 def test_a_shortened_vector_has_length_one() -> None:
     body = orjson.loads(embeddings_body(EmbeddingRequest("m", ("a",), dimensions=5), [packed("a")]))
     assert np.linalg.norm(body["data"][0]["embedding"]) == pytest.approx(1, abs=1e-6)
+
+
+def many(count: int, **fields: Any) -> tuple[EmbeddingRequest, list[Vector]]:
+    texts = tuple(f"t{index}" for index in range(count))
+    return EmbeddingRequest('模型 "m"', texts, **fields), [packed(text) for text in texts]
+
+
+@pytest.mark.parametrize("count", [1, SLICE_ROWS, SLICE_ROWS + 1, 3 * SLICE_ROWS])
+@pytest.mark.parametrize("fields", [{}, {"base64": True}, {"dimensions": 3}], ids=["floats", "base64", "shortened"])
+async def test_a_body_in_slices_has_the_same_bytes(count: int, fields: dict[str, Any]) -> None:
+    request, vectors = many(count, **fields)
+    assert await embeddings_body_in_slices(request, vectors) == embeddings_body(request, vectors)
+
+
+async def test_too_many_dimensions_are_refused_in_slices_as_well() -> None:
+    with pytest.raises(Problem):
+        await embeddings_body_in_slices(*many(2, dimensions=9))
+
+
+async def test_others_have_their_turn_while_a_large_body_is_written() -> None:
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(others())
+    await embeddings_body_in_slices(*many(5 * SLICE_ROWS))
+    task.cancel()
+    assert turns >= 5
 
 
 @pytest.mark.parametrize(
