@@ -49,12 +49,14 @@ def on_patrol(
         # Four questions a round; even a server that hangs must leave time for the probes, which take half of it.
         patience_s = min(config.client.timeout, max(0.5, config.watch.interval / 12))
         fetch = stack.enter_context(Fetcher(ctx.api_key(), timeout_s=patience_s))
+        # Without our API key: Prometheus is not the server that it is for.
+        beside = stack.enter_context(Fetcher(None, timeout_s=patience_s))
         outbox = stack.enter_context(open_outbox(config, clock=clock))
         courier = stack.enter_context(Courier(
             lambda: open_outbox(config, clock=clock), config.state_dir,
             report=lambda attempt: _report(attempt, complain), complain=complain, clock=clock,
         ))  # fmt: skip
-        source = _source(config, fetch, clock, store)
+        source = _source(config, fetch, beside, clock, store)
         yield Patrol(
             store,
             settings_of(config),
@@ -82,13 +84,13 @@ def on_patrol(
         )
 
 
-def _source(config: Config, fetch: Fetcher, clock: Clock, store: Store) -> Source | None:
+def _source(config: Config, fetch: Fetcher, beside: Fetcher, clock: Clock, store: Store) -> Source | None:
     chosen = config.watch.source
     if chosen.kind == "probe":
         return None
     if chosen.kind == "prometheus" and chosen.prometheus_url:
         return PrometheusSource(
-            fetch.get,
+            beside.get,
             chosen.prometheus_url,
             model=config.model.name,
             selector=chosen.prometheus_selector,
