@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
     model = options.model or options.cache / "bench-stand-in"
     if options.model is None and not model.is_dir():
         write_standin(model, size="full")
-    native = list(supported_precisions()) if options.device == "cpu" else list(DTYPES)
+    native: list[Precision] = list(supported_precisions()) if options.device == "cpu" else list(DTYPES)
     if unknown := sorted(set(options.precision or ()) - set(native)):
         parser.error(f"{options.device} runs {', '.join(native)}, not {', '.join(unknown)}")
     workshop = Workshop(model, options.cache, progress=lambda what, share: print(what, share, file=sys.stderr))

@@ -57,7 +57,17 @@ class Objective:
 
     def __str__(self) -> str:
         threshold = f"{self.threshold_ms:g} ms" if self.threshold_ms < 1000 else show_ms(self.threshold_ms)
-        return f"P{self.target * 100:g} ≤ {threshold}"
+        return f"{self.percentile} ≤ {threshold}"
+
+    @property
+    def percentile(self) -> str:
+        """`P95`."""
+        return f"P{self.target * 100:g}"
+
+    @property
+    def sureness(self) -> str:
+        """The confidence as it is read: `95%`."""
+        return f"{round(self.confidence * 100, 6):g}%"
 
     @property
     def threshold_s(self) -> float:
@@ -120,7 +130,7 @@ def judge(good: int, total: int, objective: Objective) -> Judgement:
     needed = samples_to_meet(bad, objective)
     advice = say("more", bad=bad, needed=needed, total=total)
     if total and good / total < objective.target:
-        advice = say("likely", confidence=f"{objective.confidence:.0%}", total=total)
+        advice = say("likely", confidence=objective.sureness, total=total)
     return Judgement(verdict=Verdict.UNPROVEN, good=good, total=total, objective=objective, advice=advice)
 
 

@@ -77,11 +77,11 @@ class Summary:
         return (self.total - self.failed) / self.total if self.total else float("nan")
 
 
-def summarize(name: str, samples: Sequence[Sample], objective: Objective) -> Summary:
-    """The figures and the verdict over `samples`."""
+def summarize(name: str, samples: Sequence[Sample], objective: Objective, *, weight: float = 1.0) -> Summary:
+    """The figures and the verdict over `samples`; for the interval each counts as `weight` independent ones."""
     latencies = sorted(s.latency_ms if s.ok else float("inf") for s in samples)
     answered = [value for value in latencies if value != float("inf")]
-    low, high = percentile_interval(latencies, 0.95)
+    low, high = percentile_interval(latencies, 0.95, weight=weight)
     return Summary(
         name=name,
         total=len(samples),
@@ -144,8 +144,10 @@ class Run:
             return list(self.exact)
         computed = [sample for sample in self.samples if not sample.cached]
         names = list(dict.fromkeys(sample.length_class for sample in computed))
-        parts = [summarize(name, [s for s in computed if s.length_class == name], self.objective) for name in names]
-        return parts if len(parts) < 2 else [*parts, summarize("overall", computed, self.objective)]
+        groups = {name: [s for s in computed if s.length_class == name] for name in names}
+        if len(groups) > 1:
+            groups["overall"] = computed
+        return [summarize(name, part, self.objective, weight=self.weight) for name, part in groups.items()]
 
     def cached(self) -> Summary | None:
         """The answers that a cache gave; None without any. They never decide the verdict."""
@@ -153,6 +155,18 @@ class Run:
             return self.exact_cached
         hits = [sample for sample in self.samples if sample.cached]
         return summarize("cached", hits, self.objective) if hits else None
+
+    @property
+    def weight(self) -> float:
+        """Independent requests that one of these weighs as: below 1 where late ones come in clusters."""
+        conclusion = self.details.get("conclusion")
+        return min(1.0, conclusion["effective"] / conclusion["total"]) if conclusion and conclusion["total"] else 1.0
+
+    def verdict_of(self, summary: Summary, *, whole: bool) -> Verdict | None:
+        """The verdict on one row of `summaries`. Where the measurement judged the whole, only that has one."""
+        if self.decided is None and not self.void:
+            return summary.judgement.verdict
+        return self.verdict if whole else None
 
     @property
     def verdict(self) -> Verdict:

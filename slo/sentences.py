@@ -47,6 +47,7 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{count} 个请求未能连接或被切断；最后一次：{error}",
     ),
     "unsettled": ("latency had not settled after {seconds} s of warm-up", "预热 {seconds} 秒后延迟仍未稳定"),
+    "untraced": ("arrivals were not recorded: {error}", "到达记录未能写出：{error}"),
     "stopped": ("stopped by the user after {done} of {total} requests", "用户中断，完成 {total} 个请求中的 {done} 个"),
     "silent": (
         "ended after {done} of {total}: {row} in a row were never answered",
@@ -80,8 +81,8 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "队列一直在增长（在途 {first} → {last}，延迟 {from_ms} → {to_ms} ms）：速率超过容量，百分位取决于测了多久",
     ),
     "plan.failed": (
-        "the check at {rate}/s failed: over 5 % had no answer. `slo capacity` measures",
-        "以 {rate} 次/秒核对失败：超过 5 % 没有应答。请用 `slo capacity` 实测",
+        "the check at {rate}/s failed: too many had no answer. `slo capacity` measures",
+        "以 {rate} 次/秒核对失败：太多请求没有应答。请用 `slo capacity` 实测",
     ),
     "plan.most": (
         "the check took {ratio} times as long as predicted: a replica's capacity is at most what stands here; "
@@ -113,6 +114,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "different.weights": ("different weights: {a} and {b}", "权重不同：{a} 与 {b}"),
     "different.classes": ("different sets of classes: {a} and {b}", "文本类别不同：{a} 与 {b}"),
     "interrupted": ("{run} was interrupted", "{run} 曾被中断"),
+    "void": ("{run} is void: its figures prove nothing ({reasons})", "{run} 已作废，其数字不能说明问题（{reasons}）"),
+    "cut": ("stopped by the user; what was found until then is here", "用户中断，仅含此前已得出的结果"),
+    "plan.void": ("the check was void: {reasons}", "核对作废：{reasons}"),
+    "plan.unchecked": ("stopped by the user before the prediction was checked", "用户在核对预测之前中断"),
 }
 
 

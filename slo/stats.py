@@ -66,24 +66,30 @@ def _tail_sum(k: int, n: int, p: float) -> float:
     return min(1.0, math.exp(log_top) * total)
 
 
-def percentile_interval(ascending: Sequence[float], quantile: float, confidence: float = 0.95) -> tuple[float, float]:
+def percentile_interval(
+    ascending: Sequence[float], quantile: float, confidence: float = 0.95, *, weight: float = 1.0
+) -> tuple[float, float]:
     """Lower and upper bound of the true percentile: order statistics whose ranks the binomial allows.
 
-    A bound that the sample cannot give (too few values) is 0 or infinity.
+    A bound that the sample cannot give (too few values) is 0 or infinity. `weight` as in `rank_interval`.
     """
     n = len(ascending)
-    low, high = rank_interval(n, quantile, confidence)
+    low, high = rank_interval(n, quantile, confidence, weight=weight)
     return (ascending[low - 1] if low >= 1 else 0.0), (ascending[high - 1] if high <= n else math.inf)
 
 
-def rank_interval(n: int, quantile: float, confidence: float = 0.95) -> tuple[int, int]:
-    """Ranks (1…n) of the order statistics that bound the true percentile; 0 or n + 1 where n values give none."""
-    if n == 0:
-        return 0, 1
+def rank_interval(n: int, quantile: float, confidence: float = 0.95, *, weight: float = 1.0) -> tuple[int, int]:
+    """Ranks (1…n) of the order statistics that bound the true percentile; 0 or n + 1 where n values give none.
+
+    Values that depend on each other weigh as `weight`·n independent ones: their ranks are those in so few, scaled up.
+    """
+    m = n if weight >= 1 else math.floor(n * weight)
+    if m == 0:
+        return 0, n + 1
     alpha = (1 - confidence) / 2
-    low = _largest_rank(lambda r: binomial_cdf(r - 1, n, quantile) <= alpha, n)
-    high = _largest_rank(lambda r: binomial_cdf(r - 1, n, quantile) < 1 - alpha, n) + 1
-    return low, high
+    low = _largest_rank(lambda r: binomial_cdf(r - 1, m, quantile) <= alpha, m)
+    high = _largest_rank(lambda r: binomial_cdf(r - 1, m, quantile) < 1 - alpha, m) + 1
+    return low * n // m, (n + 1 if high > m else -(-high * n // m))
 
 
 def _largest_rank(holds: Callable[[int], bool], n: int) -> int:

@@ -79,9 +79,9 @@ class Tally:
                 return min(self.max_ms, _LEAST_MS * math.exp((index + 0.5) * _STEP))
         return math.inf
 
-    def summary(self, name: str, objective: Objective) -> Summary:
+    def summary(self, name: str, objective: Objective, *, weight: float = 1.0) -> Summary:
         """The same figures that `summarize` gives over samples."""
-        low, high = rank_interval(self.total, 0.95)
+        low, high = rank_interval(self.total, 0.95, weight=weight)
         return Summary(
             name=name,
             total=self.total,

@@ -144,3 +144,12 @@ def test_an_estimated_quantile_lies_in_the_bucket_of_the_true_one(values: list[f
 def test_the_quantile_of_an_empty_histogram_is_unknown_and_beyond_the_last_edge_infinite() -> None:
     assert math.isnan(Histogram().quantile(0.5))
     assert histogram_of([11.0]).quantile(0.95) == math.inf
+
+
+@given(st.integers(1, 5000), st.floats(0.01, 1.0))
+def test_dependent_values_give_a_wider_interval_around_the_same_percentile(n: int, weight: float) -> None:
+    low, high = rank_interval(n, 0.95)
+    wide_low, wide_high = rank_interval(n, 0.95, weight=weight)
+    assert 0 <= wide_low <= low + 1
+    assert min(high, n) - 1 <= wide_high <= n + 1
+    assert rank_interval(n, 0.95, weight=1.0) == (low, high)

@@ -138,7 +138,9 @@ def find_capacity(
         middle = (low + high) / 2
         low, high = (middle, high) if tried(middle, probe).likely else (low, middle)
     low, high = _followed(lambda rate: tried(rate, fine or probe), probes, (low, high), ceiling, precision)
-    bounded, rate, confirmed = high < math.inf, _edge(probes, low, high).rate, False
+    # A void probe is the generator's failure: then the server's capacity is at least what was reached.
+    bounded = high < math.inf and any(not probe.likely for probe in _valid(probes))
+    rate, confirmed = _edge(probes, low, high).rate, False
     for _ in range(CONFIRMATIONS):
         rate *= CONFIRM_AT
         confirmed = tried(rate, confirm).met

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from slo.bench.collect import Collector
 from slo.bench.exchange import OK, Exchange, Service
-from slo.bench.open_loop import POLL_S
+from slo.bench.open_loop import poll_until
 from slo.clock import Clock
 
 BACKOFF_S = 0.05  # after a failure that came at once: a dead server must not be asked a million times
@@ -50,16 +50,8 @@ async def closed_loop(
         else:
             loop.call_later(BACKOFF_S, send)
 
-    def poll() -> None:
-        if ended.done():
-            return
-        if stop(clock.monotonic()):
-            ended.set_result(None)
-        else:
-            loop.call_later(POLL_S, poll)
-
     service.on_done = done
     for _ in range(clients):
         send()
-    poll()
+    poll_until(ended, stop, clock, result=None)
     await ended

@@ -22,7 +22,7 @@ from slo.clock import Clock
 from slo.errors import BadAnswer, Refused
 from slo.objective import Objective
 from slo.records import Sample, Summary
-from slo.stats import nearest_rank
+from slo.stats import rank
 from slo.tally import Tally
 
 KEEP = 100_000
@@ -44,9 +44,11 @@ class Second:
         self.latencies_ms = array("f")
 
     def row(self, t_s: float) -> dict[str, Any]:
-        """For the record; percentiles over answered requests, None without any."""
+        """For the record; percentiles over all that was computed or failed, None for one that is a failed request."""
         latencies = sorted(self.latencies_ms)
-        p50, p95 = (round(nearest_rank(latencies, q), 3) if latencies else None for q in (0.5, 0.95))
+        count = len(latencies) + self.failed
+        ranks = [rank(count, q) if count else 1 for q in (0.5, 0.95)]
+        p50, p95 = (round(latencies[place - 1], 3) if place <= len(latencies) else None for place in ranks)
         return {
             "t": t_s, "due": self.due, "good": self.good, "failed": self.failed, "refused": self.refused,
             "cached": self.cached, "in_flight": self.in_flight, "p50_ms": p50, "p95_ms": p95,
@@ -200,13 +202,13 @@ class Collector:
             key=lambda sample: sample.due_s,
         )
 
-    def summaries(self) -> list[Summary]:
-        """Per class, then overall, from exact counts."""
+    def summaries(self, *, weight: float = 1.0) -> list[Summary]:
+        """Per class, then overall, from exact counts; `weight` as in `summarize`."""
         whole = Tally()
         for tally in self.classes.values():
             whole.add(tally)
-        parts = [tally.summary(name, self.objective) for name, tally in self.classes.items()]
-        return parts if len(parts) < 2 else [*parts, whole.summary("overall", self.objective)]
+        parts = [tally.summary(name, self.objective, weight=weight) for name, tally in self.classes.items()]
+        return parts if len(parts) < 2 else [*parts, whole.summary("overall", self.objective, weight=weight)]
 
     @property
     def thinned(self) -> bool:

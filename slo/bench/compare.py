@@ -28,6 +28,7 @@ from slo.sentences import say
 from slo.stats import rank
 
 RESAMPLES = 4000
+AT_ONCE = 2_000_000  # values drawn at a time
 BLOCK = 10
 SEED = 20_240_501
 ERROR = 0.05  # of all rows together
@@ -86,9 +87,14 @@ class Comparison:
     warnings: list[str]
 
     @property
+    def void(self) -> bool:
+        """Is either run void? Then nothing follows from the rows."""
+        return bool(self.before.void or self.after.void)
+
+    @property
     def slower(self) -> bool:
         """Is any row significantly slower?"""
-        return any(row.difference is Difference.SLOWER for row in self.rows)
+        return not self.void and any(row.difference is Difference.SLOWER for row in self.rows)
 
     @property
     def verdicts(self) -> tuple[Verdict, Verdict]:
@@ -155,13 +161,17 @@ def ratio_interval(before: Floats, after: Floats, error: float, draw: np.random.
 
 
 def _resampled_p95(values: Floats, draw: np.random.Generator) -> Floats:
-    """P95 of each of `RESAMPLES` circular block resamples."""
+    """P95 of each of `RESAMPLES` circular block resamples, some at a time: all at once would be gigabytes."""
     n = len(values)
     block = min(BLOCK, max(1, n // 10))
-    starts = draw.integers(0, n, size=(RESAMPLES, -(-n // block), 1))
-    picked = ((starts + np.arange(block)) % n).reshape(RESAMPLES, -1)[:, :n]
     position = rank(n, 0.95) - 1
-    result: Floats = np.partition(values[picked], position, axis=1)[:, position]
+    at_once = max(1, AT_ONCE // n)
+    result: Floats = np.empty(RESAMPLES)
+    for first in range(0, RESAMPLES, at_once):
+        count = min(at_once, RESAMPLES - first)
+        starts = draw.integers(0, n, size=(count, -(-n // block), 1))
+        picked = ((starts + np.arange(block)) % n).reshape(count, -1)[:, :n]
+        result[first : first + count] = np.partition(values[picked], position, axis=1)[:, position]
     return result
 
 
@@ -213,6 +223,7 @@ def _warnings(before: Run, after: Run) -> list[str]:
         if a != b:
             found.append(say(f"different.{what}", a=a, b=b))
     found += [say("interrupted", run=run.id) for run in (before, after) if run.interrupted]
+    found += [say("void", run=run.id, reasons="; ".join(run.void)) for run in (before, after) if run.void]
     return found
 
 

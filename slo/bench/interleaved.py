@@ -3,20 +3,25 @@ A against B in turns, so that the machine's moods fall on both alike.
 
 Each round measures both, in an order drawn anew. The P95s of the pooled samples are compared; the interval of their
 ratio B/A comes from drawing whole *rounds* again (a round is what is independent, a request is not), 4000 times with
-a fixed seed. Failures are infinitely slow, cached answers are left out.
+a fixed seed, and is widened as Student's interval of so few rounds is against the normal one: drawing from eight
+again, alone, would find a difference between equals in one of nine cases. Failures are infinitely slow, cached answers
+are left out.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slo.bench.stationary import student
 from slo.errors import RunError
 from slo.records import Sample
 from slo.stats import rank
@@ -71,7 +76,7 @@ def interleave(
 ) -> Duel:
     """Measure both `rounds` times; each is called with the number of the round (for its seed).
 
-    Raises `RunError` for fewer than five rounds, or when one side brought no samples at all.
+    Raises `RunError` for fewer than five rounds, when one side brought no samples at all, or when both have no P95.
     """
     if rounds < LEAST_ROUNDS:
         raise RunError(f"{rounds} rounds cannot tell chance from difference", hint=f"at least {LEAST_ROUNDS}")
@@ -102,13 +107,26 @@ def duel(pairs: Sequence[tuple[list[Sample], list[Sample]]]) -> Duel:
         ratios[index] = 1.0 if a == b else b / a if a > 0 else np.inf
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(ratios, [tail, 1 - tail], method="inverted_cdf")
+    a_p95_ms, b_p95_ms = (_p95(np.concatenate(side)) for side in sides)
+    if math.isinf(a_p95_ms) and math.isinf(b_p95_ms):
+        raise RunError("over 5 % of both sides' requests failed: there is no P95 to compare", hint="a lower --rate")
+    ratio = b_p95_ms / a_p95_ms if 0 < a_p95_ms < np.inf else np.nan
+    few = student(CONFIDENCE, len(pairs) - 1) / NormalDist().inv_cdf(1 - tail)
+    widen = few * math.sqrt(len(pairs) / (len(pairs) - 1))
     return Duel(
-        a_p95_ms=_p95(np.concatenate(sides[0])),
-        b_p95_ms=_p95(np.concatenate(sides[1])),
-        low=float(low),
-        high=float(high),
+        a_p95_ms=a_p95_ms,
+        b_p95_ms=b_p95_ms,
+        low=_further(float(low), ratio, widen),
+        high=_further(float(high), ratio, widen),
         rounds=tuple(pairs),
     )
+
+
+def _further(bound: float, ratio: float, factor: float) -> float:
+    """A bound moved away from the ratio by `factor`, in logarithms; as it is where one of them is 0 or infinite."""
+    if not (0 < bound < math.inf and 0 < ratio < math.inf):
+        return bound
+    return ratio * math.pow(bound / ratio, factor)
 
 
 def _latencies(samples: list[Sample]) -> NDArray[np.float64]:

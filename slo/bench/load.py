@@ -22,6 +22,7 @@ from slo.bench.stationary import drift
 from slo.bench.trace import write_trace
 from slo.bench.verdict import bad_sequence, conclude
 from slo.bench.warmup import LONGEST_S, WarmUp
+from slo.errors import StoreError
 from slo.records import Run
 from slo.sentences import say
 
@@ -84,7 +85,10 @@ async def _load(session: Session, plan: LoadPlan, stopper: Stopper) -> Run:
     if warm.settled is False:
         run.notes.append(say("unsettled", seconds=f"{LONGEST_S:g}"))
     if plan.record_to is not None:
-        write_trace(plan.record_to, arrivals.rows)
+        try:
+            write_trace(plan.record_to, arrivals.rows)
+        except StoreError as error:  # what was measured is worth more
+            run.notes.append(say("untraced", error=error.message))
     return run
 
 

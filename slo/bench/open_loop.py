@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from slo.bench.collect import Collector
 from slo.bench.exchange import Exchange, Service
 from slo.clock import Clock
 
+T = TypeVar("T")
 POLL_S = 0.05
 TURN = 32  # at most so many overdue requests at once, then answers are read again
 
@@ -57,16 +59,29 @@ async def open_loop(
         else:
             loop.call_later(max(0.0, start_s + due_s[index] - now), dispatch)
 
-    def poll() -> None:
-        if not ended.done():
-            if stop(clock.monotonic()):
-                ended.set_result(False)
-            else:
-                loop.call_later(POLL_S, poll)
-
-    poll()
+    poll_until(ended, stop, clock, result=False)
     dispatch()
     return await ended
+
+
+def poll_until(ended: asyncio.Future[T], stop: Callable[[float], bool], clock: Clock, *, result: T) -> None:
+    """Ask `stop` twenty times a second and end with `result` when it says so. What it raises, `ended` raises."""
+    loop = asyncio.get_running_loop()
+
+    def poll() -> None:
+        if ended.done():
+            return
+        try:
+            over = stop(clock.monotonic())
+        except Exception as error:  # noqa: BLE001 - not swallowed: it reaches whoever waits, instead of the loop's log
+            ended.set_exception(error)
+            return
+        if over:
+            ended.set_result(result)
+        else:
+            loop.call_later(POLL_S, poll)
+
+    poll()
 
 
 async def drain(collector: Collector, *, clock: Clock, patience_s: float) -> None:

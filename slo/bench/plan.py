@@ -32,7 +32,6 @@ from slo.stats import nearest_rank
 HEADROOM = 0.8
 BUSY_CLIENTS = 16
 SPECIAL_TOKENS = 2  # [CLS] and [SEP]; a Chinese character is one token
-MOST_REPLICAS = 512
 DOUBT = 1.25  # measured over predicted, from which on the model is doubted
 
 
@@ -119,7 +118,7 @@ class Model:
 
     def closed_p95_ms(self, clients: int) -> float:
         """Predicted percentile of one replica for closed-loop callers, in ms."""
-        tokens = random.Random(self.seed).choices(self.sizes, k=6000)
+        tokens = random.Random(self.seed).choices(self.sizes, k=max(6000, 4 * clients))
         latencies = closed_latencies(clients, tokens, self.cost, most_tokens=self.most_tokens)
         return nearest_rank(sorted(latencies[clients:]), self.objective.target) * 1000
 
@@ -165,11 +164,22 @@ def plan_clients(model: Model, clients: int) -> Planned:
     goal_ms = model.objective.threshold_ms
     if model.closed_p95_ms(1) > goal_ms:
         raise _hopeless(model)
-    replicas = 1
-    while replicas < min(clients, MOST_REPLICAS) and model.closed_p95_ms(math.ceil(clients / replicas)) > goal_ms:
-        replicas += 1
+    replicas = math.ceil(clients / _callers_held(model, clients))
     p95_ms = model.closed_p95_ms(math.ceil(clients / replicas))
     return _planned(model, f"{clients} callers", model.capacity, replicas, p95_ms)
+
+
+def _callers_held(model: Model, most: int) -> int:
+    """The largest number of callers, up to `most`, that one replica answers within the objective; 1 is held."""
+    low, high = 1, 2
+    while high <= most and model.closed_p95_ms(high) <= model.objective.threshold_ms:
+        low, high = high, 2 * high
+    high = min(high, most + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        held = model.closed_p95_ms(middle) <= model.objective.threshold_ms
+        low, high = (middle, high) if held else (low, middle)
+    return low
 
 
 def _planned(model: Model, wish: str, capacity: float, replicas: int, p95_ms: float) -> Planned:

@@ -115,8 +115,11 @@ def clients_probe(session: Session, clients: int, stopper: Stopper, *, least_s: 
 def confirmation(session: Session, rate: float, stopper: Stopper, *, seconds: float | None = None) -> Run:
     """A full run at `rate`, of a minute and 2000 requests at least unless `seconds` are given.
 
-    Once more, twice as long, if that leaves it unproven. Raises `Interrupted` on Ctrl-C.
+    Once more, twice as long, if that leaves it unproven; for the two chances each is held to half the error. Raises
+    `Interrupted` on Ctrl-C.
     """
+    strict = replace(session.objective, confidence=1 - (1 - session.objective.confidence) / 2)
+    session = replace(session, objective=strict)
     seconds = max(CONFIRM_S, CONFIRM_REQUESTS / rate) if seconds is None else seconds
     run = _full(session, rate, seconds, stopper)
     if run.verdict is Verdict.UNPROVEN and not run.void and not run.interrupted:

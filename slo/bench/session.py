@@ -28,7 +28,7 @@ from slo.bench.verdict import Conclusion
 from slo.bench.wire import Pool, Target
 from slo.bench.workload import Item, Workload
 from slo.clock import Clock, SystemClock
-from slo.errors import Unreachable
+from slo.errors import RequestTimeout, Unreachable
 from slo.objective import Objective
 from slo.records import Run
 from slo.sentences import say
@@ -36,6 +36,7 @@ from slo.tally import Tally
 
 SHOW_S = 1.0
 KEEP_ANSWERS = 48
+SILENT = 2  # references in a row that time out: the server hangs
 REFERENCE_MS = 5000.0  # a reference may wait so long at a server that sheds load
 
 
@@ -163,25 +164,34 @@ async def verified(load: Load) -> Comparison:
 async def referred(session: Session, answers: list[Kept]) -> Comparison:
     """`answers` against those to the same texts asked again: one at a time, past any cache, and with time to wait.
 
-    May be used while a load runs: it adds one request in flight.
+    May be used while a load runs: it adds one request in flight. A server that lets two in a row time out is asked no
+    more; what is left counts as unverified.
     """
     patient = (("Cache-Control", "no-cache"), ("X-SLO-Deadline-Ms", f"{REFERENCE_MS:g}"))
     pool = Pool(replace(session.target, headers=patient), limit=1, clock=session.clock)
     try:
-        references = [await _reference(pool, kept, session.clock) for kept in answers]
+        references: list[NDArray[np.float32] | None] = []
+        silent = 0
+        for kept in answers:
+            if silent < SILENT:
+                ended = await _asked_again(pool, kept, session.clock)
+                silent = silent + 1 if ended.outcome == RequestTimeout.outcome else 0
+                sound = ended.outcome == OK and not ended.cached
+                references.append(decode(ended.answer, kept.inputs) if sound else None)
+            else:
+                references.append(None)
     finally:
         await pool.close()
     return compare(answers, references)
 
 
-async def _reference(pool: Pool, kept: Kept, clock: Clock) -> NDArray[np.float32] | None:
+async def _asked_again(pool: Pool, kept: Kept, clock: Clock) -> Exchange:
     done: asyncio.Future[Exchange] = asyncio.get_running_loop().create_future()
     pool.on_done = done.set_result
     exchange = Exchange(kept.body, kept.length_class, inputs=kept.inputs)
     exchange.due_s = exchange.dispatched_s = clock.monotonic()
     pool.submit(exchange)
-    ended = await done
-    return decode(ended.answer, kept.inputs) if ended.outcome == OK and not ended.cached else None
+    return await done
 
 
 def record(
@@ -214,7 +224,7 @@ def record(
         },
         samples=collector.samples(),
         server=session.server,
-        exact=collector.summaries() if thinned else [],
+        exact=collector.summaries(weight=conclusion.weight) if thinned else [],
         exact_cached=collector.cached.summary("cached", session.objective)
         if thinned and collector.cached.total
         else None,

@@ -15,6 +15,7 @@ from slo.sentences import say
 from slo.units import show_duration
 
 HEAVY = frozenset({"tallies", "cached", "stages", "refusals", "sample", "generator", "warmup"})  # not in the record
+LEAST_SLICES = 6  # that tell how alike they are
 PAUSE_S = 60.0  # between sessions, from which on it is told
 
 
@@ -31,7 +32,7 @@ def soak_record(session: Session, name: str, started_wall_s: float, rows: Sequen
             **session.settings, "workload": session.workload.describe(), "seed": session.seed,
             "encoding": session.encoding, "timeout_s": session.target.timeout_s, "loop": "closed",
         },
-        exact=[tally.summary(label, objective) for label, tally in totals(rows).items()],
+        exact=[tally.summary(label, objective, weight=conclusion.weight) for label, tally in totals(rows).items()],
         exact_cached=cached.summary("cached", objective) if cached.total else None,
         decided=conclusion.verdict,
         void=list(conclusion.void),
@@ -57,11 +58,15 @@ def soak_record(session: Session, name: str, started_wall_s: float, rows: Sequen
 
 
 def concluded(rows: Sequence[Row], objective: Objective, faults: tuple[str, ...]) -> Conclusion:
-    """The verdict over all slices; each weighs as its own effective number of requests."""
+    """The verdict over all slices.
+
+    Each weighs as its own effective number of requests, all together as no more than their bad ratios are alike: a
+    slice that failed altogether shows no clusters, being one.
+    """
     wrong, compared = wrong_answers(rows), answers_of(rows)["compared"]
     total = sum(row["total"] for row in rows)
     good = sum(row["good"] for row in rows) - sum(counted_good for _, counted_good in wrong)
-    effective = sum(row["effective"] for row in rows)
+    effective = min(sum(row["effective"] for row in rows), between_slices(rows))
     judgement = judge_dependent(good, total, effective, objective)
     verdict, remarks = judgement.verdict, list[str]()
     if wrong:
@@ -74,6 +79,20 @@ def concluded(rows: Sequence[Row], objective: Objective, faults: tuple[str, ...]
         void=faults,
         remarks=tuple(remarks),
     )
+
+
+def between_slices(rows: Sequence[Row]) -> float:
+    """n by the spread of the slices' bad ratios: n / D, D being their variance over that of independent requests."""
+    counted = [row for row in rows if row["total"]]
+    total = sum(row["total"] for row in counted)
+    bad = total - sum(row["good"] for row in counted)
+    if len(counted) < LEAST_SLICES or not 0 < bad < total:
+        return float(total)
+    share: float = bad / total
+    # Pearson's statistic over its degrees of freedom, 1 for independent requests
+    surplus = sum((row["total"] - row["good"] - share * row["total"]) ** 2 / row["total"] for row in counted)
+    spread = float(surplus) / (share * (1 - share)) / (len(counted) - 1)
+    return float(total) / max(1.0, spread)
 
 
 def _notes(rows: Sequence[Row], run: Run) -> list[str]:

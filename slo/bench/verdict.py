@@ -33,6 +33,11 @@ class Conclusion:
     void: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
+    @property
+    def weight(self) -> float:
+        """Independent requests that one of these weighs as."""
+        return min(1.0, self.effective / self.judgement.total) if self.judgement.total else 1.0
+
     def __str__(self) -> str:
         if self.void:
             return "void: " + "; ".join(self.void)

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from slo.bench.baseline import BaselinePlan, run_baseline
 from slo.cli.options import Context, config_option, context, json_option, target_options
 from slo.cli.progress import progress_on
 from slo.clock import SystemClock
+from slo.errors import StoreError
 from slo.facts import server_facts
 from slo.records import Run, load_run, save_run
 from slo.report.table import comparison_report, run_report
@@ -57,12 +58,7 @@ def baseline(
     changes: dict[str, Any] = {"baseline.requests": requests, "baseline.warmup": warmup, "baseline.seed": seed}
     ctx = context(config_path, as_json=as_json, **target, **changes)
     run = _baseline(ctx, classes)
-    path = save_run(run, ctx.config.state_dir)
-    if ctx.json:
-        ctx.emit_json(run.to_json())
-    else:
-        wide(ctx.out).print(run_report(run))
-    ctx.err.print(f"saved {path}", highlight=False, soft_wrap=True)
+    publish(ctx, run, run_report(run))
     return 130 if run.interrupted else run.verdict.exit_code
 
 
@@ -117,6 +113,22 @@ def compare(
     else:
         wide(ctx.out).print(comparison_report(result))
     return 1 if result.slower else 0
+
+
+def publish(ctx: Context, run: Run, report: RenderableType) -> None:
+    """Save the record; print it as JSON or as the report. A record that cannot be saved is printed all the same."""
+    saved: Path | StoreError
+    try:
+        saved = save_run(run, ctx.config.state_dir)
+    except StoreError as error:
+        saved = error
+    if ctx.json:
+        ctx.emit_json(run.to_json())
+    else:
+        wide(ctx.out).print(report)
+    if isinstance(saved, StoreError):
+        raise saved
+    ctx.err.print(f"saved {saved}", highlight=False, soft_wrap=True)
 
 
 def wide(console: Console) -> Console:

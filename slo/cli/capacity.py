@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,16 +29,18 @@ from slo.bench.running import Stopper
 from slo.bench.schedule import parse_arrivals
 from slo.bench.sequential import SequentialTest
 from slo.bench.session import Session
+from slo.cli.bench import publish
 from slo.cli.live import LiveLine
-from slo.cli.load import TARGET, publish
+from slo.cli.load import TARGET
 from slo.cli.loading import DURATION, drawn, make_session, workload_options
 from slo.cli.options import Context, context
-from slo.errors import RunError
+from slo.errors import Interrupted
 from slo.host import host_facts
 from slo.objective import Objective, Verdict
 from slo.records import Run
 from slo.report.load import capacity_report, plan_report
 from slo.sentences import say
+from slo.stats import nearest_rank
 from slo.units import show_ms, show_ratio
 
 CHECK_WARMUP_S = 3.0
@@ -66,22 +69,26 @@ def capacity(
     """
     if not 0 < floor <= ceiling:
         raise click.BadParameter("--floor must be above zero and not above --ceiling")
+    if min(least, least if confirm is None else confirm) <= 0:
+        raise click.BadParameter("--least and --confirm must be above zero")
     ctx = context(config_path, as_json=as_json, **{name: given[name] for name in TARGET})
     line, stopper = LiveLine(), Stopper()
     session = make_session(ctx, seed=drawn(seed), line=line, **given)
     search = _Search(ctx, session, line, stopper, floor, ceiling, precision, least, confirm)
     found, run = search.run(session, "mix")
-    searches = {"mix": found.to_json()}
-    for name, _ in session.workload.mix if per_class and not session.workload.own else ():
-        searches[name] = search.run(replace(session, workload=session.workload.only(name)), name)[0].to_json()
-    run.details["searches"] = searches
-    if ladder:
-        probes = climb(search.clients, cool_down=search.cool_down)
-        run.details["ladder"] = {
-            "probes": [probe.to_json() for probe in probes],
-            "largest": largest_met(probes),
-        }
+    searches = run.details["searches"] = {"mix": found.to_json()}
+    try:
+        for name, _ in session.workload.mix if per_class and not session.workload.own else ():
+            searches[name] = search.run(replace(session, workload=session.workload.only(name)), name)[0].to_json()
+        if ladder:
+            probes = climb(search.clients, cool_down=search.cool_down)
+            run.details["ladder"] = {"probes": [probe.to_json() for probe in probes], "largest": largest_met(probes)}
+    except Interrupted:  # what has been proven stays so
+        run.interrupted = True
+        run.notes.append(say("cut"))
     publish(ctx, run, capacity_report(run))
+    if run.interrupted:
+        return 130
     if not found.best:
         return 1 if found.probes[0].verdict is Verdict.MISSED else 3
     return 0 if found.confirmed else 3
@@ -193,8 +200,9 @@ def plan(
     line, stopper = LiveLine(), Stopper()
     session = make_session(ctx, seed=drawn(seed), line=line, **given)
     started_wall_s = session.clock.wall()
+    here = int(session.server.get("replica") or 1)
     points = idle_costs(session.reseeded(1), stopper)
-    throughput = busy_throughput(session.reseeded(2), stopper)
+    throughput = busy_throughput(session.reseeded(2), stopper, clients=here * BUSY_CLIENTS) / here
     sizes, most_tokens = mix_sizes(session), batch_tokens or ctx.config.serve.batch.max_tokens
     idle = fit_line(points)
     model = Model(
@@ -203,37 +211,48 @@ def plan(
         sizes=sizes,
         most_tokens=most_tokens,
         objective=session.objective,
-        cores_per_replica=cores or max(1, host_facts()["cores"] // ctx.config.server.replicas),
+        cores_per_replica=cores or max(1, host_facts()["cores"] // here),
         seed=session.seed,
     )
     planned = plan_rate(model, rate) if rate is not None else plan_clients(model, concurrency or 1)
-    if check_s > 0 and planned.capacity > 0:
-        planned = _checked(session.reseeded(3), model, planned, check_s, stopper)
-    line.end()
     run = empty_run(session, "plan", started_wall_s, decided=None)
+    if check_s > 0 and planned.capacity > 0:
+        check = _check(session.reseeded(3), planned.capacity * HEADROOM * here, check_s, stopper)
+        planned = _checked(model, planned, check, run)
+    line.end()
     run.settings["most_tokens"] = most_tokens
     run.details |= {
         "plan": planned.to_json(),
         "points": [(point.tokens, point.seconds) for point in points],
-        "busy": {"clients": BUSY_CLIENTS, "throughput": throughput},
+        "busy": {"clients": BUSY_CLIENTS, "throughput": throughput, "replicas": here},
     }
     if planned.doubt:
         run.notes.append(planned.doubt)
     if session.server_pid is None:
         run.notes.append(say("plan.elsewhere"))
     publish(ctx, run, plan_report(run))
-    return 0
+    return 130 if run.interrupted else 0
 
 
-def _checked(session: Session, model: Model, planned: Planned, seconds: float, stopper: Stopper) -> Planned:
-    rate = planned.capacity * HEADROOM
+def _check(session: Session, rate: float, seconds: float, stopper: Stopper) -> Run:
     schedule = parse_arrivals("poisson", rate=rate, duration_s=seconds, seed=session.seed)
-    run = load_once(session, LoadPlan(schedule=schedule, warmup_s=CHECK_WARMUP_S), stopper)
-    if run.interrupted or not run.summaries():
-        raise RunError("the check was stopped", hint="--check 0 leaves it out")
+    return load_once(session, LoadPlan(schedule=schedule, warmup_s=CHECK_WARMUP_S), stopper)
+
+
+def _checked(model: Model, planned: Planned, check: Run, run: Run) -> Planned:
+    """The plan with what the check gave; the plan's `run` hears why it gave nothing."""
+    run.interrupted = check.interrupted
+    if check.interrupted:
+        run.notes.append(say("plan.unchecked"))
+        return planned
+    if check.void:
+        run.notes.append(say("plan.void", reasons="; ".join(check.void)))
+        return planned
+    rate = planned.capacity * HEADROOM
+    latencies = sorted(s.latency_ms if s.ok else math.inf for s in check.samples if not s.cached)
     return replace(
         planned,
         check_rate=rate,
         check_predicted_ms=model.p95_ms(rate),
-        check_measured_ms=run.summaries()[-1].p95_ms,
+        check_measured_ms=nearest_rank(latencies, model.objective.target),
     )

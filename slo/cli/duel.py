@@ -13,7 +13,7 @@ from slo.bench.session import Session
 from slo.bench.wire import target
 from slo.bench.workload import Workload
 from slo.cli.live import LiveLine
-from slo.cli.loading import drawn
+from slo.cli.loading import drawn, vector_length
 from slo.cli.options import Context, context
 from slo.errors import ConfigError, Interrupted, RunError
 from slo.facts import server_facts
@@ -77,11 +77,13 @@ def compare_live(a: Path, b: Path, *, rate: float, round_s: str, rounds: int, as
 
 def _session(ctx: Context, seed: int, line: LiveLine) -> Session:
     config, key = ctx.config, ctx.api_key()
+    dimension = vector_length(ctx)
     return Session(
         target=target(config.endpoint, config.model.name, api_key=key, timeout_s=config.client.timeout),
         workload=Workload(seed=seed),
         objective=config.slo,
         seed=seed,
+        dimension=dimension,
         server=server_facts(config.endpoint, config.model.name, api_key=key),
         server_pid=server_root(config.state_dir, config.endpoint),
         show=line,

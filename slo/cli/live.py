@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import suppress
 from typing import TextIO
 
 from slo.bench.live import Live
@@ -17,7 +18,10 @@ PLAIN_EVERY_S = 10.0
 
 
 class LiveLine:
-    """Call it with each `Live`; `end()` leaves the line."""
+    """Call it with each `Live`; `end()` leaves the line.
+
+    Where the terminal is gone or the log's disk is full, nothing is shown any more: the load goes on regardless.
+    """
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = sys.stderr if stream is None else stream
@@ -28,9 +32,8 @@ class LiveLine:
     def __call__(self, live: Live) -> None:
         if self._terminal:
             text = describe(live)
-            self._stream.write("\r" + text.ljust(self._width))
+            self._write("\r" + text.ljust(self._width))
             self._width = len(text)
-            self._stream.flush()
         elif live.elapsed_s >= self._next_s or live.elapsed_s < self._next_s - 2 * PLAIN_EVERY_S:
             self._next_s = live.elapsed_s + PLAIN_EVERY_S
             self.say(describe(live))
@@ -38,15 +41,18 @@ class LiveLine:
     def say(self, text: str) -> None:
         """A line that stays."""
         self.end()
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        self._write(text + "\n")
 
     def end(self) -> None:
         """Wipe the rewritten line."""
         if self._width:
-            self._stream.write("\r" + " " * self._width + "\r")
-            self._stream.flush()
+            self._write("\r" + " " * self._width + "\r")
             self._width = 0
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()
 
 
 def describe(live: Live) -> str:

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from slo.bench.compare import compare
+from slo.bench.compare import Comparison, compare
 from slo.bench.load import LoadPlan, described_load, load_once
 from slo.bench.schedule import parse_arrivals
 from slo.bench.session import Session
 from slo.bench.slices import FORMAT, KIND, Row, read_slices
 from slo.bench.soak import MOST_SLICES, SoakPlan, soak
-from slo.cli.bench import wide
+from slo.cli.bench import publish, wide
 from slo.cli.live import LiveLine
-from slo.cli.loading import DURATION, drawn, make_session, workload_options
+from slo.cli.loading import DURATION, drawn, given_options, make_session, workload_options
 from slo.cli.options import Context, context
 from slo.clock import iso
-from slo.errors import ConfigError, StoreError
-from slo.records import Run, load_run, save_run
+from slo.errors import ConfigError, RunError, StoreError
+from slo.objective import Objective
+from slo.records import Run, load_run
 from slo.report.load import load_report, slice_line, stress_report
 from slo.report.table import comparison_report
 from slo.units import parse_duration
 
 TARGET = ("endpoint", "model_name", "api_key_file")
+KEPT = frozenset({"--concurrency", "--duration", "--slice", "--mix", "--batch", "--zipf", "--texts", "--seed",
+                  "--encoding", "--check-every"})  # fmt: skip
 CARRIED = ("mix", "batch", "zipf", "encoding", "check_every", "texts_file")  # options that a resumed run keeps
 
 
@@ -59,17 +63,29 @@ def load(
     before = _before(against, described_load(session, schedule), session, ctx.config.state_dir)
     run = load_once(session, LoadPlan(schedule=schedule, warmup_s=warmup_s, record_to=record_arrivals))
     line.end()
-    result = compare(before, run) if before is not None and run.summaries() else None
+    result, problem = _compared(before, run)
     if result is not None:
         run.details["against"] = result.to_json()
     publish(ctx, run, load_report(run))
+    if problem is not None:
+        raise problem
     if result is not None and not ctx.json:
         wide(ctx.out).print(comparison_report(result))
     if run.interrupted:
         return 130
-    if result is not None and not run.void:
+    if result is not None and not result.void:
         return 1 if result.slower else 0
     return run.verdict.exit_code
+
+
+def _compared(before: Run | None, run: Run) -> tuple[Comparison | None, RunError | None]:
+    """The comparison, or why there is none: what was measured is shown and saved in any case."""
+    if before is None or not run.summaries():
+        return None, None
+    try:
+        return compare(before, run), None
+    except RunError as error:
+        return None, error
 
 
 def _before(against: str | None, load: str, session: Session, state_dir: Path) -> Run | None:
@@ -114,6 +130,8 @@ def stress(
     runs = ctx.config.state_dir / "runs"
     line = LiveLine()
     if resume:
+        if kept := given_options() & KEPT:
+            raise click.UsageError(f"a resumed run keeps what it began with: leave out {', '.join(sorted(kept))}")
         file = runs / f"{resume}.slices.jsonl"
         header, rows = _resumed(file, ctx)
         given |= {name: header[name] for name in CARRIED if name != "texts_file"}
@@ -123,7 +141,8 @@ def stress(
             id=resume, clients=header["clients"], duration_s=header["duration_s"], slice_s=header["slice_s"],
             started_wall_s=header["started_wall_s"], warmup_s=warmup, file=file, done=tuple(rows),
         )  # fmt: skip
-        session = session.reseeded(len(rows))
+        objective = Objective(**header["objective"]) if "objective" in header else session.objective
+        session = replace(session.reseeded(len(rows)), objective=objective)
     else:
         session = make_session(ctx, seed=drawn(seed), line=line, **given)
         plan = _new_plan(session, runs, concurrency, duration, slice_s, warmup, given)
@@ -144,7 +163,8 @@ def _new_plan(
     header = {
         "format": FORMAT, "kind": KIND, "id": name, "started_at": started_at, "started_wall_s": started_wall_s,
         "endpoint": session.target.url, "model": session.target.model, "clients": clients, "duration_s": duration_s,
-        "slice_s": slice_s, "seed": session.seed, "command": session.settings["command"],
+        "slice_s": slice_s, "seed": session.seed, "objective": asdict(session.objective),
+        "command": session.settings["command"],
         **{key: given[key] for key in CARRIED}, "texts_file": str(given["texts_file"] or ""),
     }  # fmt: skip
     return SoakPlan(
@@ -165,13 +185,3 @@ def _resumed(path: Path, ctx: Context) -> tuple[Row, list[Row]]:
     if done_s >= header["duration_s"] and path.with_name(f"{header['id']}.json").exists():
         raise ConfigError("that run is complete", where=str(path), hint=f"`slo report {header['id']}` shows it")
     return header, rows
-
-
-def publish(ctx: Context, run: Run, report: Any) -> None:
-    """Save the record; print it as JSON or as the report."""
-    path = save_run(run, ctx.config.state_dir)
-    if ctx.json:
-        ctx.emit_json(run.to_json())
-    else:
-        wide(ctx.out).print(report)
-    ctx.err.print(f"saved {path}", highlight=False, soft_wrap=True)

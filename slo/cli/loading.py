@@ -81,7 +81,7 @@ def make_session(
     texts_file: Path | None = given["texts_file"]
     own = read_texts(texts_file) if texts_file else ()
     workload = Workload(mix=parse_mix(given["mix"]), batch=given["batch"], zipf=given["zipf"], own=own, seed=seed)
-    dimension = _dimension(ctx)
+    dimension = vector_length(ctx)
     if command is None:
         command = repeating(seed)
         ctx.err.print(f"seed {seed}; repeat with: {command}", highlight=False, soft_wrap=True, markup=False)
@@ -102,7 +102,7 @@ def make_session(
     )  # fmt: skip
 
 
-def _dimension(ctx: Context) -> int | None:
+def vector_length(ctx: Context) -> int | None:
     """The length of the model's vectors; None when the server is too busy to say."""
     with ctx.client() as client:
         try:
@@ -115,14 +115,21 @@ def _dimension(ctx: Context) -> int | None:
             return None
 
 
+def given_options() -> set[str]:
+    """The options that the command line at hand names."""
+    current = click.get_current_context()
+    named = click.core.ParameterSource.COMMANDLINE
+    return {p.opts[0] for p in current.command.params if current.get_parameter_source(p.name or "") is named}
+
+
 def repeating(seed: int) -> str:
     """The command line at hand, with the seed that was drawn if none was given."""
     current = click.get_current_context()
     words = ["slo", str(current.info_name)]
+    named = given_options()
     for parameter in current.command.params:
-        source = current.get_parameter_source(parameter.name or "")
         value = current.params.get(parameter.name or "")
-        if source is not click.core.ParameterSource.COMMANDLINE or parameter.name == "seed":
+        if parameter.opts[0] not in named or parameter.name == "seed":
             continue
         words.append(parameter.opts[0])
         if not (isinstance(parameter, click.Option) and parameter.is_flag):

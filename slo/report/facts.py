@@ -57,7 +57,7 @@ def capacity_tables(run: Run, words: Words) -> Iterator[Facts]:
         rows += [
             [f"{label}: {words('capacity.rate')}", rate + tail],
             [f"{label}: {words('capacity.best')}", _best(found, words)],
-            [f"{label}: {words('capacity.recommended')}", words("per_second", rate=f"{found['recommended']:.1f}")],
+            [f"{label}: {words('capacity.recommended')}", _recommended(found, words)],
         ]
     if ladder := run.details.get("ladder"):
         rows.append([words("capacity.callers"), str(ladder["largest"])])
@@ -70,6 +70,10 @@ def capacity_tables(run: Run, words: Words) -> Iterator[Facts]:
     if ladder and ladder["probes"]:
         head = [words("soak.clients" if key == "probes.rate" else key) for key in keys]
         yield words("ladder"), head, [_probe(row, words) for row in ladder["probes"]]
+
+
+def _recommended(found: dict[str, Any], words: Words) -> str:
+    return words("per_second", rate=f"{found['recommended']:.1f}") if found["confirmed"] else "–"
 
 
 def wish(plan: dict[str, Any], words: Words) -> str:
@@ -92,14 +96,17 @@ def plan_table(run: Run, words: Words) -> Facts | None:
     rows = [
         [words("plan.wish"), wish(plan, words)], [words("plan.replicas"), str(plan["replicas"])],
         [words("plan.cores"), f"{plan['cores']} ({plan['replicas']} × {plan['cores_per_replica']})"],
-        [words("plan.p95"), _ms(plan["p95_ms"], words)], [words("plan.capacity"), rate("capacity")],
+        [words("plan.p95", percentile=run.objective.percentile), _ms(plan["p95_ms"], words)],
+        [words("plan.capacity"), rate("capacity")],
         [words("plan.unbatched"), rate("unbatched")], [words("plan.cost"), cost],
         [words("plan.slowdown"), f"× {plan['slowdown']:.2f}"],
     ]  # fmt: skip
     if plan["check_measured_ms"] is not None:
         predicted, measured = (_ms(plan[f"check_{side}_ms"], words) for side in ("predicted", "measured"))
         checked = words("plan.checked", predicted=predicted, measured=measured)
-        rows.append([words("plan.check", rate=f"{plan['check_rate']:.1f}"), checked])
+        rows.append(
+            [words("plan.check", rate=f"{plan['check_rate']:.1f}", percentile=run.objective.percentile), checked]
+        )
     return words("plan"), [words("quantity"), words("value")], rows
 
 

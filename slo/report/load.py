@@ -230,7 +230,11 @@ def probe_table(title: str, load: str, probes: list[dict[str, Any]]) -> Table:
 
 def _capacity_line(found: dict[str, Any]) -> Text:
     if not found["best"]:
-        return Text("not even the lowest rate tried meets the objective: try a lower --floor", style="bold red")
+        first = found["probes"][0]
+        if first["void"]:
+            return Text("nothing was measured: the probe at the lowest rate is void", style="bold yellow")
+        proven = "does not meet" if first["verdict"] == Verdict.MISSED.value else "is not proven to meet"
+        return Text(f"even the lowest rate tried {proven} the objective: try a lower --floor", style="bold red")
     at_least = "" if found["bounded"] else "at least "
     interval = f" [{found['low']:.1f}, {found['high']:.1f}]" if found["bounded"] and "low" in found else ""
     line = Text(f"capacity about {at_least}{found['best']:.1f}/s{interval}", style="bold")
@@ -247,7 +251,7 @@ def plan_report(run: Run) -> RenderableType:
     table = Table(title=f"plan for {plan['wish']} at {run.objective}", title_justify="left")
     table.add_column("quantity")
     table.add_column("value", justify="right")
-    for name, value in _plan_rows(plan):
+    for name, value in _plan_rows(plan, run.objective.percentile):
         table.add_row(name, value)
     points = ", ".join(f"{tokens} → {show_ms(seconds * 1000)}" for tokens, seconds in run.details["points"])
     model = (
@@ -259,12 +263,12 @@ def plan_report(run: Run) -> RenderableType:
                  *(Text(f"note: {note}", style="yellow") for note in run.notes))  # fmt: skip
 
 
-def _plan_rows(plan: dict[str, Any]) -> list[tuple[str, str]]:
+def _plan_rows(plan: dict[str, Any], percentile: str) -> list[tuple[str, str]]:
     idle = plan["idle"]
     rows = [
         ("replicas", str(plan["replicas"])),
         ("cores", f"{plan['cores']} ({plan['cores_per_replica']} each)"),
-        ("predicted P95", _ms(plan["p95_ms"])),
+        (f"predicted {percentile}", _ms(plan["p95_ms"])),
         ("capacity of one replica", f"{plan['capacity']:.1f}/s (M/D/1 {plan['unbatched']:.1f}/s)"),
         ("a pass costs, alone", f"{show_ms(idle['fixed_s'] * 1000)} + {show_ms(idle['token_s'] * 1000)} per token"),
         ("slower under load", f"× {plan['slowdown']:.2f}"),

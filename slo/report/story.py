@@ -137,14 +137,22 @@ def _tables(run: Run, words: Words) -> Iterable[Table]:
             head=[words("class"), words("n"), words("success"), words("good"), "P50", "P95", words("interval"), "P99",
                   *([words("service")] if open_loop else []), words("verdict")],
             rows=[
-                _row(summary, words, judged=summary is not cached, service_of=run if open_loop else None)
-                for summary in (*summaries, *([cached] if cached else []))
-            ],
+                _row(summary, words, _verdict_word(run, summary, words, whole=summary is summaries[-1]),
+                     service_of=run if open_loop else None)
+                for summary in summaries
+            ] + ([_row(cached, words, "–", service_of=run if open_loop else None)] if cached else []),
             note=words("service.note") if open_loop else "",
         )  # fmt: skip
 
 
-def _row(summary: Summary, words: Words, *, judged: bool, service_of: Run | None) -> list[str]:
+def _verdict_word(run: Run, summary: Summary, words: Words, *, whole: bool) -> str:
+    verdict = run.verdict_of(summary, whole=whole)
+    if verdict is None:
+        return "–"
+    return words("verdict.void" if run.void else f"verdict.{verdict.value}")
+
+
+def _row(summary: Summary, words: Words, verdict: str, *, service_of: Run | None) -> list[str]:
     return [
         words.named("class", summary.name),
         str(summary.total),
@@ -155,7 +163,7 @@ def _row(summary: Summary, words: Words, *, judged: bool, service_of: Run | None
         " – ".join("∞" if math.isinf(end) else show_ms(end) for end in (summary.p95_low_ms, summary.p95_high_ms)),
         shown_ms(summary.p99_ms, words),
         *([shown_ms(service_p95_ms(service_of, summary.name), words)] if service_of else []),
-        words(f"verdict.{summary.judgement.verdict.value}") if judged else "–",
+        verdict,
     ]
 
 
@@ -206,14 +214,25 @@ def _sentence(run: Run, words: Words) -> str:
     if plan := run.details.get("plan"):
         needed = {key: plan[key] for key in ("replicas", "cores")}
         return words("says.plan", objective=run.objective, wish=wish(plan, words), **needed)
-    confidence, search = f"{run.objective.confidence:.0%}", run.details.get("searches", {}).get("mix", {})
+    confidence, search = run.objective.sureness, run.details.get("searches", {}).get("mix", {})
     if search.get("confirmed"):
         return words("says.capacity", rate=f"{search['rate']:.1f}", objective=run.objective, confidence=confidence)
-    text = words(f"says.{run.verdict.value}", objective=run.objective, confidence=confidence)
-    if run.verdict is Verdict.UNPROVEN:
-        advice = [summary.judgement.advice for summary in run.summaries() if summary.judgement.advice]
-        return f"{text}: {words.remark(advice[-1])}" if advice else text
+    wrong = run.details.get("answers", {}).get("wrong")
+    says = "says.wrong" if wrong and run.verdict is Verdict.MISSED else f"says.{run.verdict.value}"
+    text = words(says, objective=run.objective, confidence=confidence)
+    if reasons := [words.remark(reason) for reason in _reasons(run)]:
+        return f"{text}: {'; '.join(reasons)}"
     return text
+
+
+def _reasons(run: Run) -> list[str]:
+    """Why the verdict is what it is, in the record's own sentences."""
+    conclusion = run.details.get("conclusion")
+    if conclusion is None:
+        advice = [summary.judgement.advice for summary in run.summaries() if summary.judgement.advice]
+        return advice[-1:] if run.verdict is Verdict.UNPROVEN else []
+    unproven = [conclusion["advice"]] if run.verdict is Verdict.UNPROVEN else []
+    return [reason for reason in (*conclusion["remarks"], *unproven) if reason]
 
 
 def _rule(run: Run, words: Words) -> str:

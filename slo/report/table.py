@@ -113,7 +113,7 @@ def _verdict_line(run: Run) -> Text:
         line.append(f"  {run.objective} ({'; '.join(reasons)})")
     else:
         where = "every class" if run.verdict is Verdict.MET else ", ".join(s.name for s in deciding)
-        line.append(f"  {run.objective}, proven at {run.objective.confidence:.0%} confidence for {where}")
+        line.append(f"  {run.objective}, proven at {run.objective.sureness} confidence for {where}")
     return line
 
 

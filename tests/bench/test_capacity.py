@@ -93,6 +93,7 @@ def test_the_estimate_is_never_beyond_what_was_tried() -> None:
 
     found = find_capacity(probe, edge(1e9), floor=5)
     assert 60 <= found.best <= 70
+    assert not found.bounded, "the generator's limit is none of the server's"
 
 
 @pytest.mark.parametrize("truth", [650.0, 700.0, 800.0, 1200.0, 3000.0])

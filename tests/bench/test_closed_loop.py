@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from slo.bench.closed_loop import BACKOFF_S, closed_loop
 from slo.bench.collect import Collector
 from slo.bench.exchange import Exchange
@@ -45,3 +47,18 @@ def test_a_dead_server_is_asked_gently() -> None:
         return await run_closed(clock, 2, Formula(clock, dead), 10)
 
     assert run_virtual(main).total <= 2 * (10 / BACKOFF_S + 1)
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError("gone"), ZeroDivisionError("oops")])
+def test_what_goes_wrong_in_a_poll_ends_the_load_instead_of_going_on_for_ever(error: Exception) -> None:
+    async def main(clock: VirtualClock) -> None:
+        collector = Collector(Objective(), clock=clock)
+
+        def stop(_now: float) -> bool:
+            raise error
+
+        service = Formula(clock, lambda _e, now: now + 0.1)
+        await closed_loop(service, 2, iter(exchanges()), collector, clock=clock, stop=stop)
+
+    with pytest.raises(type(error)):
+        run_virtual(main)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 
-from slo.bench.collect import BAD, CACHED, GOOD, Collector, parse_timing
+from slo.bench.collect import BAD, CACHED, GOOD, Collector, Second, parse_timing
 from slo.bench.exchange import Exchange
 from slo.bench.integral import Integral
 from slo.clock import ManualClock
@@ -124,3 +126,14 @@ def test_an_integral_of_steps() -> None:
 )
 def test_server_timing_is_read_as_written(value: bytes, expected: list[tuple[str, float]]) -> None:
     assert parse_timing(value) == expected
+
+
+def test_a_second_in_which_many_failed_has_no_p95() -> None:
+    second = Second(0, warmup=False)
+    second.latencies_ms.extend([10.0] * 90)
+    second.failed = 5
+    assert second.row(0.0)["p95_ms"] is None
+    second.failed = 4
+    assert (second.row(0.0)["p50_ms"], second.row(0.0)["p95_ms"]) == (10.0, 10.0)
+    second.latencies_ms, second.failed = array("f"), 3
+    assert second.row(0.0)["p50_ms"] is None

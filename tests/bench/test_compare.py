@@ -1,9 +1,12 @@
 import math
 import random
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from slo.bench import compare as compared
 from slo.bench.compare import Difference, compare, ratio_interval
 from slo.errors import RunError
 from slo.objective import Objective, Verdict
@@ -141,3 +144,26 @@ def test_different_loads_are_said_and_unknown_ones_are_not() -> None:
     assert any("loads" in warning for warning in compare(under(one), under(other)).warnings)
     for before, after in ((one, one), (one, None), (None, other)):
         assert not any("loads" in warning for warning in compare(under(before), under(after)).warnings)
+
+
+def test_drawing_in_portions_takes_little_memory_and_gives_the_same_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(7).lognormal(3, 0.4, 3000)
+    monkeypatch.setattr("slo.bench.compare.AT_ONCE", 10**9)
+    whole = compared._resampled_p95(values, np.random.default_rng(1))
+    monkeypatch.setattr("slo.bench.compare.AT_ONCE", 30_000)
+    tracemalloc.start()
+    portions = compared._resampled_p95(values, np.random.default_rng(2))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4_000_000
+    assert np.quantile(portions, [0.025, 0.5, 0.975]) == pytest.approx(
+        np.quantile(whole, [0.025, 0.5, 0.975]), rel=0.01
+    )
+
+
+def test_a_void_run_proves_nothing_and_says_so() -> None:
+    fast, slow = a_run([samples("short", 200, 50, 1)]), a_run([samples("short", 200, 200, 2)])
+    assert compare(fast, slow).slower
+    found = compare(fast, replace(slow, void=["1 % left late"]))
+    assert found.void and not found.slower
+    assert any("is void" in warning for warning in found.warnings)

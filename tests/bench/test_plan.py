@@ -67,6 +67,20 @@ def test_callers_are_spread_until_they_are_served_in_time() -> None:
     assert plan_clients(model(), 1).replicas == 1
 
 
+def test_thousands_of_callers_need_replicas_in_proportion() -> None:
+    hundred = plan_clients(model(), 100)
+    many = plan_clients(model(), 20_000)
+    assert many.replicas == pytest.approx(200 * hundred.replicas, rel=0.15)
+    assert many.p95_ms <= 150
+
+
+def test_one_fast_replica_may_hold_thousands_of_callers() -> None:
+    wide = replace(model(Cost(fixed_s=0.001, token_s=0.0000005)), most_tokens=1_000_000)
+    fast = plan_clients(wide, 9000)
+    assert fast.p95_ms <= 150
+    assert fast.replicas <= 3
+
+
 def test_what_one_request_alone_exceeds_cannot_be_planned() -> None:
     slow = model(Cost(fixed_s=0.2, token_s=0.001))
     with pytest.raises(RunError, match="alone takes"):

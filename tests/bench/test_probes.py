@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from slo.bench.probes import clients_probe, coarse_test, cool_down, fine_test, rate_probe
+from slo.bench.probes import clients_probe, coarse_test, confirmation, cool_down, fine_test, rate_probe
 from slo.bench.running import Stopper
 from slo.client import EmbeddingsClient
 from slo.clock import ManualClock
@@ -79,3 +79,9 @@ def test_cooling_down_has_an_end() -> None:
     ):
         cool_down(client, 0.15, ManualClock(), patience_s=5)
         assert len(server.requests) <= 12
+
+
+def test_a_confirmation_is_held_to_half_the_error_since_it_may_be_repeated(program: Start) -> None:
+    run = confirmation(session(program("batch_server.py", "--fixed", 3)), 40, Stopper(), seconds=4)
+    assert run.objective.confidence == pytest.approx(0.975)
+    assert run.verdict is Verdict.MET

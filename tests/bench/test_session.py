@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from dataclasses import replace
 from itertools import combinations, islice
 
-from slo.bench.session import Session
+import numpy as np
+import orjson
+
+from slo.bench.answers import Kept
+from slo.bench.session import Session, referred
 from tests.bench.test_load import session
+from tests.stub_server import Reply, StubServer
 
 
 def asked(part: Session) -> set[bytes]:
@@ -26,3 +34,19 @@ def test_the_same_part_is_the_same_again() -> None:
     first, second = (session("http://127.0.0.1:1").reseeded(7) for _ in range(2))
     assert asked(first) == asked(second)
     assert first.seed == second.seed == second.workload.seed
+
+
+def test_a_server_that_hangs_is_asked_for_two_references_and_no_more() -> None:
+    """Forty-eight, one by one, each until its timeout, would keep whoever pressed Ctrl-C for minutes."""
+    vectors = np.ones((1, 4), dtype=np.float32)
+    body = orjson.dumps({"model": "queue", "input": "你好"})
+    kept = [Kept(n, "short", body, 1, vectors) for n in range(20)]
+    with StubServer(lambda _n, _texts: Reply(delay_s=30.0)) as server:
+        to = session(server.endpoint)
+        to = replace(to, target=replace(to.target, timeout_s=0.3))
+        started_s = time.monotonic()
+        found = asyncio.run(referred(to, kept))
+        took_s = time.monotonic() - started_s
+        assert len(server.requests) == 2
+    assert (found.compared, found.unverified) == (0, 20)
+    assert took_s < 3

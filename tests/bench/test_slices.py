@@ -11,6 +11,7 @@ import pytest
 
 from slo.bench.exchange import Exchange
 from slo.bench.slices import FORMAT, KIND, Row, Slice, append_row, memory_slope, read_slices, soak_figures, totals
+from slo.bench.soak_record import between_slices
 from slo.errors import StoreError
 from slo.objective import Objective
 
@@ -124,3 +125,15 @@ def test_the_slope_is_of_pss_where_every_slice_has_it() -> None:
 def test_few_slices_have_no_slope() -> None:
     assert memory_slope([{"seconds": 300.0, "rss": 1}] * 5) is None
     assert memory_slope([{"seconds": 300.0, "rss": None}] * 50) is None
+
+
+def halves(bad_slices: int, slices: int = 288) -> list[Row]:
+    """Slices of 1000 requests, some of which failed altogether: each weighs as itself, having no variance."""
+    return [{"total": 1000, "good": 0 if index < bad_slices else 1000, "effective": 1000.0} for index in range(slices)]
+
+
+def test_an_outage_of_whole_slices_weighs_as_slices_not_as_requests() -> None:
+    assert between_slices(halves(14)) == pytest.approx(288, rel=0.02)
+    assert between_slices(halves(0)) == 288_000
+    alike: list[Row] = [{"total": 1000, "good": 970, "effective": 1000.0} for _ in range(20)]
+    assert between_slices(alike) == 20_000

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from slo.cli.main import cli, run
+from slo.errors import Interrupted
 
 TESTS = Path(__file__).parent.parent
 
@@ -100,6 +101,8 @@ def test_last_is_the_last_run_of_the_same_load(endpoint: str, capfd: pytest.Capt
         ("stress", "--duration", "0"),
         ("stress", "--duration", "24h", "--slice", "1s"),
         ("capacity", "--floor", "10", "--ceiling", "5"),
+        ("capacity", "--confirm", "0"),
+        ("stress", "--resume", "20260101-stress-abc", "--concurrency", "9"),
         ("plan",),
         ("plan", "--rate", "5", "--concurrency", "5"),
     ],
@@ -134,6 +137,43 @@ def test_stress_prints_the_table_and_resumes(endpoint: str, capfd: pytest.Captur
     assert "slices that met it, of 3" in capfd.readouterr().out
 
 
+def test_a_resumed_run_keeps_the_objective_that_it_began_with(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert slo(endpoint, "stress", "--concurrency", "2", "--duration", "3s", "--slice", "1s", "--warmup", "0") == 0
+    (file,) = Path(".slo/runs").glob("*.slices.jsonl")
+    file.write_text("\n".join(file.read_text().splitlines()[:2]) + "\n")
+    monkeypatch.setenv("SLO_OBJECTIVE", "p95 <= 1ms")
+    assert slo(endpoint, "stress", "--resume", file.name.removesuffix(".slices.jsonl"), "--warmup", "0") == 0
+    assert "P95 ≤ 150 ms" in capfd.readouterr().out
+
+
+def test_a_comparison_that_is_impossible_does_not_cost_the_run(
+    endpoint: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert slo(endpoint, *LOAD, "--mix", "short=1") == 0
+    (before,) = Path(".slo/runs").glob("*-load-*.json")
+    assert slo(endpoint, *LOAD, "--mix", "long=1", "--against", str(before)) == 2
+    out, err = capfd.readouterr()
+    assert "share no length class" in err
+    assert out.count("verdict: MET") == 2
+    assert len(list(Path(".slo/runs").glob("*-load-*.json"))) == 2
+
+
+def test_what_cannot_be_saved_is_shown_all_the_same(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    Path(".slo").mkdir()
+    Path(".slo/runs").write_text("a file where the folder should be")
+    assert slo(endpoint, *LOAD) == 2
+    out, err = capfd.readouterr()
+    assert "verdict: MET" in out
+    assert "cannot be written" in err
+
+
+def test_arrivals_that_cannot_be_written_are_a_note(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert slo(endpoint, *LOAD, "--record-arrivals", "/proc/nowhere/arrivals.jsonl") == 0
+    assert "note: arrivals were not recorded" in capfd.readouterr().out
+
+
 def test_ctrl_c_reports_what_was_done(endpoint: str) -> None:
     words = ["stress", "--concurrency", "4", "--duration", "1h", "--endpoint", endpoint, "--model", "queue"]
     command = ["timeout", "--signal=INT", "--preserve-status", "4", sys.executable, "-m", "slo", *words]
@@ -160,6 +200,20 @@ def test_capacity_finds_a_rate_and_proves_it(endpoint: str, capfd: pytest.Captur
     assert data["kind"] == "capacity"
 
 
+def test_ctrl_c_in_the_ladder_keeps_the_rate_that_was_proven(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*_: object, **__: object) -> list[object]:
+        raise Interrupted("stopped")
+
+    monkeypatch.setattr("slo.cli.capacity.climb", stopped)
+    words = ("capacity", "--floor", "30", "--ceiling", "30", "--least", "2s", "--confirm", "5s", "--ladder")
+    assert slo(endpoint, *words) == 130
+    out = capfd.readouterr().out
+    assert "proven" in out and "stopped by the user" in out
+    assert list(Path(".slo/runs").glob("*-capacity-*.json"))
+
+
 def test_plan_shows_its_model_and_its_check(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert slo(endpoint, "plan", "--rate", "1000", "--check", "3s", "--batch-tokens", "160") == 0
     out = capfd.readouterr().out
@@ -178,4 +232,8 @@ def test_two_servers_are_measured_in_turns(endpoint: str, tmp_path: Path, capfd:
         assert run(cli, ["compare", "a.yaml", "b.yaml", *turns]) == 1
         assert "B is slower" in capfd.readouterr().out
         assert run(cli, ["compare", "a.yaml", "a.yaml", *turns]) == 2
+        slower.kill()
+        slower.wait()
+        assert run(cli, ["compare", "a.yaml", "b.yaml", *turns]) == 2
+        assert "nothing measured" in capfd.readouterr().err
         slower.kill()

@@ -15,6 +15,7 @@ from PIL import Image
 from slo.bench.compare import compare
 from slo.cli.main import cli
 from slo.cli.main import run as run_command
+from slo.objective import Verdict
 from slo.records import Run, Sample, save_run
 from slo.report.figure import figure
 from slo.report.html import html_report
@@ -248,3 +249,40 @@ def test_the_same_records_give_the_same_report(state: Path) -> None:
         command("last", "--out", name, "--lang", "en")
         pages.append((state / name).read_bytes())
     assert pages[0] == pages[1]
+
+
+def clustered(verdict: Verdict, **conclusion: object) -> Run:
+    """A load in which late requests came in clusters, so that 1500 of them weigh as 75."""
+    made = load_run()
+    given = {"good": 1480, "total": 1500, "effective": 75.0, "advice": "", "remarks": [], **conclusion}
+    return replace(made, decided=verdict, details={**made.details, "conclusion": given})
+
+
+def test_a_table_says_of_the_whole_what_the_headline_says_and_nothing_of_its_parts() -> None:
+    advice = say("clusters", total=1500, effective=75)
+    text = markdown_report(tell([clustered(Verdict.UNPROVEN, advice=advice)], Words("en")), Words("en"))
+    assert f"neither proven nor refuted: {advice}" in text
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert rows["overall"].rstrip(" |").endswith("Unproven")
+    assert rows["short"].rstrip(" |").endswith("–")
+
+
+def test_a_void_run_has_no_verdict_in_its_table_either() -> None:
+    text = markdown_report(tell([replace(load_run(), void=["lost"])], Words("en")), Words("en"))
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert rows["overall"].rstrip(" |").endswith("Void")
+    assert "Met" not in rows["short"]
+
+
+def test_wrong_answers_are_the_reason_and_no_proof() -> None:
+    made = clustered(Verdict.MISSED, remarks=[say("wrong", wrong=1, compared=48)])
+    made = replace(made, details={**made.details, "answers": {"compared": 48, "wrong": 1}})
+    text = markdown_report(tell([made], Words("en")), Words("en"))
+    assert "there were wrong answers: 1 of 48" in text
+    assert "proven at" not in text
+
+
+def test_the_interval_is_wider_where_late_requests_come_in_clusters() -> None:
+    alone, together = load_run().summaries()[-1], clustered(Verdict.MET).summaries()[-1]
+    assert together.p95_ms == alone.p95_ms
+    assert together.p95_high_ms - together.p95_low_ms > 2.5 * (alone.p95_high_ms - alone.p95_low_ms)

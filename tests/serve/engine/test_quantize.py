@@ -20,6 +20,7 @@ from slo.serve.engine.helper import make_in_helper
 from slo.serve.engine.loading import GRAPH, Workshop, load
 from slo.serve.engine.model_files import read_model
 from slo.serve.engine.openvino_forward import cpu_kind, supported_precisions
+from slo.serve.engine.precision import Precision
 from slo.serve.engine.torch_forward import TorchForward
 
 
@@ -159,7 +160,7 @@ def test_without_int8_instructions_int8_is_timed_against_fp32(
     ("precision", "tolerance"), [pytest.param("fp32", 1e-5, id="fp32"), pytest.param("bf16", 3e-2, id="bf16")]
 )
 def test_the_torch_path_of_gpus_gives_the_same_vectors(
-    tiny: Path, cache: Path, precision: str, tolerance: float
+    tiny: Path, cache: Path, precision: Precision, tolerance: float
 ) -> None:
     runtime = load(tiny, cache, precision="fp32").runtime
     forward = TorchForward(read_model(tiny), device="cpu", precision=precision)
