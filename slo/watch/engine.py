@@ -1,9 +1,10 @@
 """
 One round of the watch: store what was counted, judge it, decide what to tell.
 
-The order makes a kill at any point harmless. Counts are committed first. A message is handed over (`enqueue`, durable
-and idempotent by event id) before the state that says it was told: killed in between, the next round tells it again
-under the same id, and the outbox knows it already. No I/O but the store's; the clock is an argument.
+The order makes a kill at any point harmless. Counts are committed first, then what was concluded: since when each alert
+holds. A message is handed over (`enqueue`, durable and idempotent by event id) before the state that says it was told:
+killed in between, the next round tells it again under the same id, and the outbox knows it already. No I/O but the
+store's; the clock is an argument.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from slo.watch.alerting.alerts import Alert, Change, step
 from slo.watch.alerting.grouping import (
     TIERS,
     Entry,
+    Group,
     Notice,
     Tier,
     covered,
@@ -97,7 +99,7 @@ class Engine:
             Entry(rule, state.alerts[rule.key], muted=excuse is not None or self._muted(rule, quiet, now_s))
             for rule in self._rules
         ]
-        told, hidden = self._tell(entries, now_s)
+        told, groups, hidden = self._tell(entries, now_s)
         histogram, failed = self.history.latencies(end_s - settings.window_s, end_s)
         result = Round(
             at_s=now_s,
@@ -115,10 +117,24 @@ class Engine:
             maintenance=excuse,
             problem=self.history.problem or self._unsaved,
         )
+        if not told:
+            state.groups = groups
+        kept = self._remember(result, windows, silent_s)
         for name, notice in told:
-            self._enqueue(result, notice, f"{state.instance}-{name}-{notice.sequence}-{notice.kind}")
-        self._remember(result, windows, silent_s)
+            self._enqueue(result, notice, self._event_id(name, notice, None if kept else slot_s))
+        if told:
+            state.groups = groups
+            self._remember_told()
         return result
+
+    def _event_id(self, name: Tier, notice: Notice, unkept_slot_s: int | None) -> str:
+        """The message's identity: the same when a round is repeated after a kill, and of no other message.
+
+        Sequence and start alone would name two messages alike once a restart has forgotten what could not be kept: such
+        rounds name themselves as well, since nobody will repeat them.
+        """
+        parts = [self._state.instance, name, str(notice.sequence), notice.kind, str(round(notice.started_s))]
+        return "-".join(parts if unkept_slot_s is None else [*parts, str(unkept_slot_s)])
 
     def _agreements(self, now_s: float, start_s: float, end_s: float) -> tuple[Maintenance | None, list[Silence]]:
         try:
@@ -185,21 +201,24 @@ class Engine:
                 changes.append((rule, change))
         return tuple(changes)
 
-    def _tell(self, entries: Sequence[Entry], now_s: float) -> tuple[tuple[tuple[Tier, Notice], ...], frozenset[str]]:
-        """What to tell, and the keys of the alerts that others cover."""
+    def _tell(
+        self, entries: Sequence[Entry], now_s: float
+    ) -> tuple[tuple[tuple[Tier, Notice], ...], dict[Tier, Group], frozenset[str]]:
+        """What to tell, what the groups are once it is told, and the keys of the alerts that others cover."""
         state, policy = self._state, self.settings.policy
         state.ended = endings(state.ended, entries, now_s)
         hidden = covered(entries, state.ended, now_s, policy)
         told: list[tuple[Tier, Notice]] = []
+        groups: dict[Tier, Group] = {}
         for name in TIERS:
             members = [entry for entry in entries if tier(entry.rule.severity) == name]
-            state.groups[name], notice = notices(state.groups[name], members, now_s, policy, covered=hidden)
+            groups[name], notice = notices(state.groups[name], members, now_s, policy, covered=hidden)
             if notice is not None:
                 told.append((name, notice))
-        return tuple(told), hidden
+        return tuple(told), groups, hidden
 
-    def _remember(self, result: Round, windows: Mapping[str, Counts], silent_s: float) -> None:
-        """Verdicts on the windows, history, state; then, now and then, make old rows coarser."""
+    def _remember(self, result: Round, windows: Mapping[str, Counts], silent_s: float) -> bool:
+        """Verdicts on the windows, history, state, and whether they were kept; now and then, make old rows coarser."""
         state, settings = self._state, self.settings
         try:
             with self._store.transaction():
@@ -215,14 +234,24 @@ class Engine:
                         data=state.alerts[rule.key].values,
                     ))  # fmt: skip
                 self._store.put_state(KEY, state.to_json())
+        except StoreError as error:
+            # The next round tries again, and raises the alert.
+            self._unsaved = str(error)
+            return False
+        self._unsaved = ""
+        try:
             if not 0 <= result.at_s - state.compacted_s < COMPACT_EVERY_S:
                 compact(self._store, result.at_s, settings.retention)
                 state.compacted_s = result.at_s
         except StoreError as error:
-            # The next round tries again, and raises the alert.
             self._unsaved = str(error)
-        else:
-            self._unsaved = ""
+        return True
+
+    def _remember_told(self) -> None:
+        try:
+            self._store.put_state(KEY, self._state.to_json())
+        except StoreError as error:
+            self._unsaved = str(error)
 
 
 def judge_window(counts: Counts, goal: Goal, *, forgiven: bool) -> Slices:

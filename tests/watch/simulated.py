@@ -54,9 +54,10 @@ class Simulation:
             labels={"model": "gte-base-zh"},
             retention=Retention(period_s=budget_period.length_s),
         )
-        self.engine = Engine(store, self.settings, enqueue=self._hear)
+        self.engine = Engine(store, self.settings, enqueue=self.hear)
 
-    def _hear(self, found: Round, notice: Notice, event_id: str) -> None:
+    def hear(self, found: Round, notice: Notice, event_id: str) -> None:
+        """Take a message in, as the outbox would."""
         self.heard.append((found, notice, event_id))
         self.told.append((found.at_s, notice))
         self.ids.append(event_id)
@@ -66,9 +67,9 @@ class Simulation:
         """The three goals."""
         return parse_goals(GOALS)
 
-    def restart(self) -> None:
+    def restart(self, *, enqueue: Callable[[Round, Notice, str], None] | None = None) -> None:
         """A new process with the same history."""
-        self.engine = Engine(self.store, self.settings, enqueue=self._hear)
+        self.engine = Engine(self.store, self.settings, enqueue=enqueue or self.hear)
 
     def minute(self, *minutes: Minute | None, **kinds: int) -> Round:
         """Let a minute pass with this traffic, and judge it."""

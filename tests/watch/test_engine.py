@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -184,14 +185,66 @@ def test_a_restart_forgets_nothing_and_repeats_nothing(sim: Simulation) -> None:
 
 
 def test_a_message_handed_over_before_a_kill_has_the_same_id_when_it_is_told_again(sim: Simulation) -> None:
-    sim.run(1, {"good": 0, "slow": 600})
-    kept = sim.store.state("engine")
-    sim.minute(good=0, slow=600)
-    sim.store.put_state("engine", kept)  # as if the state after the message had never been written
-    sim.restart()
-    sim.minute(good=0, slow=600)
+    kill_while_telling(sim, {"good": 0, "slow": 600})
+    sim.run(5, {"good": 0, "slow": 600})
     assert len(sim.ids) == 2
     assert len(set(sim.ids)) == 1
+    kill_while_telling(sim, GOOD)
+    sim.run(5, GOOD)
+    assert [notice.kind for _, notice in sim.told] == ["firing", "firing", "resolved", "resolved"]
+    assert len(set(sim.ids)) == 2
+    changes = [event.text for event in read(sim.store, "alert", 0) if event.subject.endswith("latency/critical")]
+    assert changes == ["firing", "resolved"], "and the history has each change once"
+
+
+def kill_while_telling(sim: Simulation, kinds: dict[str, int]) -> None:
+    """Minutes with this traffic until something is told; the process dies as the message has been handed over."""
+
+    def killed(*told: Any) -> None:
+        sim.hear(*told)
+        raise KeyboardInterrupt
+
+    sim.restart(enqueue=killed)
+    with pytest.raises(KeyboardInterrupt):
+        sim.run(30, kinds)
+    sim.restart()
+
+
+def test_no_two_messages_share_an_id_because_a_restart_forgot_the_first(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("database or disk is full")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(sim.store, "put_state", full)
+        sim.run(5, {"good": 0, "slow": 600})
+        sim.run(30, GOOD)
+    sim.restart()
+    sim.run(60, GOOD)
+    sim.run(5, {"good": 0, "slow": 600})
+    sim.run(30, GOOD)
+    of_latency = [i for i, (_, notice) in enumerate(sim.told) if notice.rules[0].goal == "latency"]
+    assert [sim.told[i][1].kind for i in of_latency] == ["firing", "resolved"] * 2
+    assert len(set(sim.ids)) == len(sim.ids)
+
+
+def test_an_all_clear_is_not_taken_for_the_one_that_a_restart_forgot(
+    sim: Simulation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StoreError("database or disk is full")
+
+    sim.run(5, {"good": 0, "slow": 600})
+    with monkeypatch.context() as disk:
+        disk.setattr(sim.store, "put_state", full)
+        sim.run(60, GOOD)
+        sim.run(5, {"good": 0, "slow": 600})
+    sim.restart()
+    sim.run(60, GOOD)
+    kinds = [notice.kind for _, notice in sim.told if notice.rules[0].goal == "latency"]
+    assert kinds == ["firing", "resolved", "firing", "resolved"]
+    assert len(set(sim.ids)) == len(sim.ids)
 
 
 def test_two_histories_never_share_message_ids(tmp_path: Path) -> None:
