@@ -118,6 +118,7 @@ class Service:
         body = orjson.dumps({"model": "m", "input": texts})
         answer = await self.front.answer(Call(body, due_s))
         assert answer is not None
+        self.front.finish(*answer)
         return Outcome(due_s, answer[0].status, loop.time() - due_s, sum(lengths))
 
     async def offer(self, rate: float, seconds: float, seed: int = 1) -> list[Outcome]:

@@ -11,8 +11,9 @@ Own tokens count as no fewer than most requests have (`usual_tokens`): else, whe
 every gap before the deadline would go to a short text, and long ones would hardly be let in at all.
 
 Two classes. *Online* requests hold the deadline. *Batch* requests hold none: those with more texts than
-`ONLINE_TEXTS`, those that could not meet the deadline even on an idle server, and those that say so
-(`X-SLO-Class: batch`); they run when no online text waits. `X-SLO-Deadline-Ms` makes any request online.
+`ONLINE_TEXTS`, those that could not meet the deadline even on an idle server that is as fast as it ever was, and those
+that say so (`X-SLO-Class: batch`); they run when no online text waits. `X-SLO-Deadline-Ms` makes any request online.
+A server that has become slow makes no request a batch request: what it cannot do in time any more is late, and counts.
 A request that finds the server idle is always admitted: refusing it would help nobody.
 Of the tokens that may wait, each class counts those that go before it: a bulk job fills the queue for others of its
 kind, never for online requests.
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from slo.serve.door.cost import PassCost
+from slo.serve.door.cost import Headroom, PassCost
 
 ONLINE_TEXTS = 16
 RESERVE = 0.07
@@ -92,13 +93,24 @@ def predict(tokens_ahead: int, tokens: int, running_s: float, replicas: int, cos
 
 
 def decide(
-    state: QueueState, ask: Ask, rules: Rules, *, cost: PassCost, pass_tokens: int, headroom_at: HeadroomAt
+    state: QueueState,
+    ask: Ask,
+    rules: Rules,
+    *,
+    cost: PassCost,
+    pass_tokens: int,
+    headroom_at: HeadroomAt,
+    at_best_s: float | None = None,
 ) -> Decision:
-    """Admit or refuse. `headroom_at(share of the deadline)` gives the factor for a prediction of that size."""
+    """Admit or refuse. `headroom_at(share of the deadline)` gives the factor for a prediction of that size.
+
+    `at_best_s`: what the request would take alone, the server being as fast as it ever was; None while that is unknown.
+    """
     deadline_s = ask.deadline_s if ask.deadline_s is not None else rules.deadline_s
-    alone_s = predict(0, ask.tokens, 0.0, state.replicas, cost, pass_tokens)
+    if at_best_s is None:
+        at_best_s = predict(0, ask.tokens, 0.0, state.replicas, cost, pass_tokens)
     batch = ask.deadline_s is None and (
-        ask.batch or ask.texts > ONLINE_TEXTS or _late(alone_s, deadline_s, headroom_at)
+        ask.batch or ask.texts > ONLINE_TEXTS or at_best_s * Headroom.FIRST > deadline_s
     )
     ahead = state.online_tokens + (state.batch_tokens if batch else 0)
     predicted_s = predict(ahead, ask.tokens, state.running_s, state.replicas, cost, pass_tokens)

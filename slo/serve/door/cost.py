@@ -2,7 +2,8 @@
 What a pass will cost, learnt while serving: milliseconds from tokens, tokens from characters, how far off that was, and
 how large requests usually are.
 
-All of them forget exponentially, so that they follow a machine that becomes busier or quieter.
+All of them forget exponentially, so that they follow a machine that becomes busier or quieter. One does not: the best
+rate seen, which says what the machine can do.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 # Assumed until something was measured: a slow CPU, so that the first prediction errs towards caution.
 FIRST_CALL_MS = 8.0
 FIRST_TOKEN_MS = 0.4
+FIRST_OVERHEAD_S = 0.004
 WIDE_TOKENS_PER_CHAR = 1.0  # one token per Chinese character
 NARROW_TOKENS_PER_CHAR = 0.3  # English words are about 0.25 tokens per character
 SPECIAL_TOKENS = 2  # [CLS] and [SEP]
@@ -54,13 +56,48 @@ class TwoTermFit:
             self.p, self.q = self.p * factor, self.q * factor
 
 
+class BestRate:
+    """Seconds per token in the best thirty large passes in a row: an engine that becomes slower does not move it.
+
+    Of large passes alone, since small ones say little about what a long text takes.
+    """
+
+    LARGE_TOKENS = 64
+    PASSES = 30  # so many that a few lucky ones do not make the best
+
+    def __init__(self) -> None:
+        self.token_s: float | None = None
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget: another engine computes from now on."""
+        self.token_s = None
+        self._start()
+
+    def _start(self) -> None:
+        self._passes, self._tokens, self._seconds = 0, 0, 0.0
+
+    def observe(self, tokens: int, engine_s: float) -> None:
+        """Learn from one pass."""
+        if tokens < self.LARGE_TOKENS:
+            return
+        self._passes += 1
+        self._tokens += tokens
+        self._seconds += engine_s
+        if self._passes == self.PASSES:
+            token_s = self._seconds / self._tokens
+            self.token_s = token_s if self.token_s is None else min(self.token_s, token_s)
+            self._start()
+
+
 class PassCost:
     """Seconds that a pass of so many tokens occupies the engine (a + b·tokens), and what a call adds around it."""
 
     def __init__(self) -> None:
         self._fit = TwoTermFit(FIRST_CALL_MS / 1000, FIRST_TOKEN_MS / 1000, memory=80, scale=100)
-        self.overhead_s = 0.004
+        self.overhead_s = FIRST_OVERHEAD_S
         self.passes = 0
+        self.best = BestRate()
 
     def assume(self, call_s: float, token_s: float) -> None:
         """Start from what an engine measured while it warmed up, unless passes have been seen already."""
@@ -90,9 +127,16 @@ class PassCost:
         """Largest pass predicted to end within `seconds`; may be zero or less."""
         return int((seconds - self.call_s) / self.token_s)
 
+    def at_best_s(self, tokens: int, replicas: int) -> float | None:
+        """Seconds of so many tokens, spread over `replicas`, at the best rate seen; None while none is known."""
+        if self.best.token_s is None:
+            return None
+        return tokens * self.best.token_s / replicas + min(self.overhead_s, FIRST_OVERHEAD_S)
+
     def observe(self, tokens: int, engine_s: float, wall_s: float, wait_s: float) -> None:
         """Learn from a pass: time in the engine, time seen by the caller, and the part of it spent waiting in line."""
         self.passes += 1
+        self.best.observe(tokens, engine_s)
         self._fit.observe(1.0, tokens, engine_s)
         overhead = min(max(0.0, wall_s - wait_s - engine_s), 0.1)
         self.overhead_s += (overhead - self.overhead_s) * 0.05

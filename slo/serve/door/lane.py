@@ -54,6 +54,7 @@ class Lane:
         self._new_generation = new_generation
         self._on_lost = on_lost
         self._weights: frozenset[str] | None = None
+        self._most = 0  # replicas at one time
         self._rules = Rules(settings.admission.policy, settings.admission.deadline, settings.admission.max_queue_tokens)
         self.planner = Planner(
             self.cost,
@@ -90,7 +91,11 @@ class Lane:
             if self._weights is not None:
                 self._cache.forget(self.generation)
                 self.generation = self._new_generation()
+                self.cost.best.renew()
             self._weights = weights
+        if len(self.replicas) > self._most:  # they share the machine: each may be slower than fewer were
+            self._most = len(self.replicas)
+            self.cost.best.renew()
         for replica in self.replicas:
             measured = replica.status.get("pass_ms")
             if isinstance(measured, dict):
@@ -106,8 +111,16 @@ class Lane:
             self.usual.observe(ask.tokens)
         return decide(
             self.queue_state(), ask, self._rules, cost=self.cost, pass_tokens=self.planner.pass_tokens,
-            headroom_at=lambda share: self.headroom.factor(share, now_s),
+            headroom_at=lambda share: self.headroom.factor(share, now_s), at_best_s=self._at_best_s(ask),
         )  # fmt: skip
+
+    def _at_best_s(self, ask: Ask) -> float | None:
+        # Replicas that should be there and are not make no batch request either. One text cannot be spread.
+        spread = 1 if ask.texts == 1 else max(1, min(ask.texts, self._expected()))
+        return self.cost.at_best_s(ask.tokens, spread)
+
+    def _expected(self) -> int:
+        return max(len(self.batcher.replicas), sum(state != "TERMINATED" for state in self.states.values()))
 
     def queue_state(self) -> QueueState:
         return QueueState(

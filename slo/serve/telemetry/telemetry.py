@@ -2,7 +2,8 @@
 What happened to every request: cumulative histograms for Prometheus, and the last hour for the window page.
 
 A request is counted by model, length class and code class. Length classes by the longest text, in characters: short
-≤ 8, medium ≤ 32, else long; requests of the batch class are "batch", since no deadline is held for them. Codes: 2xx,
+≤ 8, medium ≤ 32, else long; requests of the batch class are "batch", since no deadline is held for them (see
+`admission`: an engine that has become slow makes none of them). Codes: 2xx,
 4xx (the client's own mistake), 429 (refused), 5xx, timeout. A client that went away is counted, but not timed.
 Latency runs from the arrival of the request's headers in our code to the handing over of the last byte.
 No text is kept: of each only its length, see `arrivals`.

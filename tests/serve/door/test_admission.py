@@ -67,6 +67,29 @@ def test_decision(case: tuple[str, QueueState, Ask, Rules, str | None, bool]) ->
     assert (decision.refused, decision.online) == (refused, online)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "at_best_s", "idle", "online", "refused"),
+    [
+        pytest.param(300, 0.080, True, True, None, id="slow for now, idle: served, late, and counted"),
+        pytest.param(300, 0.080, False, True, "overloaded", id="slow for now, busy: refused, and counted"),
+        pytest.param(500, 0.140, True, False, None, id="too long at any time, idle"),
+        pytest.param(500, 0.140, False, False, None, id="too long at any time, busy"),
+    ],
+)
+def test_only_what_the_server_could_never_do_in_time_is_batch(
+    tokens: int, at_best_s: float, idle: bool, online: bool, refused: str | None
+) -> None:
+    slow = PassCost()
+    for _ in range(200):
+        for size in (6, 80, 160):
+            slow.observe(size, 0.020 + 0.001 * size, 0.022 + 0.001 * size, 0.0)
+    decision = decide(
+        IDLE if idle else busy(10), Ask(1, tokens), SHED, cost=slow, pass_tokens=32, headroom_at=lambda _: 1.25,
+        at_best_s=at_best_s,
+    )  # fmt: skip
+    assert (decision.online, decision.refused) == (online, refused)
+
+
 def test_prediction_is_running_plus_passes_plus_tokens_plus_call() -> None:
     expected = 0.02 + 2 * COST.call_s + 222 * COST.token_s + COST.overhead_s
     assert predict(200, 22, 0.02, 1, COST, 150) == pytest.approx(expected)

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from slo.serve.door.cost import Headroom, PassCost, TokenEstimate, TwoTermFit, UsualSize
+from slo.serve.door.cost import BestRate, Headroom, PassCost, TokenEstimate, TwoTermFit, UsualSize
 
 
 def test_finds_both_terms_of_a_line() -> None:
@@ -31,6 +31,31 @@ def test_a_machine_that_becomes_slower_is_followed_within_a_few_memories() -> No
             tokens = rng.randint(5, 160)
             cost.observe(tokens, factor * (0.005 + 0.00026 * tokens), 0.1, 0.0)
     assert cost.of(80) == pytest.approx(1.6 * (0.005 + 0.00026 * 80), rel=0.1)
+
+
+def test_the_best_rate_is_not_moved_by_an_engine_that_becomes_slower() -> None:
+    cost, rng = PassCost(), random.Random(4)
+    assert cost.at_best_s(400, 1) is None
+    for factor in (2.0, 1.0, 5.0):
+        for _ in range(200):
+            cost.observe(rng.randint(5, 160), factor * 0.040 * rng.uniform(0.85, 1.15), 9.9, 0.0)
+            cost.observe(160, factor * 0.048 * rng.uniform(0.85, 1.15), 9.9, 0.0)
+    found = cost.at_best_s(400, 1)
+    assert found is not None
+    assert found == pytest.approx(400 * 0.048 / 160 + 0.004, rel=0.25)
+    assert cost.of(160) > 0.15
+
+
+def test_small_passes_say_nothing_about_the_best_rate_and_another_engine_begins_anew() -> None:
+    best = BestRate()
+    for _ in range(1000):
+        best.observe(BestRate.LARGE_TOKENS - 1, 1e-6)
+    assert best.token_s is None
+    for _ in range(BestRate.PASSES):
+        best.observe(100, 0.03)
+    assert best.token_s == pytest.approx(0.0003)
+    best.renew()
+    assert best.token_s is None
 
 
 @pytest.mark.parametrize("engine_s", [0.0, 1e-9, 5.0])

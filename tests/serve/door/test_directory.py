@@ -9,6 +9,7 @@ import pytest
 
 from slo.config import ServeSection
 from slo.serve.door import directory as module
+from slo.serve.door.admission import Ask
 from slo.serve.door.batcher import ReplicaLost
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
@@ -238,3 +239,32 @@ async def test_a_problem_that_is_kept_holds_neither_a_stack_nor_what_led_to_it()
         assert kept is not caught.value
         assert (kept.status, kept.message) == (404, caught.value.message)
         assert (kept.__traceback__, kept.__context__, kept.__cause__) == (None, None, None)
+
+
+async def test_what_the_server_can_do_at_best_is_learnt_anew_for_other_weights_and_for_more_replicas() -> None:
+    lane = await directory(FakeFinder(m=[FakeReplica()])).lane("m")
+    assert lane is not None
+
+    def known_after(*replicas: FakeReplica) -> bool:
+        for _ in range(30):
+            lane.cost.observe(100, 0.03, 0.032, 0.0)
+        lane.update(replicas)
+        return lane.cost.at_best_s(100, 1) is not None
+
+    assert known_after(FakeReplica())
+    assert known_after(FakeReplica(port=2)), "recovered: the same engine"
+    assert not known_after(FakeReplica(fingerprint="w2"))
+    assert not known_after(FakeReplica(fingerprint="w2"), FakeReplica("rep1", 3, fingerprint="w2"))
+    assert known_after(FakeReplica("rep1", 3, fingerprint="w2")), "one is lost"
+    assert known_after(FakeReplica(port=4, fingerprint="w2"), FakeReplica("rep1", 3, fingerprint="w2"))
+
+
+async def test_a_lost_replica_makes_no_batch_request_of_one_that_was_none() -> None:
+    lane = await directory(FakeFinder(m=[FakeReplica(), FakeReplica("rep1", 2)])).lane("m")
+    assert lane is not None
+    for _ in range(100):
+        lane.cost.observe(100, 0.03, 0.032, 0.0)
+    assert lane.admit(Ask(8, 640)).online
+    lane.update([FakeReplica("rep1", 2)])
+    assert lane.admit(Ask(8, 640)).online
+    assert not lane.admit(Ask(1, 640)).online, "one text cannot be spread"

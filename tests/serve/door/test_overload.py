@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from slo.config import ServeSection
+from slo.serve.telemetry.reports import window_report
 from slo.stats import nearest_rank
 from tests.serve.virtual import Outcome, Service, SlowReplica, run_virtual
 
@@ -95,6 +96,43 @@ def test_a_machine_that_becomes_half_as_fast_refuses_more_and_keeps_its_promise(
     outcomes = run_virtual(run())
     assert p95_ms(outcomes) <= 145
     assert goodput(outcomes, 30) > 40
+
+
+def test_long_texts_on_an_engine_that_has_become_slow_count_as_late_and_not_as_batch() -> None:
+    async def run() -> dict[str, Any]:
+        replica = SlowReplica(noise=0.05)
+        service = Service([replica], section())
+        await service.offer(40, 5)
+        for _ in range(40):
+            await service.embed(140)
+        replica.slowness = 4.0
+        await service.offer(40, 5, 2)
+        await asyncio.sleep(61)
+        for _ in range(20):  # each alone on an idle server
+            await service.embed(140)
+        report: dict[str, Any] = window_report(service.telemetry, 60, LIMIT_S)
+        return report
+
+    report = run_virtual(run())
+    assert "batch" not in report["classes"]
+    assert report["classes"]["long"]["codes"]["2xx"] == 20
+    assert report["good"] == 0
+    assert report["p95_ms"] > 150
+
+
+def test_texts_too_long_for_a_healthy_server_are_batch() -> None:
+    async def run() -> dict[str, Any]:
+        service = Service([SlowReplica()], section())
+        await service.offer(40, 5)
+        for _ in range(60):
+            await service.embed(510)
+        await asyncio.sleep(61)
+        for _ in range(20):
+            await service.embed(510)
+        report: dict[str, Any] = window_report(service.telemetry, 60, LIMIT_S)
+        return report
+
+    assert list(run_virtual(run())["classes"]) == ["batch"]
 
 
 def test_a_request_of_two_thousand_texts_is_served_without_harming_the_others() -> None:
