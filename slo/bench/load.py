@@ -82,7 +82,7 @@ async def _load(session: Session, plan: LoadPlan, stopper: Stopper) -> Run:
             },
         )
     run.interrupted = not complete
-    if warm.settled is False:
+    if warm.settled is False and collector.flags:  # else it was stopped before it could settle
         run.notes.append(say("unsettled", seconds=f"{LONGEST_S:g}"))
     if plan.record_to is not None:
         try:

@@ -128,7 +128,7 @@ def check_table(run: Run, words: Words) -> Facts | None:
         return words("limit_of", limit=LIMITS[key])
 
     rows = [
-        [words("check.lag"), _ms(check["lag_p99_ms"], words) + allowed("lag_p99_ms")],
+        [words("check.lag"), _lag(check["lag_p99_ms"]) + allowed("lag_p99_ms")],
         [words("check.cpu"), _share(check["cpu_share"]) + allowed("cpu_share")],
         [words("check.little"), _share(check["little_gap"]) + allowed("little_gap")],
         [words("check.clock"), _share(check["clock_drift"], 3) + allowed("clock_drift")],
@@ -189,6 +189,10 @@ def _signed(size: float) -> str:
 
 def _ms(value: float | None, words: Words) -> str:
     return words("failed") if value is None or math.isinf(value) else show_ms(value)
+
+
+def _lag(value: float | None) -> str:
+    return "–" if value is None else show_ms(value)
 
 
 def _ratio(value: float | None) -> str:

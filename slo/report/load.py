@@ -98,7 +98,7 @@ def tail(run: Run) -> Iterable[Text]:
     check = run.details.get("self_check")
     if check:
         parts = [
-            f"generator at {run.details['priority']} priority: lag P99 {_ms(check['lag_p99_ms'])}",
+            f"generator at {run.details['priority']} priority: lag P99 {'–' if check['lag_p99_ms'] is None else show_ms(check['lag_p99_ms'])}",
             f"CPU {_percent(check['cpu_share'])} of a core",
             f"Little's law off by {_percent(check['little_gap'])}",
             f"clocks by {_percent(check['clock_drift'])}",

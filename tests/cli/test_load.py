@@ -183,6 +183,15 @@ def test_ctrl_c_reports_what_was_done(endpoint: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_ctrl_c_in_the_warm_up_does_not_blame_the_warm_up(endpoint: str) -> None:
+    words = ["load", "--rate", "20", "--duration", "1h", "--endpoint", endpoint, "--model", "queue"]
+    command = ["timeout", "--signal=INT", "--preserve-status", "4", sys.executable, "-m", "slo", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=_environment())
+    assert done.returncode == 130
+    assert "lag P99 –" in done.stdout
+    assert "settled" not in done.stdout
+
+
 def _environment() -> dict[str, Any]:
     import os  # noqa: PLC0415
 
