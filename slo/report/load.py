@@ -97,8 +97,9 @@ def tail(run: Run) -> Iterable[Text]:
     """Self-check, notes, verdict."""
     check = run.details.get("self_check")
     if check:
+        lag = "–" if check["lag_p99_ms"] is None else show_ms(check["lag_p99_ms"])
         parts = [
-            f"generator at {run.details['priority']} priority: lag P99 {'–' if check['lag_p99_ms'] is None else show_ms(check['lag_p99_ms'])}",
+            f"generator at {run.details['priority']} priority: lag P99 {lag}",
             f"CPU {_percent(check['cpu_share'])} of a core",
             f"Little's law off by {_percent(check['little_gap'])}",
             f"clocks by {_percent(check['clock_drift'])}",
