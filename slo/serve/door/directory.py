@@ -193,11 +193,13 @@ class Directory:
         return problem
 
     def _carry_on(self, entry: Entry, problem: Problem) -> Problem | None:
-        """Nothing was learnt: serve from the replicas there are. Without any, nobody is kept waiting."""
-        if entry.lane is not None:
-            if entry.lane.batcher.replicas:
-                return None
-            entry.lane.update(())
+        """Nothing was learnt, so what was known holds. Without a replica to serve from, nobody is kept waiting."""
+        if entry.lane is None:
+            anothers = entry.known and entry.problem is None
+            return None if anothers else problem.again()
+        if entry.lane.batcher.replicas:
+            return None
+        entry.lane.update(())
         return problem.again()
 
     async def _retire(self, entry: Entry) -> None:

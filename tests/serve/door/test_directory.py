@@ -158,6 +158,17 @@ async def test_replicas_serve_on_while_nobody_answers_for_them(error: Exception)
     assert lane.replicas == lane.batcher.replicas != []
 
 
+@pytest.mark.parametrize("error", UNANSWERED, ids=["gone", "silent", "fault"])
+async def test_a_model_of_another_engine_stays_anothers_while_nobody_answers_for_it(error: Exception) -> None:
+    finder = FakeFinder(m=[])
+    known = directory(finder)
+    assert await known.lane("m") is None
+    finder.found["m"] = error
+    await known._ask("m", known._entries["m"])
+    assert await known.lane("m") is None
+    assert known.has_foreign
+
+
 async def test_replicas_of_which_the_supervisor_says_that_they_are_gone_are_let_go() -> None:
     finder = FakeFinder(m=[FakeReplica(behave=lambda *_: 60.0)])
     known = directory(finder)
