@@ -154,8 +154,11 @@ class OutboxStore:
         return {sink: self.due(sink, now + LONGEST_WAIT_S, 1000) for sink in sinks if sink not in known}
 
     def next_due_s(self) -> float | None:
-        """When the next delivery or repeat is due; None when there is none."""
-        text = """SELECT min(t) FROM (SELECT min(due_s) t FROM deliveries WHERE state='pending'
+        """When the next delivery or repeat is due; None when there is none. Nothing is before what it waits behind."""
+        text = """SELECT min(t) FROM (
+                    SELECT min(max(d.due_s, coalesce((SELECT max(e.due_s) FROM deliveries e WHERE e.sink = d.sink
+                               AND e.group_key = d.group_key AND e.state = 'pending' AND e.seq < d.seq), 0))) t
+                    FROM deliveries d WHERE d.state = 'pending'
                   UNION ALL SELECT min(next_s) FROM repeats)"""
         value = self._one(text)
         return None if value is None else float(value)

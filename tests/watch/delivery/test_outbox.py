@@ -323,6 +323,18 @@ def test_a_throttle_without_a_fallback_waits_it_out(tmp_path: Path) -> None:
     assert [at - 1_700_000_000 for at, _ in robot.sent] == [0, 600]
 
 
+def test_what_waits_behind_a_message_that_is_tried_again_later_is_not_due_before_it(tmp_path: Path) -> None:
+    """Else whoever sleeps until the next one would not sleep at all."""
+    clock, sink = ManualClock(), FakeSink(lambda _: Retry(reason="down", after_s=60))
+    outbox = outbox_in(tmp_path, {"one": sink}, clock)
+    outbox.put(note("e-1"))
+    outbox.pump()
+    outbox.put(note("e-2", status="resolved", ends_at_s=clock.wall()))
+    outbox.pump()
+    assert len(sink.sent) == 1
+    assert (outbox.next_in_s() or 0.0) > 1
+
+
 def test_a_firing_alert_is_repeated_to_a_receiver_that_forgets_until_five_minutes_after_its_end(tmp_path: Path) -> None:
     clock, alertmanager = ManualClock(), FakeSink(repeat_every_s=60)
     outbox = outbox_in(tmp_path, {"am": alertmanager}, clock)
