@@ -83,7 +83,7 @@ def capacity(
         if ladder:
             probes = climb(search.clients, cool_down=search.cool_down)
             run.details["ladder"] = {"probes": [probe.to_json() for probe in probes], "largest": largest_met(probes)}
-    except Interrupted:  # what has been proven stays so
+    except (Interrupted, KeyboardInterrupt):  # what has been proven stays so; the second comes between two probes
         run.interrupted = True
         run.notes.append(say("cut"))
     publish(ctx, run, capacity_report(run))
