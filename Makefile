@@ -33,7 +33,7 @@ baseline: install ## Measure P50/P95/P99 of short, medium and long texts against
 check: install ## One P95 check; exit code 0 met, 1 missed, 3 unproven
 	@$(SLO) check $(ARGS)
 
-bench: install ## Stock Xinference against ours on this machine: 50 minutes, leave it alone
+bench: install ## Stock Xinference against ours on this machine: an hour, leave it alone
 	@$(PY) scripts/bench.py $(ARGS)
 
 capacity: install ## Highest request rate that meets the objective, searched and proven

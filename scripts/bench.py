@@ -5,7 +5,7 @@ The before/after story on this machine: stock Xinference against ours, both up a
 
 One client per length class, 50 closed-loop clients, open-loop load, the highest rate that holds, memory and start; ours
 also cache hits, three times the rate that it is asked to hold, and the seconds after. Every run is an ordinary record
-below .slo/bench/, so `slo report` and `slo compare` can read it. Takes about 50 minutes, with --quick 6 (no capacity,
+below .slo/bench/, so `slo report` and `slo compare` can read it. Takes about an hour, with --quick 6 (no capacity,
 short runs); Ctrl-C ends it with what is known by then. Leave the machine alone meanwhile.
 """
 
@@ -98,7 +98,7 @@ def in_turns(stock: Side, ours: Side, *, quick: bool, rate: float, stress: str) 
         ours.slo("capacity", "capacity", "--floor", "40", "--per-class", "--ladder")
     ours.slo("stress", *soak, stress)
     if not quick:
-        stock.slo("capacity", "capacity", "--floor", "4", "--ladder")
+        stock.slo("capacity", "capacity", "--floor", "2", "--ceiling", "16", "--confirm", "2m", "--ladder")
     stock.slo("stress", *soak, stress)
 
 
