@@ -13,7 +13,10 @@ from slo.cli.live import LiveLine, describe
 class Broken(io.StringIO):
     """A terminal that was closed, or a log on a full disk."""
 
+    tried = 0
+
     def write(self, _text: str) -> int:
+        self.tried += 1
         raise OSError(28, "No space left on device")
 
 
@@ -37,3 +40,4 @@ def test_a_load_goes_on_when_nobody_can_read_its_line(terminal: bool) -> None:
     line(LIVE)
     line.say("a line that stays")
     line.end()
+    assert stream.tried >= 2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
@@ -77,3 +78,20 @@ class FakeFinder:
 def packed(text: str, tokens: int = 3) -> Vector:
     """The vector that the fake engine gives."""
     return Vector(vector_of(text).tobytes(), tokens, False)
+
+
+@asynccontextmanager
+async def counted_turns() -> AsyncIterator[list[int]]:
+    """How often others on the loop have had their turn meanwhile: a list of one number."""
+    turns = [0]
+
+    async def others() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.ensure_future(others())
+    try:
+        yield turns
+    finally:
+        task.cancel()

@@ -92,6 +92,11 @@ def predict(tokens_ahead: int, tokens: int, running_s: float, replicas: int, cos
     return running_s + max(work_s / max(1, replicas), cost.of(min(tokens, pass_tokens))) + cost.overhead_s
 
 
+def sent_as_batch(texts: int, *, said: bool) -> bool:
+    """Is a request of so many texts, that `said` so or not, batch work whatever the server can do?"""
+    return said or texts > ONLINE_TEXTS
+
+
 def decide(
     state: QueueState,
     ask: Ask,
@@ -110,7 +115,7 @@ def decide(
     if at_best_s is None:
         at_best_s = predict(0, ask.tokens, 0.0, state.replicas, cost, pass_tokens)
     batch = ask.deadline_s is None and (
-        ask.batch or ask.texts > ONLINE_TEXTS or at_best_s * Headroom.FIRST > deadline_s
+        sent_as_batch(ask.texts, said=ask.batch) or at_best_s * Headroom.FIRST > deadline_s
     )
     ahead = state.online_tokens + (state.batch_tokens if batch else 0)
     predicted_s = predict(ahead, ask.tokens, state.running_s, state.replicas, cost, pass_tokens)

@@ -13,22 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from slo.config import ServeSection
-from slo.serve.door.admission import ONLINE_TEXTS, Ask, Decision
+from slo.serve.door.admission import Ask, Decision, sent_as_batch
 from slo.serve.door.cache import Cache, Vector
 from slo.serve.door.delay import Delay
 from slo.serve.door.directory import Directory
 from slo.serve.door.lane import Lane
 from slo.serve.door.problem import Problem, invalid, refused, timed_out, too_large
 from slo.serve.door.request import EmbeddingRequest, model_of, needs_built_in, parse, read_json
-from slo.serve.door.responses import (
-    SLICE_ROWS,
-    Reply,
-    cache_status,
-    embeddings_body,
-    embeddings_body_in_slices,
-    problem_reply,
-    server_timing,
-)
+from slo.serve.door.responses import Reply, cache_status, problem_reply, server_timing, written
 from slo.serve.door.work import Ticket
 from slo.serve.telemetry.telemetry import NO_MODEL, Telemetry, code_class, length_class
 
@@ -143,7 +135,7 @@ class Front:
             texts = parse(data, self._limits).texts
         except Problem:
             return NO_MODEL
-        batch = call.deadline_ms is None and (call.class_ == "batch" or len(texts) > ONLINE_TEXTS)
+        batch = call.deadline_ms is None and sent_as_batch(len(texts), said=call.class_ == "batch")
         return "batch" if batch else length_class(texts)
 
     async def _embed(self, lane: Lane, request: EmbeddingRequest, call: Call, trace: Trace) -> Reply:
@@ -176,10 +168,7 @@ class Front:
             index = next(i for i, vector in enumerate(vectors) if vector.truncated)
             raise invalid(f"'input[{index}]' has more tokens than the model takes", param="input", reason="too_long")
         started_s = telemetry.now()
-        if len(vectors) <= SLICE_ROWS:
-            body = embeddings_body(request, vectors)
-        else:
-            body = await embeddings_body_in_slices(request, vectors)
+        body = await written(request, vectors)
         ended_s = telemetry.now()
         telemetry.stage("serialise", ended_s - started_s)
         timing["serialise"] = (ended_s - started_s) * 1000

@@ -44,6 +44,13 @@ def json_reply(data: Any, status: int = 200, headers: Mapping[str, str] | None =
     return Reply(status, orjson.dumps(data), headers or {})
 
 
+async def written(request: EmbeddingRequest, vectors: Sequence[Vector]) -> bytes:
+    """The body for `vectors`, at once or in slices. Raises as `embeddings_body`."""
+    if len(vectors) <= SLICE_ROWS:
+        return embeddings_body(request, vectors)
+    return await embeddings_body_in_slices(request, vectors)
+
+
 def embeddings_body(request: EmbeddingRequest, vectors: Sequence[Vector]) -> bytes:
     """The body for `vectors`, one per text. Raises `Problem` 400 when more dimensions are asked for than there are."""
     body = {"object": "list", "model": request.model, "data": _rows(request, vectors, 0), "usage": _usage(vectors)}

@@ -21,7 +21,7 @@ from slo.serve.door.front import Call, Front
 from slo.serve.door.problem import not_ready
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.watch.sli.exposition import parse_exposition
-from tests.serve.fakes import DIMENSIONS, FakeFinder, FakeReplica, vector_of
+from tests.serve.fakes import DIMENSIONS, FakeFinder, FakeReplica, counted_turns, vector_of
 from tests.serve.http_door import KEY, Door, opened
 
 WAYS = pytest.mark.parametrize("short", [True, False], ids=["short way", "long way"])
@@ -302,20 +302,11 @@ async def test_others_have_their_turn_while_a_large_answer_is_written() -> None:
     texts = [f"t{index}" for index in range(1000)]
     body = orjson.dumps({"model": "m", "input": texts})
     await front.answer(Call(body, telemetry.now()))
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.ensure_future(others())
-    answer = await front.answer(Call(body, telemetry.now()))  # from the cache: nothing to wait for
-    task.cancel()
+    async with counted_turns() as turns:
+        answer = await front.answer(Call(body, telemetry.now()))  # from the cache: nothing to wait for
     assert answer is not None
     assert [row["index"] for row in orjson.loads(answer[0].body)["data"]] == list(range(1000))
-    assert turns >= 10
+    assert turns[0] >= 10
     await directory.close()
 
 

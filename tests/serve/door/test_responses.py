@@ -1,6 +1,5 @@
 """Bodies and headers as bytes."""
 
-import asyncio
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,9 @@ from slo.serve.door.responses import (
     embeddings_body,
     embeddings_body_in_slices,
     server_timing,
+    written,
 )
-from tests.serve.fakes import packed, vector_of
+from tests.serve.fakes import counted_turns, packed, vector_of
 
 
 def test_float32_survives_the_way_through_json() -> None:
@@ -54,18 +54,9 @@ async def test_too_many_dimensions_are_refused_in_slices_as_well() -> None:
 
 
 async def test_others_have_their_turn_while_a_large_body_is_written() -> None:
-    turns = 0
-
-    async def others() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    task = asyncio.ensure_future(others())
-    await embeddings_body_in_slices(*many(5 * SLICE_ROWS))
-    task.cancel()
-    assert turns >= 5
+    async with counted_turns() as turns:
+        await written(*many(5 * SLICE_ROWS))
+    assert turns[0] >= 5
 
 
 @pytest.mark.parametrize(
