@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slo.serve.door.admission import ONLINE_TEXTS, Ask, Decision, QueueState, Rules, decide, predict
+from slo.serve.door.admission import ONLINE_TEXTS, Ask, Decision, QueueState, Rules, decide, predict, sent_as_batch
 from slo.serve.door.cost import PassCost
 
 IDLE = QueueState(0, 0, 0.0, 1)
@@ -151,3 +151,14 @@ def test_batch_that_waits_changes_nothing_for_online(ask: Ask, online: int, run:
 def test_a_longer_queue_never_turns_a_refusal_into_an_admission(ask: Ask, ahead: int, more: int) -> None:
     if decided(busy(ahead), ask).refused is not None:
         assert decided(busy(ahead + more), ask).refused is not None
+
+
+@pytest.mark.parametrize(
+    ("texts", "said", "batch"),
+    [(1, False, False), (ONLINE_TEXTS, False, False), (ONLINE_TEXTS + 1, False, True), (1, True, True)],
+)
+def test_many_texts_are_batch_and_so_is_what_says_so_however_few_its_tokens(
+    texts: int, said: bool, batch: bool
+) -> None:
+    assert sent_as_batch(texts, said=said) is batch
+    assert decided(busy(50), Ask(texts, 20, batch=said)).online is not batch
