@@ -8,7 +8,7 @@ is completed. What a failing or interrupted launch had started is undone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 from slo.clock import Clock, SystemClock
 from slo.config import Config
@@ -25,7 +25,7 @@ from slo.deploy.registration import ensure_registered
 from slo.deploy.server import living_server, same_server, start_server, wait_for_workers
 from slo.deploy.state import ServerState
 from slo.deploy.xinference_api import XinferenceApi
-from slo.errors import RequestTimeout, ServerFault, StartError, Unreachable
+from slo.errors import DeployError, RequestError, RequestTimeout, ServerFault, StartError, Unreachable
 
 
 def launch(
@@ -93,6 +93,8 @@ def _bring_up(job: Job, start_s: float) -> Launched:
     with progress.stage("server"):
         wait_for_workers(job, api, state)
         progress.note(f"{config.endpoint}, pid {state.pid}" + ("" if job.changed else ", was up"))
+    if settings["extension"]:
+        _announce(job, api, plan.name)
     with progress.stage("registration"):
         progress.note(ensure_registered(api, plan, files))
     key = auth.ensure_api_key(api, config) if settings["auth"] else None
@@ -109,6 +111,18 @@ def _bring_up(job: Job, start_s: float) -> Launched:
     if job.changed:
         append_log(config.server.log, str(launched), job.clock)
     return launched
+
+
+def _announce(job: Job, api: XinferenceApi, name: str) -> None:
+    """Tell the door that this name is coming: clients are to wait for it (503), not to give up (404)."""
+
+    def tell(expected: bool) -> None:
+        # A server of an older version does not know the order, and one that ends needs none.
+        with suppress(DeployError, RequestError):
+            api.control({"action": "expect", "model": name, "expected": expected})
+
+    tell(True)
+    job.undo.callback(tell, False)
 
 
 def _files_on_disk(job: Job, own: ServerState | None) -> ModelFiles | None:

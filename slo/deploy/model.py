@@ -15,7 +15,16 @@ from slo.deploy.running import settled, states_of, stop_model
 from slo.deploy.state import ServerState, write_state
 from slo.deploy.verify import Verified, first_verdict, verify
 from slo.deploy.xinference_api import XinferenceApi
-from slo.errors import DeployError, RegisterError, RequestError, ServerFault
+from slo.errors import (
+    BadRequest,
+    DeployError,
+    Refused,
+    RegisterError,
+    RequestError,
+    RequestTimeout,
+    ServerFault,
+    Unreachable,
+)
 from slo.records import Summary
 
 WARM_UP_TIMEOUT_S = 60.0
@@ -121,12 +130,18 @@ def _verified(
     launch, and fails all the same, has a process that died unnoticed: it is launched anew, once (`plan`, if allowed).
     """
     failing_since_s: float | None = None
+    patience_s = job.clock.monotonic() + job.config.server.launch_timeout
     while True:
         try:
             return verify(
                 client, dimension=files.dimension, normalizes=files.normalizes, language=job.config.model.language
             )
-        except ServerFault:
+        except Refused:  # users' requests have filled the queue: the model is up, and busy
+            if job.clock.monotonic() > patience_s:
+                raise
+            job.progress.busy("refused, the server is busy")
+            job.clock.sleep(POLL_S)
+        except (ServerFault, BadRequest, RequestTimeout, Unreachable):  # one bad answer undoes nothing
             states = states_of(api, client.model)
             failing_since_s = failing_since_s or job.clock.monotonic()
             if states and states != {"READY"}:

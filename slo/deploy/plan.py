@@ -111,8 +111,9 @@ def server_environment(
     if settings["extension"]:
         environment["XINFERENCE_EXTENSIONS"] = f"{EXTENSION}:create"
         environment["SLO_SERVE_SETTINGS"] = json.dumps(settings["serve"])
-        # For the live page: what is promised, and where `slo watch` keeps its history.
+        # For the live page: what is promised, and where `slo watch` keeps its history. For the door: what to expect.
         environment["SLO_OBJECTIVE"] = config.objective
+        environment["SLO_MODEL_NAME"] = config.model.name
         environment["SLO_STATE_DIR"] = str(config.state_dir.absolute())
     else:
         environment.pop("XINFERENCE_EXTENSIONS", None)

@@ -43,7 +43,8 @@ def install(
     """
     telemetry = Telemetry()
     cache = Cache(settings.cache.max_size if settings.cache.enabled else 0)
-    directory = Directory(finder, settings, cache, telemetry)
+    named = os.environ.get("SLO_MODEL_NAME")
+    directory = Directory(finder, settings, cache, telemetry, expected=[named] if named else ())
     delay = Delay(telemetry.now)
     control = Control(settings, directory, cache, delay, time.time)
     front = Front(settings, directory, cache, telemetry, delay)

@@ -3,6 +3,7 @@
 
     {"action": "admission", "policy": "shed" | "queue"}     what happens to requests that would be late
     {"action": "clear_cache"}                               forget all vectors
+    {"action": "expect", "model": "m", "expected": true}    it is being brought up: 503 instead of 404 until it is there
     {"action": "delay", "delay_ms": 200, "for_s": 60}       answer late, for a drill; only with serve.drill: true
 
 With Xinference's authentication on, an administrator must ask. Without it only this machine may: no request that a
@@ -15,6 +16,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Mapping
 from ipaddress import IPv6Address, ip_address
@@ -28,6 +30,7 @@ from slo.serve.door.directory import Directory
 from slo.serve.door.problem import forbidden, invalid
 
 PATH = "/slo/api/control"
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # as the setting model.name
 MAX_DELAY_MS = 2000
 MAX_DELAY_S = 300
 KEPT = 20
@@ -56,6 +59,7 @@ class Control:
         action = order.pop("action", None)
         deeds: dict[str, Callable[[dict[str, Any]], str]] = {
             "admission": self._admission, "clear_cache": self._clear_cache, "delay": self._hold_back,
+            "expect": self._expect,
         }  # fmt: skip
         if not isinstance(action, str) or action not in deeds:
             raise invalid(f"'action' must be one of {', '.join(deeds)}", param="action")
@@ -95,6 +99,16 @@ class Control:
         for_s = _number(order, "for_s", MAX_DELAY_S)
         self._delay.set(delay_ms / 1000, for_s)
         return f"every answer held back for {delay_ms:g} ms, during {for_s:g} s" if delay_ms else "delay ended"
+
+    def _expect(self, order: Mapping[str, Any]) -> str:
+        _only(order, "model", "expected")
+        model, expected = order.get("model"), order.get("expected")
+        if not isinstance(model, str) or not re.fullmatch(NAME, model):
+            raise invalid("'model' must be the name of a model", param="model")
+        if not isinstance(expected, bool):
+            raise invalid("'expected' must be true or false", param="expected")
+        self._directory.expect(model, expected=expected)
+        return f"{model} is being brought up" if expected else f"{model} was given up"
 
 
 def from_this_machine(peer: str | None, headers: Mapping[str, str]) -> bool:

@@ -4,6 +4,10 @@ Which models run here, and which of them are ours.
 Looked up once per model, then kept: requests go straight to the lane. Every `WATCH_S` the lists of replicas are read
 anew, so that added, removed and relaunched replicas are noticed; at once when a call finds a replica gone. While nobody
 answers for them, the replicas known before serve on: passes go to them without asking anybody.
+
+That a model is absent or not ready is never repeated: a request is told so by a look-up that began after it came, since
+the model may have become ready in between. A name that somebody is bringing up (`expect`) is a 503 meanwhile, not a
+404: clients come back after the one and give up after the other.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import contextlib
 import itertools
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,11 +25,11 @@ from slo.config import ServeSection
 from slo.serve.door.admission import Policy
 from slo.serve.door.cache import Cache
 from slo.serve.door.lane import Lane, ServedReplica
-from slo.serve.door.problem import Problem, Unanswered
+from slo.serve.door.problem import Problem, Unanswered, not_ready
 from slo.serve.telemetry.telemetry import Telemetry
 
 WATCH_S = 2.0
-ABSENT_S = 0.5  # how long "unknown" or "not ready" is repeated without asking again
+PAUSE_S = 0.05  # between two look-ups of a name that is unknown or not ready, however many ask
 FOREIGN_S = 5.0  # after so long, look again whether a model has been relaunched on our engine
 LOOKUP_S = 15.0
 MAX_NAMES = 1000
@@ -60,18 +64,23 @@ class Entry:
     problem: Problem | None = None
     known: bool = False
     asked_s: float = -1e9
+    begun_s: float = -1e9  # of the look-up that ended at `asked_s`
     asking: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 class Directory:
     """All names that were asked for, at most `MAX_NAMES`."""
 
-    def __init__(self, finder: Finder, settings: ServeSection, cache: Cache, telemetry: Telemetry) -> None:
+    def __init__(
+        self, finder: Finder, settings: ServeSection, cache: Cache, telemetry: Telemetry, expected: Collection[str] = ()
+    ) -> None:
+        """`expected` are the names that this server is there to serve."""
         self._finder = finder
         self._settings = settings
         self._cache = cache
         self._telemetry = telemetry
         self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._expected = set(expected)
         self._generations = itertools.count(1)
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
@@ -93,17 +102,30 @@ class Directory:
         return entry.lane if entry is not None and entry.problem is None else None
 
     def confirmed(self, model: str) -> bool:
-        """Has the host said that there is such a model, ready or not? Never true of a name that only clients know."""
+        """Is there such a model, ready or coming, by the host's word? Never true of a name that only clients know."""
         entry = self._entries.get(model)
-        return entry is not None and (entry.lane is not None or bool(self._finder.states(model)))
+        return model in self._expected or (
+            entry is not None and (entry.lane is not None or bool(self._finder.states(model)))
+        )
+
+    def expect(self, model: str, *, expected: bool) -> None:
+        """Somebody is bringing `model` up, or has given it up."""
+        (self._expected.add if expected else self._expected.discard)(model)
 
     async def lane(self, model: str) -> Lane | None:
         """The model's lane; None when another engine serves it. Raises `Problem` 404 or 503."""
         entry = self._entry(model)
-        age_s = self._telemetry.now() - entry.asked_s
-        if not entry.known or (entry.problem is not None and age_s > ABSENT_S):
-            await asyncio.shield(self._ask(model, entry))
-        elif entry.lane is None and age_s > FOREIGN_S:
+        arrived_s = self._telemetry.now()
+        while (not entry.known or entry.problem is not None) and entry.begun_s < arrived_s:
+            now_s = self._telemetry.now()
+            if now_s - arrived_s > LOOKUP_S:  # a supervisor that hangs: nothing better will come
+                break
+            pause_s = entry.begun_s + PAUSE_S - now_s
+            if pause_s > 0 and (entry.asking is None or entry.asking.done()):
+                await asyncio.sleep(pause_s)
+            else:
+                await asyncio.shield(self._ask(model, entry))
+        if entry.problem is None and entry.lane is None and arrived_s - entry.asked_s > FOREIGN_S:
             self._ask(model, entry)
         if entry.problem is not None:
             raise entry.problem.again()
@@ -158,12 +180,13 @@ class Directory:
 
     async def _look_up(self, model: str, entry: Entry) -> None:
         """Put into `entry` what the finder says. Never raises: neither the watch nor a queue may end with it."""
+        begun_s = self._telemetry.now()
         try:
             problem = await self._find(model, entry)
         except Exception as error:
             logger.exception("xinference-slo: looking up %s failed", model)
             problem = self._carry_on(entry, Unanswered(f"looking the model up failed: {type(error).__name__}"))
-        entry.problem, entry.known = problem, True
+        entry.problem, entry.known, entry.begun_s = problem, True, begun_s
         entry.asked_s = self._telemetry.now()
 
     async def _find(self, model: str, entry: Entry) -> Problem | None:
@@ -176,6 +199,8 @@ class Directory:
             return self._carry_on(entry, error)
         except Problem as error:
             problem = error.again()
+            if problem.status == 404 and model in self._expected:
+                problem = not_ready(f"the model '{model}' is not up yet")
         except asyncio.TimeoutError:
             return self._carry_on(entry, Unanswered(f"the supervisor did not answer within {LOOKUP_S:g} s"))
         if replicas and entry.lane is None:

@@ -37,6 +37,18 @@ async def test_admission_is_switched_for_models_seen_and_unseen_and_noted() -> N
         assert (await control_of(door))["policy"] == "shed"
 
 
+async def test_a_name_that_is_announced_is_waited_for_until_it_is_given_up() -> None:
+    async with opened(FakeFinder()) as door:
+        seen = []
+        for expected in (None, True, False):
+            if expected is not None:
+                assert (await order(door, {"action": "expect", "model": "m", "expected": expected}))[0] == 200
+            seen.append((await door.embed({"model": "m", "input": "a"}))[0])
+        assert seen == [404, 503, 404]
+        for wrong in ({"model": "m\nn", "expected": True}, {"model": "m", "expected": 1}, {"model": "m"}, {}):
+            assert (await order(door, {"action": "expect", **wrong}))[0] == 400
+
+
 async def test_a_cleared_cache_computes_again() -> None:
     replica = FakeReplica()
     async with opened(FakeFinder(m=[replica])) as door:

@@ -31,14 +31,58 @@ async def test_a_model_is_looked_up_once_however_many_ask() -> None:
     assert finder.asked == ["m"]
 
 
-async def test_an_unknown_name_is_not_asked_for_again_at_once() -> None:
+async def test_an_unknown_name_costs_a_look_up_in_a_while_however_many_ask() -> None:
     finder = FakeFinder()
     known = directory(finder)
-    for _ in range(10):
+
+    async def ask() -> None:
+        for _ in range(3):
+            with pytest.raises(Problem) as caught:
+                await known.lane("nobody")
+            assert caught.value.status == 404
+
+    loop = asyncio.get_running_loop()
+    start_s = loop.time()
+    await asyncio.gather(*(ask() for _ in range(50)))
+    assert len(finder.asked) <= (loop.time() - start_s) / module.PAUSE_S + 1 < 150
+
+
+@pytest.mark.parametrize("before", [unknown_model("m"), not_ready("loading")], ids=["absent", "loading"])
+async def test_absent_never_outlives_ready(before: Problem) -> None:
+    class Slow(FakeFinder):
+        async def find(self, model: str) -> list[FakeReplica]:
+            self.asked.append(model)
+            answer = self.found[model]
+            reached.set()
+            await asyncio.sleep(0.02)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    reached = asyncio.Event()
+    finder = Slow(m=before)
+    known = directory(finder)
+    early = asyncio.gather(*(known.lane("m") for _ in range(20)), return_exceptions=True)
+    await reached.wait()
+    finder.found["m"] = [FakeReplica()]  # ready while the look-up is under way that says it is not
+    assert await known.lane("m") is not None
+    assert all(isinstance(result, Problem) for result in await early)
+
+
+async def test_a_name_that_is_being_brought_up_is_a_503_and_counts() -> None:
+    finder = FakeFinder()
+    known = Directory(finder, ServeSection(), Cache(10_000), Telemetry(), expected=["named"])
+    known.expect("told", expected=True)
+    for name, status in (("named", 503), ("told", 503), ("nobody", 404)):
         with pytest.raises(Problem) as caught:
-            await known.lane("nobody")
-        assert caught.value.status == 404
-    assert finder.asked == ["nobody"]
+            await known.lane(name)
+        assert caught.value.status == status
+        assert known.confirmed(name) is (status == 503)
+        assert ("retry-after" in caught.value.headers) is (status == 503)
+    known.expect("told", expected=False)
+    with pytest.raises(Problem) as caught:
+        await known.lane("told")
+    assert caught.value.status == 404
 
 
 async def test_names_from_outside_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,13 +175,12 @@ async def test_closing_ends_what_waits() -> None:
         await ticket.future
 
 
-async def test_a_model_that_loads_is_asked_for_again_after_a_moment() -> None:
+async def test_a_model_that_loads_is_asked_for_again() -> None:
     finder = FakeFinder(m=not_ready("loading"))
     known = directory(finder)
     with pytest.raises(Problem):
         await known.lane("m")
     finder.found["m"] = [FakeReplica()]
-    await asyncio.sleep(module.ABSENT_S + 0.05)
     assert await known.lane("m") is not None
 
 
