@@ -30,6 +30,7 @@ from slo.serve.telemetry.telemetry import Telemetry
 
 WATCH_S = 2.0
 PAUSE_S = 0.05  # between two look-ups of a name that is unknown or not ready, however many ask
+DISCOVER_S = 0.5  # between two looks at the list of all models, however many ask
 FOREIGN_S = 5.0  # after so long, look again whether a model has been relaunched on our engine
 LOOKUP_S = 15.0
 MAX_NAMES = 1000
@@ -80,6 +81,10 @@ class Directory:
         self._cache = cache
         self._telemetry = telemetry
         self._entries: OrderedDict[str, Entry] = OrderedDict()
+        self._lanes: dict[str, Lane] = {}
+        self._foreign: set[str] = set()  # names of models that run on another engine
+        self._discovering: asyncio.Task[None] | None = None
+        self._discovered_s = -1e9
         self._expected = set(expected)
         self._generations = itertools.count(1)
         self._watching: asyncio.Task[None] | None = None
@@ -89,12 +94,12 @@ class Directory:
     @property
     def lanes(self) -> list[Lane]:
         """The models that we serve, ready or not."""
-        return [entry.lane for entry in self._entries.values() if entry.lane is not None]
+        return list(self._lanes.values())
 
-    @property
-    def has_foreign(self) -> bool:
-        """Does a model of another engine run here, as far as we were asked for one?"""
-        return any(entry.known and entry.lane is None and entry.problem is None for entry in self._entries.values())
+    async def has_foreign(self) -> bool:
+        """Does a model of another engine run here? Asks the host, since nobody may have asked for that model yet."""
+        await self.discover()
+        return bool(self._foreign)
 
     def ready(self, model: str) -> Lane | None:
         """The lane of a model that needs no look-up: the fast way."""
@@ -138,12 +143,20 @@ class Directory:
             lane.change_policy(policy)
 
     async def discover(self) -> None:
-        """Look at every embedding model that runs, also those that nobody has asked for yet."""
+        """Look at every embedding model that runs, also those that nobody has asked for yet; once for all who ask."""
+        if self._discovering is None or self._discovering.done():
+            if self._telemetry.now() - self._discovered_s < DISCOVER_S:
+                return
+            self._discovering = asyncio.get_running_loop().create_task(self._discover())
+        await asyncio.shield(self._discovering)
+
+    async def _discover(self) -> None:
+        self._discovered_s = self._telemetry.now()
         try:
             names = await asyncio.wait_for(self._finder.models(), LOOKUP_S)
         except (Problem, asyncio.TimeoutError):
             return  # what is known already keeps being reported; a request will say what is wrong
-        for name in names:
+        for name in {*names, *self._foreign}:
             with contextlib.suppress(Problem):
                 await self.lane(name)
 
@@ -155,8 +168,7 @@ class Directory:
         """Stop watching and end everything that waits."""
         self._closed = True
         tasks = [entry.asking for entry in self._entries.values() if entry.asking is not None]
-        if self._watching is not None:
-            tasks.append(self._watching)
+        tasks += [task for task in (self._watching, self._discovering) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -168,8 +180,8 @@ class Directory:
         if entry is None:
             entry = self._entries[model] = Entry()
             if len(self._entries) > MAX_NAMES:
-                unused = (name for name, old in self._entries.items() if old.lane is None and old is not entry)
-                del self._entries[next(unused)]
+                kept = self._lanes.keys() | self._foreign | {model}
+                self._entries.pop(next((name for name in self._entries if name not in kept), ""), None)
         return entry
 
     def _ask(self, model: str, entry: Entry) -> asyncio.Task[None]:
@@ -187,6 +199,7 @@ class Directory:
             logger.exception("xinference-slo: looking up %s failed", model)
             problem = self._carry_on(entry, Unanswered(f"looking the model up failed: {type(error).__name__}"))
         entry.problem, entry.known, entry.begun_s = problem, True, begun_s
+        (self._foreign.add if problem is None and entry.lane is None else self._foreign.discard)(model)
         entry.asked_s = self._telemetry.now()
 
     async def _find(self, model: str, entry: Entry) -> Problem | None:
@@ -204,7 +217,7 @@ class Directory:
         except asyncio.TimeoutError:
             return self._carry_on(entry, Unanswered(f"the supervisor did not answer within {LOOKUP_S:g} s"))
         if replicas and entry.lane is None:
-            entry.lane = Lane(
+            entry.lane = self._lanes[model] = Lane(
                 model, self._settings, self._cache, self._telemetry, lambda: next(self._generations),
                 on_lost=lambda: self._replica_lost(model, entry),
             )  # fmt: skip
@@ -214,7 +227,7 @@ class Directory:
             if replicas or problem is not None:
                 entry.lane.update(replicas)
             else:  # relaunched on another engine
-                await self._retire(entry)
+                await self._retire(model, entry)
         return problem
 
     def _carry_on(self, entry: Entry, problem: Problem) -> Problem | None:
@@ -227,8 +240,9 @@ class Directory:
         entry.lane.update(())
         return problem.again()
 
-    async def _retire(self, entry: Entry) -> None:
+    async def _retire(self, model: str, entry: Entry) -> None:
         lane, entry.lane = entry.lane, None
+        self._lanes.pop(model, None)
         if lane is not None:
             self._cache.forget(lane.generation)
             await lane.batcher.close()
@@ -240,6 +254,5 @@ class Directory:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH_S)
-            for model, entry in list(self._entries.items()):
-                if entry.lane is not None:
-                    await self._ask(model, entry)
+            for model in list(self._lanes):
+                await self._ask(model, self._entries[model])

@@ -71,9 +71,14 @@ class Front:
         self._cache = cache
         self._telemetry = telemetry
 
-    def body_limit(self) -> int | None:
-        """Most bytes worth reading; None while a model of another engine, which has no such limit, may be meant."""
-        return None if self._directory.has_foreign else self._limits.max_body
+    @property
+    def max_body(self) -> int:
+        """Most bytes of a body that is meant for our engine."""
+        return self._limits.max_body
+
+    async def may_exceed(self) -> bool:
+        """May a longer body be meant for a model of another engine, which has no such limit?"""
+        return await self._directory.has_foreign()
 
     def too_large(self, arrived_s: float) -> tuple[Reply, Trace]:
         """The answer to a body beyond the limit that was not read."""

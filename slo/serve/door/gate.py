@@ -56,7 +56,7 @@ class Gate:
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
         arrived_s: float = scope[ARRIVED]
         try:
-            body = await read_body(receive, headers.get(b"content-length"), self._front.body_limit())
+            body = await read_body(receive, headers.get(b"content-length"), self._front)
             answer = await self._front.answer(make_call(body, arrived_s, headers, receive))
         except TooLarge:
             answer = self._front.too_large(arrived_s)
@@ -71,11 +71,13 @@ class Gate:
         self._front.finish(reply, trace)
 
 
-async def read_body(receive: Receive, length: bytes | None, limit: int | None) -> bytes:
+async def read_body(receive: Receive, length: bytes | None, front: Front) -> bytes:
     """The whole body. Raises `TooLarge`, before reading anything if its length is announced, or `ClientGone`."""
-    if limit is not None and length is not None and length.isdigit() and int(length) > limit:
-        raise TooLarge
+    checked = False  # a body beyond our limit is read if a model of another engine runs here
     chunks: list[bytes] = []
+    size = int(length) if length is not None and length.isdigit() else 0
+    if size > front.max_body:
+        checked = await _may_exceed(front)
     size = 0
     while True:
         message = await receive()
@@ -83,11 +85,17 @@ async def read_body(receive: Receive, length: bytes | None, limit: int | None) -
             raise ClientGone
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
-        if limit is not None and size > limit:
-            raise TooLarge
+        if size > front.max_body and not checked:
+            checked = await _may_exceed(front)
         if not message.get("more_body", False):
             return b"".join([*chunks, chunk]) if chunks else chunk
         chunks.append(chunk)
+
+
+async def _may_exceed(front: Front) -> bool:
+    if not await front.may_exceed():
+        raise TooLarge
+    return True
 
 
 def make_call(

@@ -30,7 +30,7 @@ def embeddings_endpoint(front: Front, host: Any) -> Callable[[Request], Awaitabl
             host._check_model_access(request, model, "embedding")
 
         try:
-            body = await _body(request, headers, front.body_limit())
+            body = await _body(request, headers, front)
             answer = await front.answer(make_call(body, arrived_s, headers, request.receive, permit))
         except TooLarge:
             answer = front.too_large(arrived_s)
@@ -50,11 +50,11 @@ async def _built_in(host: Any, request: Request) -> Response:
     return response
 
 
-async def _body(request: Request, headers: dict[bytes, bytes], limit: int | None) -> bytes:
+async def _body(request: Request, headers: dict[bytes, bytes], front: Front) -> bytes:
     """The body, which authentication may have read already."""
     if hasattr(request, "_body"):
         body: bytes = await request.body()
-        if limit is not None and len(body) > limit:
+        if len(body) > front.max_body and not await front.may_exceed():
             raise TooLarge
         return body
-    return await read_body(request.receive, headers.get(b"content-length"), limit)
+    return await read_body(request.receive, headers.get(b"content-length"), front)

@@ -160,7 +160,7 @@ async def test_a_model_relaunched_on_another_engine_is_let_go() -> None:
     await known._ask("m", known._entries["m"])
     assert known.ready("m") is None
     assert await known.lane("m") is None
-    assert known.has_foreign
+    assert await known.has_foreign()
 
 
 async def test_closing_ends_what_waits() -> None:
@@ -209,7 +209,7 @@ async def test_a_model_of_another_engine_stays_anothers_while_nobody_answers_for
     finder.found["m"] = error
     await known._ask("m", known._entries["m"])
     assert await known.lane("m") is None
-    assert known.has_foreign
+    assert await known.has_foreign()
 
 
 async def test_replicas_of_which_the_supervisor_says_that_they_are_gone_are_let_go() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from slo.serve.door.batcher import ReplicaLost
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.door.front import Call, Front
+from slo.serve.door.gate import Gate
 from slo.serve.door.problem import not_ready
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.watch.sli.exposition import parse_exposition
@@ -191,6 +194,58 @@ async def test_a_model_of_another_engine_is_left_to_the_built_in_handler(short: 
         large = b'{"model": "foreign", "input": "' + b"x" * 500 + b'"}'
         assert await door.post(large) == (200, b"built in")
         assert door.host.built_in == [body, large]
+
+
+@WAYS
+@pytest.mark.parametrize("announced", [True, False], ids=["length announced", "chunked"])
+async def test_the_first_request_to_another_engines_model_may_exceed_our_limit(announced: bool, short: bool) -> None:
+    large = b'{"model": "foreign", "input": "' + b"x" * 5000 + b'"}'
+
+    async def pieces() -> Any:
+        for start in range(0, len(large), 50):
+            yield large[start : start + 50]
+
+    finder = FakeFinder(m=[FakeReplica()], foreign=[])
+    async with opened(finder, section(limits={"max_body": 100}), short=short) as door:
+        body = large if announced else pieces()
+        async with door.http.post(f"{door.url}/v1/embeddings", data=body) as response:
+            assert (response.status, await response.read()) == (200, b"built in")
+        assert door.host.built_in == [large]
+        assert (await door.post(large.replace(b"foreign", b"m")))[0] == 413
+
+
+async def test_names_that_only_clients_know_make_no_request_dearer() -> None:
+    async def count() -> int:
+        calls = 0
+
+        def note(frame: Any, event: str, argument: Any) -> None:
+            nonlocal calls
+            calls += 1
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b'{"model":"m","input":"a"}'}
+
+        async def send(message: MutableMapping[str, Any]) -> None:
+            assert message.get("status", 200) == 200
+
+        scope = {"type": "http", "path": "/v1/embeddings", "method": "POST", "headers": []}
+        sys.setprofile(note)
+        try:
+            await gate(scope, receive, send)
+        finally:
+            sys.setprofile(None)
+        return calls
+
+    settings, telemetry, cache = ServeSection(), Telemetry(), Cache(10_000)
+    known = Directory(FakeFinder(m=[FakeReplica()], foreign=[]), settings, cache, telemetry)
+    front = Front(settings, known, cache, telemetry)
+    gate = Gate(None, front=front, telemetry=telemetry, short=True)  # type: ignore[arg-type]
+    for _ in range(2):  # the second is a hit
+        await count()
+    before = await count()
+    for index in range(600):
+        await asyncio.gather(known.lane(f"nobody{index}"), return_exceptions=True)
+    assert await count() <= before + 5
 
 
 async def test_without_a_key_there_is_nothing_and_the_access_list_holds() -> None:
