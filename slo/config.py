@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
 
 from slo.errors import ConfigError
-from slo.objective import Objective, parse_objective
+from slo.objective import Objective, latency_thresholds_ms, parse_objective
 from slo.settings import Device, Duration, Precision, Section, Size, switch
 from slo.settings_alerts import CHANNEL_SECRETS, NAMED_PREFIX, AlertsSection, named_secrets
 from slo.settings_watch import WatchSection
@@ -100,9 +100,14 @@ class AdmissionSection(Section):
     """What happens when the objective cannot be met for one more request."""
 
     policy: Literal["shed", "queue"] = "shed"
-    deadline: Duration = 0.150
+    deadline: Duration | None = None
     max_queue_tokens: int = Field(200_000, ge=512)
     request_timeout: Duration = 10.0
+
+    @property
+    def deadline_s(self) -> float:
+        """Seconds. Nobody having said anything, those of the default objective."""
+        return Objective().threshold_s if self.deadline is None else self.deadline
 
 
 class LimitsSection(Section):
@@ -150,6 +155,19 @@ class Config(Section):
     def slo(self) -> Objective:
         """The objective with its confidence."""
         return parse_objective(self.objective, confidence=self.confidence)
+
+    @property
+    def thresholds_ms(self) -> tuple[float, ...]:
+        """Of every latency objective, the main one first."""
+        texts = (self.watch.objectives.availability, self.watch.objectives.correctness)
+        return tuple(dict.fromkeys((self.slo.threshold_ms, *latency_thresholds_ms(texts))))
+
+    def serve_settings(self) -> dict[str, Any]:
+        """What the extension is told: its section, with the deadline that counts, and the objectives' thresholds."""
+        told = self.serve.model_dump(mode="json")
+        if self.serve.admission.deadline is None:
+            told["admission"]["deadline"] = self.slo.threshold_s
+        return {**told, "thresholds_ms": list(self.thresholds_ms)}
 
     @property
     def endpoint(self) -> str:

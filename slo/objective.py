@@ -16,6 +16,7 @@ The verdict is three-valued, by the exact binomial test at `confidence` (feature
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -89,6 +90,13 @@ def parse_objective(text: str, *, confidence: float = 0.95) -> Objective:
         threshold_ms=parse_duration(match.group(2)) * 1000,
         confidence=confidence,
     )
+
+
+def latency_thresholds_ms(texts: Iterable[str]) -> Iterator[float]:
+    """Thresholds of those objectives that are about latency; the others, `errors <= 0.2%` say, have none."""
+    for text in texts:
+        if _FORM.fullmatch(text):
+            yield parse_objective(text).threshold_ms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,25 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-# Seconds. The edge at 0.150 makes "how many within the objective" exact; see design, metric names.
+# Seconds. The edges of every histogram; those at the objectives' thresholds come on top, see `edges_with`.
 LATENCY_EDGES_S: tuple[float, ...] = (
     0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.125, 0.15, 0.175, 0.2, 0.25, 0.3, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
+
+
+def edge_s(threshold_ms: float) -> float:
+    """The edge, in seconds, at which requests within `threshold_ms` are counted: 12 digits, as a label writes it."""
+    return float(edge_label(threshold_ms / 1000))
+
+
+def edge_label(edge: float) -> str:
+    """The value of the label `le` for an edge in seconds: `0.15`."""
+    return f"{edge:.12g}"
+
+
+def edges_with(thresholds_ms: Iterable[float]) -> tuple[float, ...]:
+    """The standard edges, in seconds, and one at each of `thresholds_ms`."""
+    return tuple(sorted({*LATENCY_EDGES_S, *map(edge_s, thresholds_ms)}))
 
 
 def nearest_rank(ascending: Sequence[float], quantile: float) -> float:

@@ -87,8 +87,8 @@ def server_settings(config: Config, engine: Engine, *, stock: bool) -> dict[str,
         "log": str(config.server.log),
         "fork_server": config.server.fork_server and not stock,
         "extension": engine.extension,
-        # As the extension reads it: the section `serve` and nothing else.
-        "serve": config.serve.model_dump(mode="json") if engine.extension else {},
+        # As the extension reads it.
+        "serve": config.serve_settings() if engine.extension else {},
     }
 
 

@@ -5,7 +5,8 @@ The SLI of all exports, in counts of `slo_request_duration_seconds`:
 
 * counted   every request but the caller's own mistakes (code 4xx; 429 is ours), and those of the batch class: no
             deadline is held for them (`slo watch` leaves them out, too)
-* good      latency: code 2xx within the threshold, which must be an edge of the histogram. availability: code 2xx
+* good      latency: code 2xx within the threshold, at which the server that `slo launch` starts has an edge.
+            availability: code 2xx
 
 Failures are in the denominator only, so they are bad. Without any request there is no ratio: the rules record nothing
 rather than 0/0.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from slo.errors import ConfigError
-from slo.stats import LATENCY_EDGES_S
+from slo.stats import edge_label
 
 METRIC = "slo_request_duration_seconds"
 ONLINE = 'length_class!="batch"'
@@ -53,11 +54,6 @@ class Promise:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", self.model):
             raise ConfigError(f"{self.model!r} cannot stand in a query")
-        if self.threshold_s is not None and self.threshold_s not in LATENCY_EDGES_S:
-            raise ConfigError(
-                f"{self.threshold_s:g} s is not an edge of the latency histogram, so its share cannot be queried",
-                hint=f"one of {', '.join(f'{edge:g}' for edge in LATENCY_EDGES_S)}",
-            )
 
     @property
     def id(self) -> str:
@@ -79,7 +75,7 @@ class Promise:
         """Selector of the good ones."""
         if self.threshold_s is None:
             return f'{METRIC}_count{{model="{self.model}",{ONLINE},code="2xx"}}'
-        return f'{METRIC}_bucket{{model="{self.model}",{ONLINE},code="2xx",le="{self.threshold_s:g}"}}'
+        return f'{METRIC}_bucket{{model="{self.model}",{ONLINE},code="2xx",le="{edge_label(self.threshold_s)}"}}'
 
     def severities(self) -> dict[Severity, tuple[BurnWindow, ...]]:
         """Rows that can fire, by severity, in the table's order."""

@@ -13,7 +13,6 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from slo.config import ServeSection
 from slo.serve.door.cache import Cache
 from slo.serve.door.control import PATH as CONTROL
 from slo.serve.door.control import Control
@@ -23,8 +22,10 @@ from slo.serve.door.front import Front
 from slo.serve.door.gate import PATH, Gate
 from slo.serve.door.route import embeddings_endpoint
 from slo.serve.host import calm_gc, set_nodelay
+from slo.serve.settings import ServeSettings
 from slo.serve.site.board import Board
 from slo.serve.site.pages import page_routes
+from slo.serve.telemetry.edges import Edges
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.routes import Routes
 from slo.serve.telemetry.telemetry import Telemetry
@@ -33,7 +34,7 @@ logger = logging.getLogger("xinference.slo")  # Xinference's console shows only 
 
 
 def install(
-    app: FastAPI, host: Any, finder: Finder, settings: ServeSection, *, secured: list[Any] | None, short: bool,
+    app: FastAPI, host: Any, finder: Finder, settings: ServeSettings, *, secured: list[Any] | None, short: bool,
     route_class: type[Any] | None = None, admin: list[Any] | None = None,
 ) -> None:  # fmt: skip
     """Everything. `host` is the API object with `create_embedding`, `_check_model_access` and `_port`.
@@ -41,7 +42,7 @@ def install(
     `secured` are the dependencies that authenticate a route, `admin` those that ask for an administrator, None without
     authentication; `short` lets the gate answer by itself.
     """
-    telemetry = Telemetry()
+    telemetry = Telemetry(edges=Edges(settings.thresholds_ms))
     cache = Cache(settings.cache.max_size if settings.cache.enabled else 0)
     named = os.environ.get("SLO_MODEL_NAME")
     directory = Directory(finder, settings, cache, telemetry, expected=[named] if named else ())

@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from slo.config import ServeSection
 from slo.serve.install import install
+from slo.serve.settings import ServeSettings
 from tests.serve.fakes import FakeFinder
 
 KEY = "secret-key"
@@ -68,6 +69,11 @@ class Door:
             return response.status, await response.json(content_type=None)
 
 
+def _told(settings: ServeSection | None) -> ServeSettings:
+    """As the launcher hands them over: everything that the section says, and the default objective."""
+    return ServeSettings.model_validate({} if settings is None else settings.model_dump())
+
+
 async def authenticate(request: Request) -> None:
     """Stands for Xinference's own."""
     if request.headers.get("authorization") != f"Bearer {KEY}":
@@ -83,7 +89,7 @@ async def opened(
         host = Host(listener.getsockname()[1])
         app = FastAPI()
         secured = [Depends(authenticate)] if auth else None
-        install(app, host, finder, settings or ServeSection(), secured=secured, admin=secured, short=short and not auth)
+        install(app, host, finder, _told(settings), secured=secured, admin=secured, short=short and not auth)
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:

@@ -55,14 +55,15 @@ class Lane:
         self._on_lost = on_lost
         self._weights: frozenset[str] | None = None
         self._most = 0  # replicas at one time
-        self._rules = Rules(settings.admission.policy, settings.admission.deadline, settings.admission.max_queue_tokens)
+        admission = settings.admission
+        self._rules = Rules(admission.policy, admission.deadline_s, admission.max_queue_tokens)
         self.planner = Planner(
             self.cost,
             max_tokens=settings.batch.max_tokens,
             max_items=settings.batch.max_items,
             max_wait_s=settings.batch.max_wait,
             in_flight=settings.batch.in_flight,
-            deadline_s=settings.admission.deadline,
+            deadline_s=admission.deadline_s,
         )
         self.batcher = Batcher(self.planner, self.estimate, self, telemetry.now)
 

@@ -32,8 +32,8 @@ from slo.serve.site.timeline import BATCH, OWN_MISTAKE, STEP_S, Timeline, mean_s
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.reports import status_report, window_report
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.serve.telemetry.window import FINE_EDGES_S, Counts, no_counts
-from slo.stats import LATENCY_EDGES_S, rank_interval
+from slo.serve.telemetry.window import Counts, no_counts
+from slo.stats import rank_interval
 
 WINDOW_S = 300
 RATE_S = 30  # what "now" means of a rate
@@ -66,7 +66,7 @@ class Board:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.objective = board_objective(environ)
-        self._threshold_s = min(LATENCY_EDGES_S, key=lambda edge: abs(edge - self.objective.threshold_s))
+        self._threshold_s = min(telemetry.edges.coarse_s, key=lambda edge: abs(edge - self.objective.threshold_s))
         self.timeline = Timeline(telemetry, wall(), self._threshold_s)
         self.changes = Changes(wall())
         self._settings, self._directory, self._cache, self._telemetry = settings, directory, cache, telemetry
@@ -144,7 +144,7 @@ class Board:
     def _window(self) -> dict[str, Any]:
         report = window_report(self._telemetry, WINDOW_S, self._threshold_s)
         histograms, _ = self._telemetry.window.sums(WINDOW_S, self._telemetry.now())
-        answered = no_counts()
+        answered = no_counts(self._telemetry.edges)
         for series, counts in histograms.items():
             if series[0] == "request" and series[2] != BATCH and series[3] == "2xx":
                 answered = answered + counts
@@ -156,7 +156,10 @@ class Board:
             "verdict": judge(report["good"], report["total"], self.objective).verdict.value,
             "p95_low_ms": low_ms,
             "p95_high_ms": high_ms,
-            "histogram": {"edges_ms": [round(edge * 1000, 6) for edge in LATENCY_EDGES_S], "counts": _coarse(answered)},
+            "histogram": {
+                "edges_ms": [round(edge * 1000, 6) for edge in answered.edges.coarse_s],
+                "counts": _coarse(answered),
+            },
             "stages": {
                 series[1]: {**report["stages"][series[1]], "mean_ms": round((mean_s(counts) or 0.0) * 1000, 3)}
                 for series, counts in histograms.items()
@@ -181,8 +184,7 @@ class Board:
 
 def _coarse(answered: Counts) -> list[int]:
     """Counts by the standard edges, exact since both share them; the last one is beyond all edges."""
-    ends = [FINE_EDGES_S.index(edge) + 1 for edge in LATENCY_EDGES_S]
-    return [int(part.sum()) for part in np.split(answered.bins, ends)]
+    return [int(part.sum()) for part in np.split(answered.bins, answered.edges.ends)]
 
 
 def _interval_ms(answered: Counts) -> tuple[float | None, float | None]:
@@ -192,7 +194,7 @@ def _interval_ms(answered: Counts) -> tuple[float | None, float | None]:
     for place in rank_interval(answered.total, 0.95):
         inside = 1 <= place <= answered.total
         index = int(np.searchsorted(cumulated, place)) if inside else 0
-        bounds.append(round(FINE_EDGES_S[min(index, len(FINE_EDGES_S) - 1)] * 1000, 3) if inside else None)
+        bounds.append(round(answered.edges.longest_s(index) * 1000, 3) if inside else None)
     return bounds[0], bounds[1]
 
 

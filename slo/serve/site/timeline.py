@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slo.serve.telemetry.edges import STANDARD, Edges
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.serve.telemetry.window import BINS, FINE_EDGES_S, Counts
+from slo.serve.telemetry.window import Counts
 
 STEP_S = 15
 STEPS = 24 * 3600 // STEP_S
@@ -66,6 +67,7 @@ class Recall:
     started_s: float
     steps: Sequence[Step]
     since_start: tuple[int, int]  # good, total
+    edges: Edges = STANDARD
 
     def counts(self, seconds: float, now_s: float) -> tuple[int, int]:
         """Good and total of the last `seconds`, to within a step."""
@@ -78,7 +80,7 @@ class Recall:
         for step in self.steps:
             if step.start_s >= from_s:
                 groups.setdefault(int((step.start_s - from_s) // step_s), []).append(step)
-        return [_added(from_s + index * step_s, steps) for index, steps in groups.items()]
+        return [_added(from_s + index * step_s, steps, self.edges) for index, steps in groups.items()]
 
 
 class Timeline:
@@ -87,9 +89,9 @@ class Timeline:
     def __init__(self, telemetry: Telemetry, started_s: float, threshold_s: float) -> None:
         self._telemetry = telemetry
         self._started_s = started_s
-        self._good_bins = FINE_EDGES_S.index(threshold_s) + 1
+        self._good_bins = telemetry.edges.within(threshold_s)
         self._steps: deque[Step] = deque(maxlen=STEPS)
-        self._last = Totals(0, 0, np.zeros(BINS, dtype=np.int64))
+        self._last = Totals(0, 0, np.zeros(telemetry.edges.bins, dtype=np.int64))
         self._since_s = int(started_s // STEP_S * STEP_S)
 
     def take(self, wall_s: float) -> None:
@@ -102,7 +104,7 @@ class Timeline:
         """Everything up to now, the step under way included."""
         now = self._totals()
         good = int(now.answered[: self._good_bins].sum())
-        return Recall(self._started_s, (*self._steps, self._step(now)), (good, now.total))
+        return Recall(self._started_s, (*self._steps, self._step(now)), (good, now.total), self._telemetry.edges)
 
     def _step(self, now: Totals) -> Step:
         """What has happened since the last step was closed."""
@@ -119,7 +121,7 @@ class Timeline:
         )
 
     def _totals(self) -> Totals:
-        answered = np.zeros(BINS, dtype=np.int64)
+        answered = np.zeros(self._telemetry.edges.bins, dtype=np.int64)
         total = refused = 0
         for (_, length, code, _), fine in self._telemetry.requests.items():
             if length == BATCH or code == OWN_MISTAKE:
@@ -133,8 +135,8 @@ class Timeline:
         return Totals(total, refused, answered)
 
 
-def _added(start_s: float, steps: Sequence[Step]) -> Point:
-    answered = np.zeros(BINS, dtype=np.int64)
+def _added(start_s: float, steps: Sequence[Step], edges: Edges) -> Point:
+    answered = np.zeros(edges.bins, dtype=np.int64)
     for step in steps:
         answered[step.places] += step.counts
     return Point(
@@ -143,15 +145,11 @@ def _added(start_s: float, steps: Sequence[Step]) -> Point:
         good=sum(step.good for step in steps),
         refused=sum(step.refused for step in steps),
         in_flight=max(step.in_flight for step in steps),
-        answered=Counts(answered),
+        answered=Counts(answered, edges),
     )
 
 
 def mean_s(counts: Counts) -> float | None:
     """Mean by the middles of the bins, at most 1 % off; None without observations."""
     total = counts.total
-    return float((counts.bins * _MIDDLES).sum()) / total if total else None
-
-
-_EDGES = np.array((0.0, *FINE_EDGES_S, FINE_EDGES_S[-1]))
-_MIDDLES: NDArray[np.float64] = (_EDGES[:-1] + _EDGES[1:]) / 2
+    return float((counts.bins * counts.edges.middles_s()).sum()) / total if total else None

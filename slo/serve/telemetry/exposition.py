@@ -1,12 +1,12 @@
 """
 `/slo/metrics`: what `Telemetry` has counted, as Prometheus text. Names as in the project's documentation.
 
-The fine histograms are summed up to the standard edges; both share these edges, so the sums are exact.
+The fine histograms are summed up to the standard edges and the objectives' thresholds; they share these edges, so
+the sums are exact.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -18,10 +18,8 @@ from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.telemetry.processes import Processes, ProcessUse
 from slo.serve.telemetry.telemetry import Fine, Telemetry
-from slo.serve.telemetry.window import FINE_EDGES_S
-from slo.stats import LATENCY_EDGES_S
+from slo.stats import edge_label
 
-_ENDS = [bisect_left(FINE_EDGES_S, edge) + 1 for edge in LATENCY_EDGES_S]
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 # name, help, prefix of the counter's series, labels
@@ -106,10 +104,10 @@ class Exposition(Collector):
 def _add(family: HistogramMetricFamily, labels: tuple[str, ...], fine: Fine) -> None:
     buckets: list[tuple[str, float]] = []
     total, start = 0, 0
-    for edge, end in zip(LATENCY_EDGES_S, _ENDS, strict=True):
+    for edge, end in zip(fine.edges.coarse_s, fine.edges.ends, strict=True):
         total += sum(fine.bins[start:end])
         start = end
-        buckets.append((f"{edge:g}", total))
+        buckets.append((edge_label(edge), total))
     buckets.append(("+Inf", sum(fine.bins)))
     family.add_metric(labels, buckets, fine.sum_s)
 

@@ -17,6 +17,7 @@ from slo.serve.door.cache import Cache
 from slo.serve.door.control import Control
 from slo.serve.door.directory import Directory
 from slo.serve.door.lane import Lane
+from slo.serve.telemetry.edges import Edges
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.telemetry.window import Counts, Series, no_counts
@@ -33,16 +34,18 @@ def window_report(telemetry: Telemetry, seconds: int, threshold_s: float) -> dic
     requests = {series[1:]: counts for series, counts in histograms.items() if series[0] == "request"}
     online = {series: counts for series, counts in requests.items() if series[1] != "batch"}
     classes = sorted({series[1] for series in requests})
+
+    def figures(parts: dict[Series, Counts]) -> dict[str, Any]:
+        return _figures(parts, threshold_s, telemetry.edges)
+
     return {
         "seconds": seconds,
         "covered_s": round(min(float(seconds), now_s - telemetry.started_s), 3),
         "threshold_ms": threshold_s * 1000,
-        **_figures(online, threshold_s),
-        "cached": _figures({s: c for s, c in online.items() if s[3] == "hit"}, threshold_s),
-        "computed": _figures({s: c for s, c in online.items() if s[3] == "miss"}, threshold_s),
-        "classes": {
-            name: _figures({s: c for s, c in requests.items() if s[1] == name}, threshold_s) for name in classes
-        },
+        **figures(online),
+        "cached": figures({s: c for s, c in online.items() if s[3] == "hit"}),
+        "computed": figures({s: c for s, c in online.items() if s[3] == "miss"}),
+        "classes": {name: figures({s: c for s, c in requests.items() if s[1] == name}) for name in classes},
         "stages": {series[1]: _percentiles(counts) for series, counts in histograms.items() if series[0] == "stage"},
         "rejected": {series[1]: count for series, count in counters.items() if series[0] == "rejected"},
         "cache": {result: counters.get(("cache", result), 0) for result in ("hit", "miss")},
@@ -131,9 +134,9 @@ def absent_replicas(lane: Lane) -> list[tuple[str, str]]:
     ]
 
 
-def _figures(requests: dict[Series, Counts], threshold_s: float) -> dict[str, Any]:
+def _figures(requests: dict[Series, Counts], threshold_s: float, edges: Edges) -> dict[str, Any]:
     """Figures over series of (model, length class, code, cache)."""
-    by_code = {code: _sum(c for s, c in requests.items() if s[2] == code) for code in CODES}
+    by_code = {code: _sum((c for s, c in requests.items() if s[2] == code), edges) for code in CODES}
     answered = by_code["2xx"]
     total = sum(by_code[code].total for code in CODES if code != "4xx")
     good = answered.within(threshold_s)
@@ -151,8 +154,8 @@ def _percentiles(counts: Counts) -> dict[str, Any]:
     return {"count": counts.total, **{k: None if v is None else round(v * 1000, 3) for k, v in values.items()}}
 
 
-def _sum(parts: Iterable[Counts]) -> Counts:
-    result = no_counts()
+def _sum(parts: Iterable[Counts], edges: Edges) -> Counts:
+    result = no_counts(edges)
     for part in parts:
         result = result + part
     return result

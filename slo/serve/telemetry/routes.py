@@ -12,13 +12,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from starlette.requests import Request
 from starlette.responses import Response
 
-from slo.config import ServeSection
 from slo.serve.door.cache import Cache
 from slo.serve.door.control import Control, require_this_machine
 from slo.serve.door.directory import Directory
 from slo.serve.door.problem import Problem, invalid, too_large
 from slo.serve.door.readiness import ReadinessCheck
 from slo.serve.door.responses import Reply, json_reply, problem_reply
+from slo.serve.settings import ServeSettings
 from slo.serve.telemetry.arrivals import CONTENT_TYPE as TRACE_TYPE
 from slo.serve.telemetry.arrivals import asked_seconds, trace_text
 from slo.serve.telemetry.exposition import CONTENT_TYPE, Exposition
@@ -26,10 +26,8 @@ from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.reports import status_report, window_report
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.telemetry.window import SECONDS
-from slo.stats import LATENCY_EDGES_S
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-OBJECTIVE_S = 0.150
 PULSE_S = 0.25
 MAX_ORDER = 4096  # bytes
 
@@ -43,7 +41,7 @@ class Routes:
     """Endpoints over what the front door has recorded, and the pulse that measures the event loop's own delay."""
 
     def __init__(
-        self, settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry, control: Control,
+        self, settings: ServeSettings, directory: Directory, cache: Cache, telemetry: Telemetry, control: Control,
         processes: Processes,
     ) -> None:  # fmt: skip
         self._settings = settings
@@ -82,15 +80,16 @@ class Routes:
         return Response(self._exposition.text(), media_type=CONTENT_TYPE)
 
     async def window(self, request: Request) -> Response:
-        """`?seconds=300&threshold_ms=150`: see `reports`."""
+        """`?seconds=300&threshold_ms=150`, by default the objective's: see `reports`."""
         try:
             seconds = _number(request, "seconds", 300)
-            threshold_s = _number(request, "threshold_ms", OBJECTIVE_S * 1000) / 1000
+            threshold_s = _number(request, "threshold_ms", self._settings.thresholds_ms[0]) / 1000
             if seconds != int(seconds) or not 1 <= seconds <= SECONDS:
                 raise invalid(f"'seconds' must be a whole number from 1 to {SECONDS}", param="seconds")
-            edge_s = next((edge for edge in LATENCY_EDGES_S if abs(edge - threshold_s) < 1e-9), None)
+            edges_s = self._telemetry.edges.coarse_s
+            edge_s = next((edge for edge in edges_s if abs(edge - threshold_s) < 1e-9), None)
             if edge_s is None:
-                known = ", ".join(f"{edge * 1000:g}" for edge in LATENCY_EDGES_S)
+                known = ", ".join(f"{edge * 1000:g}" for edge in edges_s)
                 raise invalid(f"'threshold_ms' must be one of {known}", param="threshold_ms")
         except Problem as problem:
             return as_response(problem_reply(problem))

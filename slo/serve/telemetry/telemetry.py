@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import gc
 import time
-from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from slo.serve.door.work import PassTiming
 from slo.serve.telemetry.arrivals import Arrivals
-from slo.serve.telemetry.window import BINS, FINE_EDGES_S, Series, Window
+from slo.serve.telemetry.edges import STANDARD, Edges
+from slo.serve.telemetry.window import Series, Window
 
 STAGES = ("queue", "tokenise", "wait", "infer", "finish", "call", "serialise", "gc_pause", "loop_lag")
 MAX_COMPUTED = 256  # series by replica; beyond that the oldest goes, whatever names a cluster gives
@@ -39,25 +38,29 @@ def code_class(status: int, reason: str | None = None) -> str:
     return "429" if status == 429 else f"{status // 100}xx"
 
 
-@dataclass(slots=True)
 class Fine:
     """A cumulative fine histogram."""
 
-    bins: list[int] = field(default_factory=lambda: [0] * BINS)
-    sum_s: float = 0.0
+    __slots__ = ("bins", "edges", "sum_s")
+
+    def __init__(self, edges: Edges) -> None:
+        self.edges = edges
+        self.bins = [0] * edges.bins
+        self.sum_s = 0.0
 
     def observe(self, seconds: float) -> None:
-        self.bins[bisect_left(FINE_EDGES_S, seconds)] += 1
+        self.bins[self.edges.bin(seconds)] += 1
         self.sum_s += seconds
 
 
 class Telemetry:
     """One per API process; written on the event loop only."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.perf_counter, edges: Edges = STANDARD) -> None:
         self.now = monotonic
+        self.edges = edges
         self.started_s = monotonic()
-        self.window = Window()
+        self.window = Window(edges)
         self.arrivals = Arrivals()
         self.in_flight = 0
         self.requests: dict[Series, Fine] = {}  # model, length class, code, cache
@@ -71,7 +74,7 @@ class Telemetry:
         series = (model, length, code, "hit" if cached else "miss")
         fine = self.requests.get(series)
         if fine is None:
-            fine = self.requests[series] = Fine()
+            fine = self.requests[series] = Fine(self.edges)
         fine.observe(seconds)
         self.window.observe(("request", *series), seconds, self.now())
 
@@ -82,14 +85,14 @@ class Telemetry:
         if fine is None:
             if len(self.computed_by) >= MAX_COMPUTED:
                 del self.computed_by[next(iter(self.computed_by))]
-            fine = self.computed_by[series] = Fine()
+            fine = self.computed_by[series] = Fine(self.edges)
         fine.observe(seconds)
 
     def stage(self, name: str, seconds: float) -> None:
         """A part of a request or pass took so long."""
         fine = self.stages.get(name)
         if fine is None:
-            fine = self.stages[name] = Fine()
+            fine = self.stages[name] = Fine(self.edges)
         fine.observe(seconds)
         self.window.observe(("stage", name), seconds, self.now())
 

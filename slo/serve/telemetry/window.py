@@ -1,42 +1,25 @@
 """
 The last hour, second by second: counts and fine histograms that add, so any window is an exact sum.
 
-A *series* is a tuple of names; each second keeps how many observations fell into which bin of which series. Bins
-grow by 2 % from 0.1 ms to 60 s and have an edge at every value of `LATENCY_EDGES_S`, so that "≤ 150 ms" is a count
-and not an estimate. A second that is over is packed into two small arrays; a sum over them takes numpy about 1 ms.
+A *series* is a tuple of names; each second keeps how many observations fell into which bin of which series (see
+`edges`). A second that is over is packed into two small arrays; a sum over them takes numpy about 1 ms.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slo.stats import LATENCY_EDGES_S, rank
+from slo.serve.telemetry.edges import STANDARD, Edges
+from slo.stats import rank
 
 SECONDS = 3600
-GROWTH = 1.02
-_BITS = 10
+_STRIDE = 1024  # numbers of a series: one per bin, and one for plain counts
 
 Series = tuple[str, ...]
-
-
-def _fine_edges() -> tuple[float, ...]:
-    edges, value = set(LATENCY_EDGES_S), 1e-4
-    while value < 60:
-        edges.add(value)
-        value *= GROWTH
-    return tuple(sorted(edges))
-
-
-FINE_EDGES_S = _fine_edges()
-BINS = len(FINE_EDGES_S) + 1  # the last one: longer than all edges
-_COUNTER = BINS  # pseudo-bin: a plain count
-_STRIDE = 1 << _BITS
-assert _STRIDE > _COUNTER  # noqa: S101 - a bin must fit its bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +27,7 @@ class Counts:
     """Observations of one series, or of several added up."""
 
     bins: NDArray[np.int64]
+    edges: Edges = STANDARD
 
     @property
     def total(self) -> int:
@@ -51,7 +35,7 @@ class Counts:
 
     def within(self, limit_s: float) -> int:
         """How many were ≤ `limit_s`, which must be an edge."""
-        return int(self.bins[: FINE_EDGES_S.index(limit_s) + 1].sum())
+        return int(self.bins[: self.edges.within(limit_s)].sum())
 
     def quantile_s(self, q: float) -> float | None:
         """Nearest rank, as the upper edge of its bin: at most 2 % too long. None without observations."""
@@ -59,21 +43,23 @@ class Counts:
         if total == 0:
             return None
         index = int(np.searchsorted(np.cumsum(self.bins), rank(total, q)))
-        return FINE_EDGES_S[min(index, len(FINE_EDGES_S) - 1)]
+        return self.edges.longest_s(index)
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(self.bins + other.bins)
+        return Counts(self.bins + other.bins, self.edges)
 
 
-def no_counts() -> Counts:
+def no_counts(edges: Edges = STANDARD) -> Counts:
     """Nothing observed."""
-    return Counts(np.zeros(BINS, dtype=np.int64))
+    return Counts(np.zeros(edges.bins, dtype=np.int64), edges)
 
 
 class Window:
     """The ring of seconds. `now_s` arguments are monotonic and never go back."""
 
-    def __init__(self) -> None:
+    def __init__(self, edges: Edges = STANDARD) -> None:
+        self._edges = edges
+        self._counter = edges.bins  # pseudo-bin: a plain count
         self._series: dict[Series, int] = {}
         self._second = -1
         self._open: dict[int, int] = {}
@@ -81,11 +67,11 @@ class Window:
 
     def observe(self, series: Series, seconds: float, now_s: float) -> None:
         """One observation of a duration."""
-        self._add(series, bisect_left(FINE_EDGES_S, seconds), 1, now_s)
+        self._add(series, self._edges.bin(seconds), 1, now_s)
 
     def count(self, series: Series, amount: int, now_s: float) -> None:
         """Something happened `amount` times."""
-        self._add(series, _COUNTER, amount, now_s)
+        self._add(series, self._counter, amount, now_s)
 
     def sums(self, seconds: int, now_s: float) -> tuple[dict[Series, Counts], dict[Series, int]]:
         """Histograms and counters by series over the last whole `seconds`, the current one included."""
@@ -103,10 +89,10 @@ class Window:
         counters: dict[Series, int] = {}
         for series, index in self._series.items():
             row = table[index]
-            if row[_COUNTER]:
-                counters[series] = int(row[_COUNTER])
-            if row[:BINS].any():
-                histograms[series] = Counts(row[:BINS].copy())
+            if row[self._counter]:
+                counters[series] = int(row[self._counter])
+            if row[: self._counter].any():
+                histograms[series] = Counts(row[: self._counter].copy(), self._edges)
         return histograms, counters
 
     def _add(self, series: Series, bin_: int, amount: int, now_s: float) -> None:

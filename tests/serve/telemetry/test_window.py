@@ -3,15 +3,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slo.serve.telemetry.window import BINS, FINE_EDGES_S, GROWTH, SECONDS, Window
-from slo.stats import LATENCY_EDGES_S, nearest_rank
+from slo.serve.telemetry.edges import GROWTH, STANDARD
+from slo.serve.telemetry.window import SECONDS, Window
+from slo.stats import nearest_rank
 
 REQUEST = ("request", "m")
-
-
-def test_the_edge_of_the_objective_is_an_edge() -> None:
-    assert set(LATENCY_EDGES_S) <= set(FINE_EDGES_S)
-    assert 0.150 in FINE_EDGES_S
 
 
 def test_150_ms_is_within_150_ms_and_a_little_more_is_not() -> None:
@@ -45,7 +41,7 @@ def test_series_do_not_mix() -> None:
     window.observe(("b",), 70.0, 0.0)
     histograms, _ = window.sums(10, 0.0)
     assert histograms[("a",)].total == histograms[("b",)].total == 1
-    assert histograms[("b",)].bins[BINS - 1] == 1
+    assert histograms[("b",)].bins[STANDARD.bins - 1] == 1
 
 
 @given(st.lists(st.tuples(st.floats(0, 300), st.floats(1e-4, 50)), min_size=1, max_size=200), st.integers(1, 300))
