@@ -14,7 +14,7 @@ from slo.cli.options import Context, config_option, context, json_option
 from slo.clock import SystemClock
 from slo.errors import ConfigError
 from slo.units import show_duration
-from slo.watch.delivery.channels import OUTBOX_FILE, open_outbox
+from slo.watch.delivery.channels import OUTBOX_FILE, longest_send_s, open_outbox
 from slo.watch.delivery.drill import Drill, run_drill
 from slo.watch.delivery.outbox_store import OutboxStore
 from slo.watch.delivery.rehearsal import Rehearsed, rehearse
@@ -43,7 +43,7 @@ def test_channels(config_path: Path | None, as_json: bool, only: tuple[str, ...]
     ctx = context(config_path, as_json=as_json)
     sinks = _sinks(ctx, only)
     results = []
-    for result in rehearse(sinks, ctx.config.model.name, time.time()):
+    for result in rehearse(sinks, ctx.config.model.name, time.time(), longest_send_s=longest_send_s(ctx.config)):
         results.append(result)
         if not ctx.json:
             _print(result)

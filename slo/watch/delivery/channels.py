@@ -18,6 +18,11 @@ from slo.watch.delivery.sinks.build import build_routes, build_sinks
 OUTBOX_FILE = "outbox.db"
 
 
+def longest_send_s(config: Config) -> float:
+    """When a channel is taken to hang: beyond what its own bound allows, three time-outs for a mail."""
+    return 4 * config.alerts.timeout
+
+
 @contextmanager
 def open_outbox(
     config: Config, *, environ: Mapping[str, str] | None = None, console: TextIO | None = None,
@@ -37,6 +42,8 @@ def open_outbox(
     )
     store = OutboxStore(config.state_dir / OUTBOX_FILE)
     try:
-        yield Outbox(store, sinks, routes, clock=clock or SystemClock(), policy=policy)
+        yield Outbox(
+            store, sinks, routes, clock=clock or SystemClock(), policy=policy, longest_send_s=longest_send_s(config)
+        )
     finally:
         store.close()

@@ -6,38 +6,31 @@ two, it is sent once more, marked 重发 and with the same event id, so that a r
 tried again with growing, jittered pauses; one that refuses for good, stays down or asks for silence has the fallback
 told as well, and unless it refused, keeps what is its own: a fallback that has the message already, or is throttled
 itself, must not be where it ends. What nobody took is `dead`, stays visible and can be revived. Channels are served
-side by side: a slow one holds up none.
+side by side: a slow one holds up none, what comes in meanwhile included, and one that hangs is left alone, its messages
+told to the fallback, until it comes back.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 from slo.clock import Clock, iso
 from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.delivery import Attempt, RetryPolicy
 from slo.watch.delivery.digest import merge
 from slo.watch.delivery.limiter import Gate
-from slo.watch.delivery.outbox_entry import Entry
+from slo.watch.delivery.outbox_entry import Entry, Job
 from slo.watch.delivery.outbox_store import LONGEST_WAIT_S, OutboxStore
 from slo.watch.delivery.routing import URGENT_RANK, Routes, rank_of
+from slo.watch.delivery.senders import LONGEST_SEND_S, Senders, attempt
 from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry, Sink
 
 _AFTER_RESOLVE_S = 300.0  # how long a receiver that forgets (Alertmanager) is reminded of a resolve
 _DIGEST_READS = 2000
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """Claimed entries, the one message that tells of them, and what became of it."""
-
-    entries: tuple[Entry, ...]
-    message: Notification
-    digest: bool
-    outcome: Outcome | None = None
+_LOOK_S = 0.25  # while a channel is slow: how often the others are looked after
 
 
 class Outbox:
@@ -45,14 +38,16 @@ class Outbox:
 
     def __init__(
         self, store: OutboxStore, sinks: Mapping[str, Sink], routes: Routes, *, clock: Clock,
-        policy: RetryPolicy | None = None, chance: random.Random | None = None,
+        policy: RetryPolicy | None = None, chance: random.Random | None = None, longest_send_s: float = LONGEST_SEND_S,
     ) -> None:  # fmt: skip
+        """`longest_send_s` is how long a channel may take before the others go on without it."""
         self._store = store
         self._sinks = dict(sinks)
         self._routes = routes
         self._clock = clock
         self._policy = policy or RetryPolicy()
         self._chance = chance or random.Random()
+        self._senders: Senders[Job] = Senders(longest_send_s)
         self._pruned_s = float("-inf")
         self.worked_s = float("-inf")  # on the monotonic clock: when something was last sent, or nothing was to be
 
@@ -71,12 +66,14 @@ class Outbox:
     def send_now(self, notification: Notification) -> list[Attempt]:
         """Without the disk: one try at each channel, nothing remembered. For when `put` failed."""
         entry = Entry(0, "", rank_of(notification), 0, False, "", self._clock.wall(), notification)
-        jobs = [
-            _Job((replace(entry, sink=name),), notification, False)
-            for name in self._routes.channels_for(notification)
-            if name in self._sinks
-        ]
-        return [self._attempt(job, self._send(job)) for job in jobs]
+        for name in self._routes.channels_for(notification):
+            if name in self._sinks and self._senders.free(name):
+                job = Job((replace(entry, sink=name),), notification)
+                self._senders.start(name, job, partial(self._send, job))
+        attempts = []
+        while self._senders.waiting:
+            attempts += [self._attempt(job, outcome) for _, job, outcome, _ in self._senders.ended(_LOOK_S)]
+        return attempts
 
     def pump(self) -> list[Attempt]:
         """Send all that is due now; what was tried. Nothing if another process is just doing it."""
@@ -86,7 +83,7 @@ class Outbox:
             self._store.recover()
             self._give_up_strangers()
             self._prune()
-            attempts = self._deliveries() + self._repeats()  # a resolve replaces the repeat of its alert
+            attempts = self._deliveries()
             self.worked_s = self._clock.monotonic()
             return attempts
 
@@ -119,58 +116,84 @@ class Outbox:
 
     def _deliveries(self) -> list[Attempt]:
         attempts: list[Attempt] = []
-        claimed: list[_Job] = []
-        with ThreadPoolExecutor(max_workers=max(1, len(self._sinks)), thread_name_prefix="sink") as pool:
-            try:
-                self._serve(pool, claimed, attempts)
-            except BaseException:
-                # A stop, a full disk, no thread to be had: what is under way is waited for and marked. It would be sent
-                # again otherwise.
-                pool.shutdown(wait=True)
-                for job in claimed:
-                    if job.outcome is not None:
-                        self._settle(job, job.outcome)
-                raise
+        claimed: list[Job] = []
+        try:
+            self._serve(claimed, attempts)
+        except BaseException:
+            # A stop, a full disk, no thread to be had: what is under way is waited for and marked. It would be sent
+            # again otherwise.
+            while self._senders.waiting:
+                self._senders.ended(_LOOK_S)
+            for job in claimed:
+                if job.outcome is not None:
+                    self._settle(job, job.outcome)
+            raise
         return attempts
 
-    def _serve(self, pool: ThreadPoolExecutor, claimed: list[_Job], attempts: list[Attempt]) -> None:
+    def _serve(self, claimed: list[Job], attempts: list[Attempt]) -> None:
         """All channels side by side until none has anything due; `claimed` are the jobs not yet marked.
 
         A channel that failed is left alone until the next pump, so that each costs one time-out at most.
         """
-        running: dict[Future[Outcome], _Job] = {}
+        failed: set[str] = set()
         idle = list(self._sinks)
-        while idle or running:
+        self._take_in(claimed, attempts, failed, 0.0)  # what came back since the last pump
+        looked_s = self._clock.monotonic()
+        while True:
             for name in idle:
-                job = self._next_job(name)
+                job = self._next_job(name) if name not in failed else None
                 if job is not None:
                     claimed.append(job)
-                    running[pool.submit(self._send, job)] = job
-            idle = []
-            for future in wait(running, return_when=FIRST_COMPLETED).done if running else ():
-                job, outcome = running.pop(future), future.result()
-                attempts.append(self._attempt(job, outcome))
-                if self._settle(job, outcome):
-                    idle.append(job.entries[0].sink)
-                claimed.remove(job)
-                self.worked_s = self._clock.monotonic()
+                    self._senders.start(name, job, partial(self._send, job))
+            self.worked_s = self._clock.monotonic()
+            if not self._senders.waiting:
+                return
+            idle = self._take_in(claimed, attempts, failed, _LOOK_S)
+            if not idle or self.worked_s - looked_s >= _LOOK_S:
+                idle, looked_s = list(self._sinks), self.worked_s
 
-    def _next_job(self, name: str) -> _Job | None:
-        """Claim what `name` gets next: one message, a digest of many, or nothing for now."""
+    def _take_in(
+        self, claimed: list[Job], attempts: list[Attempt], failed: set[str], wait_s: float
+    ) -> list[str]:  # fmt: skip
+        """Mark what became of the sends that ended; the channels that may get their next message at once."""
+        ready = []
+        for name, job, outcome, late in self._senders.ended(wait_s):
+            if late and isinstance(outcome, Retry):
+                continue  # it was marked so when its time was over
+            if not job.repeat or not isinstance(outcome, Delivered):  # a repeat that arrives is no news
+                attempts.append(self._attempt(job, outcome))
+            if self._settle(job, outcome):
+                ready.append(name)
+            else:
+                failed.add(name)
+            if job in claimed:
+                claimed.remove(job)
+        return ready
+
+    def _next_job(self, name: str) -> Job | None:
+        """Claim what `name` gets next: one message, a digest of many, a repeat, or nothing for now."""
+        if not self._senders.free(name):
+            if self._senders.hangs(name):
+                self._leave(name, self._clock.wall() + self._policy.first_s, "channel hangs")
+            return None
         now, limit = self._clock.wall(), self._sinks[name].limit
         gate = None if limit is None else self._store.gate(name, limit, now)
         if gate is not None and gate.blocked(now):
-            # The provider asked for silence: others are told meanwhile, this channel when it ends. Asked before what
-            # is due, since a message behind another one of its alert is not due, and is to be told all the same.
-            fallback = self._routes.fallback_for(name)
-            self._store.postpone(name, gate.closed_until_s, now, pass_on=fallback, reason="channel throttled")
+            # Asked before what is due, since a message behind another one of its alert is not due, and is to be told
+            # all the same.
+            self._leave(name, gate.closed_until_s, "channel throttled")
             return None
         head = self._store.due(name, now)
         if not head:
-            return None
+            return self._repeat(name, now)
         return self._claimed(head, None) if gate is None else self._through(gate, head, now)
 
-    def _through(self, gate: Gate, head: list[Entry], now: float) -> _Job | None:
+    def _leave(self, name: str, until_s: float, reason: str) -> None:
+        """`name` gets nothing before `until_s`: others are told meanwhile, this channel then."""
+        fallback = self._routes.fallback_for(name)
+        self._store.postpone(name, until_s, self._clock.wall(), pass_on=fallback, reason=reason)
+
+    def _through(self, gate: Gate, head: list[Entry], now: float) -> Job | None:
         """What a robot's limit lets pass. In a crowd the last token goes to a digest, which tells of all the rest."""
         name, urgent = head[0].sink, head[0].rank <= URGENT_RANK
         crowded = self._store.waiting(name, now) > gate.limit.burst
@@ -181,7 +204,7 @@ class Outbox:
         self._store.postpone(name, gate.next_s(now, urgent=urgent), now)
         return None
 
-    def _digest(self, name: str, gate: Gate, now: float) -> _Job | None:
+    def _digest(self, name: str, gate: Gate, now: float) -> Job | None:
         entries = self._store.due(name, now, _DIGEST_READS)
         digest = merge([entry.notification for entry in entries], self._sinks[name].digest_bytes, now)
         if digest is None:
@@ -189,23 +212,22 @@ class Outbox:
         told = set(digest.members)
         members = tuple(entry for entry in entries if entry.notification.event_id in told)
         self._store.claim(members, gate, digest.notification.event_id)
-        return _Job(members, digest.notification, True)
+        return Job(members, digest.notification, digest=True)
 
-    def _claimed(self, entries: list[Entry], gate: Gate | None) -> _Job:
+    def _claimed(self, entries: list[Entry], gate: Gate | None) -> Job:
         self._store.claim(entries, gate)
-        return _Job((entries[0],), entries[0].worded(), False)
+        return Job((entries[0],), entries[0].worded())
 
-    def _send(self, job: _Job) -> Outcome:
-        try:
-            job.outcome = self._sinks[job.entries[0].sink].send(job.message, self._clock.wall())
-        except Exception as error:  # noqa: BLE001 - a defect in one channel must not silence the others
-            # Its text is left out: nobody has masked it.
-            job.outcome = Retry(reason=f"defect in this channel: {type(error).__name__}", doubtful=True)
+    def _send(self, job: Job) -> Outcome:
+        job.outcome = attempt(self._sinks[job.channel], job.message, self._clock.wall())
         return job.outcome
 
-    def _settle(self, job: _Job, outcome: Outcome) -> bool:
+    def _settle(self, job: Job, outcome: Outcome) -> bool:
         """Record the outcome; true if the channel may get its next message at once."""
-        now, name = self._clock.wall(), job.entries[0].sink
+        now, name = self._clock.wall(), job.channel
+        if job.repeat:
+            self._store.repeat(name, job.message, now + (self._sinks[name].repeat_every_s or 0.0), job.until_s)
+            return True
         match outcome:
             case Delivered():
                 self._store.settle(job.entries, "merged" if job.digest else "delivered", now, count="delivered")
@@ -252,25 +274,21 @@ class Outbox:
             until_s = now + _AFTER_RESOLVE_S if message.status == "resolved" else None
             self._store.repeat(name, message, now + every_s, until_s)
 
-    def _repeats(self) -> list[Attempt]:
-        now, attempts = self._clock.wall(), []
-        for name, message, until_s in self._store.repeats_due(now):
-            every_s = self._sinks[name].repeat_every_s if name in self._sinks else None
-            if every_s is None:
+    def _repeat(self, name: str, now: float) -> Job | None:
+        """What a receiver that forgets is to be reminded of. A resolve has replaced the repeat of its alert."""
+        for message, until_s in self._store.repeats_due(name, now):
+            if self._sinks[name].repeat_every_s is None:
                 self._store.forget(name, message.group_key)
                 continue
-            job = _Job((Entry(0, name, rank_of(message), 0, False, "", now, message),), message, False)
-            outcome = self._send(job)
-            if not isinstance(outcome, Delivered):  # a repeat that arrives is no news
-                attempts.append(self._attempt(job, outcome))
-            self._store.repeat(name, message, now + every_s, until_s)
-        return attempts
+            entry = Entry(0, name, rank_of(message), 0, False, "", now, message)
+            return Job((entry,), message, repeat=True, until_s=until_s)
+        return None
 
-    def _attempt(self, job: _Job, outcome: Outcome) -> Attempt:
+    def _attempt(self, job: Job, outcome: Outcome) -> Attempt:
         waited_s = self._clock.wall() - min(entry.enqueued_s for entry in job.entries)
         return Attempt(
             event_id=job.message.event_id,
-            sink=job.entries[0].sink,
+            sink=job.channel,
             title=job.message.title_en,
             messages=len(job.entries),
             waited_s=max(0.0, waited_s),

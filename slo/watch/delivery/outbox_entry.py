@@ -1,4 +1,4 @@
-"""One message on its way to one channel, and how a notification is written to disk."""
+"""One message on its way to one channel, what is sent at once, and how a notification is written to disk."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, replace
 
 from slo.watch.alerting.notification import Notification
+from slo.watch.delivery.sinks.outcome import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,25 @@ class Entry:
                 text_en=f"{n.text_en}\n\n(by fallback: {self.instead_of} did not deliver)",
             )
         return n
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Claimed entries, the one message that tells of them, and what became of it.
+
+    A `repeat` is of an alert that was delivered: nothing is claimed, and it goes on until `until_s`.
+    """
+
+    entries: tuple[Entry, ...]
+    message: Notification
+    digest: bool = False
+    repeat: bool = False
+    until_s: float | None = None
+    outcome: Outcome | None = None
+
+    @property
+    def channel(self) -> str:
+        return self.entries[0].sink
 
 
 def encode(notification: Notification) -> str:

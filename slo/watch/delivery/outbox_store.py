@@ -238,12 +238,13 @@ class OutboxStore:
         with self.transaction() as db:
             db.execute("DELETE FROM repeats WHERE sink=? AND group_key=?", (sink, group_key))
 
-    def repeats_due(self, now: float) -> list[tuple[str, Notification, float | None]]:
-        """Repeats that are due, expired ones dropped."""
+    def repeats_due(self, sink: str, now: float) -> list[tuple[Notification, float | None]]:
+        """Repeats that are due for `sink`, the one that waits longest first; expired ones dropped."""
+        text = "SELECT body, until_s FROM repeats WHERE sink = ? AND next_s <= ? ORDER BY next_s"
         with self.transaction() as db:
             db.execute("DELETE FROM repeats WHERE until_s < ?", (now,))
-            rows = db.execute("SELECT sink, body, until_s FROM repeats WHERE next_s <= ?", (now,)).fetchall()
-        return [(sink, decode(body), until_s) for sink, body, until_s in rows]
+            rows = db.execute(text, (sink, now)).fetchall()
+        return [(decode(body), until_s) for body, until_s in rows]
 
     def totals(self) -> dict[tuple[str, str], int]:
         """Attempts by channel and result, since the outbox exists."""

@@ -1,4 +1,4 @@
-"""`slo alert test`: a message and its all-clear through each channel, at once and past the outbox."""
+"""`slo alert test`: a message and its all-clear through every channel at once, past the outbox."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Literal
 
 from slo.watch.alerting.notification import Notification
+from slo.watch.delivery.senders import LONGEST_SEND_S, Senders, attempt
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Retry, Sink
 
 Step = Literal["firing", "resolved"]
@@ -41,22 +43,29 @@ class Rehearsed:
                 return f"{self.outcome.reason}\n{self.outcome.diagnosis.zh}\n{self.outcome.diagnosis.en}"
 
 
-def rehearse(sinks: Mapping[str, Sink], model: str, now: float) -> Iterator[Rehearsed]:
-    """Each channel in turn. One that did not take the message is not sent the all-clear."""
+def rehearse(
+    sinks: Mapping[str, Sink], model: str, now: float, *, longest_send_s: float = LONGEST_SEND_S
+) -> Iterator[Rehearsed]:
+    """All channels side by side, results as they come. One that did not take the message is not sent the all-clear."""
     message = test_message(model, now)
     over = replace(
         message, event_id=f"{message.event_id}-over", status="resolved", ends_at_s=now,
         title_zh=f"[测试·恢复] {model} 告警通道正常", title_en=f"[test resolved] {model}: this channel works",
     )  # fmt: skip
-    steps: tuple[tuple[Step, Notification], ...] = (("firing", message), ("resolved", over))
-    for name, sink in sinks.items():
-        for step, notification in steps:
-            started_s = time.perf_counter()
-            outcome = sink.send(notification, now)
+    senders: Senders[tuple[Step, float]] = Senders(longest_send_s)
+
+    def start(name: str, step: Step, notification: Notification) -> None:
+        job = (step, time.perf_counter())
+        senders.start(name, job, partial(attempt, sinks[name], notification, now))
+
+    for name in sinks:
+        start(name, "firing", message)
+    while senders.waiting:
+        for name, (step, started_s), outcome, _ in senders.ended(0.25):
             result = Rehearsed(channel=name, step=step, outcome=outcome, took_s=time.perf_counter() - started_s)
             yield result
-            if not result.delivered:
-                break
+            if result.delivered and step == "firing":
+                start(name, "resolved", over)
 
 
 def test_message(model: str, now: float) -> Notification:

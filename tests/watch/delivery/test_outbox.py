@@ -6,9 +6,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,8 +15,10 @@ from slo.errors import StoreError
 from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.delivery import RetryPolicy
 from slo.watch.delivery.limiter import Limit
+from slo.watch.delivery.outbox_entry import Job
 from slo.watch.delivery.outbox_store import OutboxStore
 from slo.watch.delivery.routing import Routes
+from slo.watch.delivery.senders import Senders
 from slo.watch.delivery.sinks.file import FileSink
 from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Failed, Outcome, Retry
 from tests.watch.delivery.sinks.receiver import note
@@ -377,18 +377,18 @@ def test_a_stop_while_sending_waits_for_what_is_under_way_and_marks_it(tmp_path:
 def test_what_was_sent_is_marked_even_if_there_is_no_thread_for_the_next_channel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    submit = ThreadPoolExecutor.submit
+    start = Senders.start
 
-    def scarce(pool: ThreadPoolExecutor, work: Callable[[Any], Outcome], job: Any) -> Any:
-        if job.entries[0].sink == "two":
+    def scarce(senders: Senders[Job], channel: str, job: Job, send: Callable[[], Outcome]) -> None:
+        if channel == "two":
             raise RuntimeError("can't start new thread")
-        return submit(pool, work, job)
+        start(senders, channel, job, send)
 
     clock, one, two = ManualClock(), FakeSink(), FakeSink()
     outbox = outbox_in(tmp_path, {"one": one, "two": two}, clock)
     outbox.put(note("e"))
     with monkeypatch.context() as machine:
-        machine.setattr(ThreadPoolExecutor, "submit", scarce)
+        machine.setattr(Senders, "start", scarce)
         with pytest.raises(RuntimeError):
             outbox.pump()
     outbox.pump()

@@ -4,23 +4,26 @@ Mail: text and HTML, over verified TLS only, with the resolve in the thread of i
 `starttls` (port 587) or `tls` (465); a server that offers no STARTTLS is a mistake to be mended, never a reason to
 send in the clear. 4xx is tried again, 5xx needs a person, and a recipient refused among others is reported.
 All mails of one alert refer to one root id, and a repetition has the Message-ID of what it repeats, so that mail
-servers drop it themselves.
+servers drop it themselves. A mail takes some ten round trips, so the bound for all of it is three times the time-out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import smtplib
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formataddr, formatdate, parseaddr
-from typing import Literal
+from typing import Any, Literal
 
 from slo.errors import ConfigError
 from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.limiter import Limit
+from slo.watch.delivery.sinks.exchange import Connections, within
 from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Failed, Outcome, Retry
 from slo.watch.delivery.sinks.secret import Secret, mask
 from slo.watch.delivery.sinks.wire import NO_ANSWER, NOT_TRUSTED
@@ -38,6 +41,8 @@ REFUSED = Diagnosis(
     "邮件服务器拒收：检查发件人、收件人与发信权限", "the mail server refuses it: check sender, recipients and rights"
 )
 
+EXCHANGE = 3.0  # of the time-out: how long a whole mail may take
+
 
 @dataclass(frozen=True, kw_only=True)
 class MailServer:
@@ -50,6 +55,25 @@ class MailServer:
     user: str = ""
     password: Secret | None = None
     timeout_s: float = 10.0
+
+
+class _Smtp(smtplib.SMTP):
+    """A connection that can be cut. `_get_socket` is smtplib's own way to have it made elsewhere."""
+
+    def __init__(self, connections: Connections, server: MailServer, **how: Any) -> None:
+        self._connections = connections
+        super().__init__(server.host, server.port, timeout=server.timeout_s, **how)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return self._connections.connect((host, port), timeout)
+
+
+class _SmtpTls(smtplib.SMTP_SSL, _Smtp):
+    """The same, with TLS from the first byte: `SMTP_SSL` wraps what `_Smtp` connects."""
+
+    def __init__(self, connections: Connections, server: MailServer) -> None:
+        self._connections = connections
+        smtplib.SMTP_SSL.__init__(self, server.host, server.port, timeout=server.timeout_s, context=server.tls)
 
 
 class SmtpSink:
@@ -74,16 +98,32 @@ class SmtpSink:
         return f"smtp {self._server.host}:{self._server.port} for {len(self._recipients)} recipients"
 
     def send(self, notification: Notification, now: float) -> Outcome:
-        handed_in = False
-        try:
-            with self._connected() as connection:
+        message, handed_in, taken = self.message(notification, now), False, list[Outcome]()
+
+        def exchange(connections: Connections) -> None:
+            nonlocal handed_in
+            connection = self._connected(connections)
+            try:
                 if self._server.password is not None:
                     connection.login(self._server.user, self._server.password.reveal())
                 handed_in = True
-                refused = connection.send_message(self.message(notification, now))
+                refused = connection.send_message(message)
+                few = f"{len(refused)} of {len(self._recipients)} recipients refused" if refused else ""
+                taken.append(Delivered(detail=few))  # whatever becomes of the farewell
+                with contextlib.suppress(smtplib.SMTPException, OSError):
+                    connection.quit()
+            finally:
+                connection.close()
+
+        bound_s = EXCHANGE * self._server.timeout_s
+        try:
+            within(bound_s, exchange)
         except (smtplib.SMTPException, OSError) as error:
             return self._failure(error, handed_in=handed_in)
-        return Delivered(detail=f"{len(refused)} of {len(self._recipients)} recipients refused" if refused else "")
+        if taken:
+            return taken[0]
+        reason = f"{self._server.host}: no end within {bound_s:g} s"
+        return Retry(reason=reason, doubtful=handed_in, diagnosis=NO_ANSWER)
 
     def message(self, notification: Notification, now: float) -> EmailMessage:
         """The mail. Titles are one line without control characters, so no header can be smuggled in."""
@@ -106,11 +146,11 @@ class SmtpSink:
         message.add_alternative(f'<!doctype html><meta charset="utf-8">{to_html(text)}', subtype="html")
         return message
 
-    def _connected(self) -> smtplib.SMTP:
+    def _connected(self, connections: Connections) -> smtplib.SMTP:
         server = self._server
         if server.security == "tls":
-            return smtplib.SMTP_SSL(server.host, server.port, timeout=server.timeout_s, context=server.tls)
-        connection = smtplib.SMTP(server.host, server.port, timeout=server.timeout_s)
+            return _SmtpTls(connections, server)
+        connection = _Smtp(connections, server)
         try:
             connection.starttls(context=server.tls)
         except BaseException:

@@ -2,8 +2,8 @@
 One POST to one address: the only place where alerts meet HTTP.
 
 `urllib`, not `requests`: urllib3 logs the path of every request, and here the path is the secret. Certificates are
-always verified, redirects never followed, answers read with a bound in bytes and in time. What the network does
-becomes a `Retry`; a message names the host and nothing else of the address.
+always verified, redirects never followed, answers read with a bound in bytes, and the whole exchange has one in time
+(`exchange.py`). What the network does becomes a `Retry`; a message names the host and nothing else of the address.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import certifi
 
 from slo.errors import ConfigError
+from slo.watch.delivery.sinks.exchange import Connections, within
 from slo.watch.delivery.sinks.outcome import Diagnosis, Retry
 from slo.watch.delivery.sinks.secret import Secret, mask
 
@@ -86,8 +89,40 @@ def checked_address(address: Secret, name: str) -> Secret:
     return address
 
 
+class _Http(http.client.HTTPConnection):
+    """A connection that can be cut. `_create_connection` is the name under which http.client keeps it."""
+
+    def __init__(self, connections: Connections, host: str, **how: Any) -> None:
+        super().__init__(host, **how)
+        self._create_connection = connections.connect
+
+
+class _Https(http.client.HTTPSConnection):
+    def __init__(self, connections: Connections, host: str, **how: Any) -> None:
+        super().__init__(host, **how)
+        self._create_connection = connections.connect
+
+
+class _HttpHandler(urllib.request.HTTPHandler):
+    def __init__(self, connections: Connections) -> None:
+        super().__init__()
+        self._connections = connections
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(_Http, self._connections), req)
+
+
+class _HttpsHandler(urllib.request.HTTPSHandler):
+    def __init__(self, connections: Connections, tls: ssl.SSLContext) -> None:
+        super().__init__(context=tls)
+        self._connections, self._tls = connections, tls
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(partial(_Https, self._connections), req, context=self._tls)
+
+
 class Wire:
-    """Posts bytes. One per process is enough; safe for several threads."""
+    """Posts bytes, each exchange within `timeout_s` as a whole. One per process is enough; safe for several threads."""
 
     def __init__(self, *, timeout_s: float = 10.0, ca_file: Path | None = None) -> None:
         self.timeout_s = timeout_s
@@ -97,28 +132,24 @@ class Wire:
         """The answer, whatever its status, or `Retry` when there was none."""
         host = urlsplit(url).hostname or ""
         request = urllib.request.Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - checked_address
-        handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=self.tls), _AsItIs()]
-        if host in LOOPBACK:
-            handlers.append(urllib.request.ProxyHandler({}))
-        opener = urllib.request.build_opener(*handlers)
-        started = time.monotonic()
+
+        def exchange(connections: Connections) -> Reply:
+            handlers: list[urllib.request.BaseHandler] = [
+                _HttpHandler(connections), _HttpsHandler(connections, self.tls), _AsItIs(),
+            ]  # fmt: skip
+            if host in LOOPBACK:
+                handlers.append(urllib.request.ProxyHandler({}))
+            with urllib.request.build_opener(*handlers).open(request, timeout=self.timeout_s) as response:
+                return _reply(response)
+
         try:
-            with opener.open(request, timeout=self.timeout_s) as response:
-                return self._reply(response, started)
+            reply, connected = within(self.timeout_s, exchange)
         except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
             # The cause is dropped on purpose: its text may quote the address.
             return self._no_answer(host, error, secrets)
-
-    def _reply(self, response: http.client.HTTPResponse, started: float) -> Reply:
-        chunks: list[bytes] = []
-        size = 0
-        while size < LONGEST_ANSWER and (chunk := response.read1(LONGEST_ANSWER - size)):
-            chunks.append(chunk)
-            size += len(chunk)
-            if time.monotonic() - started > 2 * self.timeout_s:
-                raise TimeoutError("the answer drips")
-        text = b"".join(chunks).decode("utf-8", "replace")
-        return Reply(response.status, text, _retry_after(response.headers))
+        if reply is None:
+            return Retry(reason=f"{host}: no end within {self.timeout_s:g} s", doubtful=connected, diagnosis=NO_ANSWER)
+        return reply
 
     def _no_answer(self, host: str, error: Exception, secrets: tuple[Secret, ...]) -> Retry:
         cause = error.reason if isinstance(error, urllib.error.URLError) else error
@@ -136,6 +167,16 @@ class Wire:
                 reason=f"{host}: no answer within {self.timeout_s:g} s", doubtful=doubtful, diagnosis=NO_ANSWER
             )
         return Retry(reason=f"{host}: {type(cause).__name__}", doubtful=True, diagnosis=NO_ANSWER)
+
+
+def _reply(response: http.client.HTTPResponse) -> Reply:
+    chunks: list[bytes] = []
+    size = 0
+    while size < LONGEST_ANSWER and (chunk := response.read1(LONGEST_ANSWER - size)):
+        chunks.append(chunk)
+        size += len(chunk)
+    text = b"".join(chunks).decode("utf-8", "replace")
+    return Reply(response.status, text, _retry_after(response.headers))
 
 
 def _retry_after(headers: http.client.HTTPMessage) -> float | None:
