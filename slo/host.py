@@ -1,11 +1,25 @@
-"""The machine that a measurement was made on."""
+"""The machine that we run on: what explains a measurement, and how many files a process may open."""
 
 from __future__ import annotations
 
 import os
 import platform
+import resource
 from pathlib import Path
 from typing import Any
+
+# More is never needed, and some programs walk through all possible descriptors.
+MOST_OPEN_FILES = 65_536
+
+
+def raise_open_files(most: int = MOST_OPEN_FILES) -> int:
+    """Raise this process's limit of open files to what it is allowed, `most` at most; the limit that holds now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return most if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
 
 
 def host_facts() -> dict[str, Any]:

@@ -30,6 +30,7 @@ REPLICA_BYTES = 800 * MIB
 WEIGHT_FACTOR = 3  # read, converted, and in use
 STAND_IN_BYTES = {"full": 400 * MIB, "tiny": 15 * MIB, "off": 0}
 LOG_BYTES = 100 * MIB
+FEW_OPEN_FILES = 4096
 
 
 class Level(Enum):
@@ -63,6 +64,7 @@ def examine(
         # A running server has its memory and its port already.
         *([] if running else [check_memory(machine, config, files)]),
         check_disk(config, files),
+        check_open_files(machine),
         check_writable("state", machines.unwritable(config.state_dir), f"{config.state_dir}", "state_dir"),
         check_writable("log", machines.unwritable_file(config.server.log), f"{config.server.log}", "server.log"),
         check_port(config, own),
@@ -153,7 +155,7 @@ def check_cpu(machine: Machine, engine: str) -> Check:
         )
     if engine == "openvino" and not {"VNNI", "AMX", "I8MM"} & set(found):
         return Check(
-            "cpu", Level.WARN, f"{value}; no int8 instructions", "int8 will bring little; measure with `slo tune`"
+            "cpu", Level.WARN, f"{value}; no int8 instructions", "int8 will bring little; measure with `slo baseline`"
         )
     return Check("cpu", Level.PASS, value)
 
@@ -209,6 +211,16 @@ def check_disk(config: Config, files: ModelFiles | None) -> Check:
     if available < needed:
         return Check("disk", Level.FAIL, f"not enough: {value}", "free some, or set state_dir to another disk")
     return Check("disk", Level.PASS, value)
+
+
+def check_open_files(machine: Machine) -> Check:
+    """Each connection of a client is one; the server keeps a quarter for itself, and closes idle ones beyond."""
+    if machine.open_files is None or machine.open_files >= FEW_OPEN_FILES:
+        return Check("open files", Level.PASS, str(machine.open_files or "no limit"))
+    return Check(
+        "open files", Level.WARN, f"at most {machine.open_files} (hard limit)",
+        "idle connections are closed early: raise it by LimitNOFILE=, `ulimit -Hn`, `docker run --ulimit nofile=65536`",
+    )  # fmt: skip
 
 
 def check_writable(name: str, problem: str | None, value: str, setting: str) -> Check:

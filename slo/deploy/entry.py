@@ -3,7 +3,7 @@ The server's main process: `xinference-local` in this interpreter, started a lit
 
 Run as `python -m slo.deploy.entry [--stock] [--fork-server] [--admin-file FILE] -- OPTIONS OF xinference-local`.
 
-Five things differ from the console script, none of them under `--stock`:
+Six things differ from the console script, none of them under `--stock`:
 
 * uvloop. On asyncio's own loop the inherited listening socket lacks TCP_NODELAY and every answer on a kept-alive
   connection waits 40 ms for the client's delayed acknowledgement (notes, section 10).
@@ -13,6 +13,7 @@ Five things differ from the console script, none of them under `--stock`:
   registered itself, so the check succeeds at once; should it not, it is repeated quickly instead of slowly. Only this
   process is changed, its children keep the usual heartbeat.
 * OpenVINO reports no import to its maker, and has no thread to do so: nothing can be forked beside a thread.
+* As many files may be open as the system allows: at 1024, the usual soft limit, idle connections alone end the server.
 * The first user of an authenticated server exists before the server starts, so no setup token is ever logged.
 """
 
@@ -26,6 +27,8 @@ import json
 import os
 import sys
 from pathlib import Path
+
+from slo.host import raise_open_files
 
 QUICK_START = {"XINFERENCE_HEALTH_CHECK_INTERVAL": 0, "XINFERENCE_HEALTH_CHECK_FAILURE_THRESHOLD": 2000}
 # What the main, cluster and model processes import sooner or later.
@@ -41,6 +44,7 @@ def main(arguments: list[str]) -> None:
     ours, theirs = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
     stock = "--stock" in ours
     if not stock:
+        raise_open_files()
         _preload()
         if "--fork-server" in ours:
             from slo.deploy import forkserver

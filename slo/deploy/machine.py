@@ -10,6 +10,7 @@ import errno
 import os
 import platform
 import re
+import resource
 import shutil
 import socket
 from collections.abc import Iterable
@@ -25,7 +26,10 @@ PACKAGES = ("xinference", "torch", "torchvision", "transformers", "sentence-tran
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What the checks need to know. `memory_limit_bytes` is what a container may still take, if it is limited."""
+    """What the checks need to know. `memory_limit_bytes` is what a container may still take, if it is limited.
+
+    `open_files` is the hard limit for one process, None without one.
+    """
 
     system: str
     python: tuple[int, int]
@@ -38,6 +42,7 @@ class Machine:
     versions: dict[str, str | None]
     torchvision_wants: str | None
     gpus: tuple[str, ...] = ()
+    open_files: int | None = None
 
     @property
     def memory_bytes(self) -> int:
@@ -60,6 +65,7 @@ def this_machine() -> Machine:
         versions={name: _version(name) for name in PACKAGES},
         torchvision_wants=_torch_wanted_by_torchvision(),
         gpus=nvidia_gpus(),
+        open_files=_most_open_files(),
     )
 
 
@@ -190,6 +196,11 @@ def _memory_left() -> int | None:
         return None
     cache = sum(int(line.split()[1]) for line in _lines(root / "memory.stat") if line.startswith("inactive_file "))
     return max(0, int(limit) - int(used) + cache)
+
+
+def _most_open_files() -> int | None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if hard == resource.RLIM_INFINITY else hard
 
 
 def _version(name: str) -> str | None:

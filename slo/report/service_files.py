@@ -46,6 +46,8 @@ Restart=on-failure
 RestartSec=5
 TimeoutStopSec=60
 KillMode=mixed
+# Each client's connection is an open file.
+LimitNOFILE=65536
 NoNewPrivileges=true
 PrivateTmp=true
 

@@ -8,6 +8,7 @@ it also puts our front door before the built-in one. Fails loudly on a Xinferenc
 # ruff: noqa: PLC0415 - only the API process may pay for the imports of the front door
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
 import os
@@ -58,6 +59,7 @@ class Extension:
         from slo.serve.door.replicas import ActorFinder
         from slo.serve.install import install
 
+        _harden_http()
         if context.auth_enabled:
             context.auth_service._cache = RememberedKeys(context.auth_service._cache, time.monotonic)
 
@@ -73,6 +75,24 @@ class Extension:
             short=not _something_between(context),
             route_class=ModelRequestLoggingRoute,
         )
+
+
+def _harden_http() -> None:
+    """Let Xinference serve through our protocol class. It asks for one by this name, after `configure_api`."""
+    from xinference.api import restful_api
+    from xinference.core.http_protocol import RequestDeadlineMixin
+
+    from slo.serve.connections import Connections
+    from slo.serve.host import most_connections
+    from slo.serve.protocol import ServerProtocol, protocol_class
+
+    kept = Connections(lambda s, act: asyncio.get_running_loop().call_later(s, act), most=most_connections())
+
+    def hardened(request_timeout: float) -> type[ServerProtocol]:
+        mixin = RequestDeadlineMixin if request_timeout > 0 else None
+        return protocol_class(mixin, kept, request_timeout=float(request_timeout))
+
+    restful_api.create_hardened_http_protocol = hardened
 
 
 def _something_between(context: Any) -> bool:

@@ -210,3 +210,10 @@ def test_this_machine_can_be_looked_at() -> None:
     assert found.cores >= 1
     assert found.memory_bytes > 0
     assert found.versions["xinference"] == doctor.XINFERENCE
+
+
+@pytest.mark.parametrize(("limit", "level"), [(None, Level.PASS), (65536, Level.PASS), (1024, Level.WARN)])
+def test_a_low_limit_of_open_files_is_told(limit: int | None, level: Level) -> None:
+    check = doctor.check_open_files(machine(open_files=limit))
+    assert check.level is level
+    assert ("LimitNOFILE" in check.fix) == (level is Level.WARN)
