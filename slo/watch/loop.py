@@ -3,15 +3,18 @@ The watcher: a round at a steady rate, a line for each, and an alert that stands
 
 The line says what the alert engine knows and nothing else: the window it judged, and the alerts that are pending,
 firing, or resolved with this round. It keeps going whatever the server does: down, restarted, hung or refusing, each
-is a result. A journal that cannot be written is reported and does not stop the watch.
+is a result. A journal that cannot be written, or a mistake of our own in one round, is reported and does not stop the
+watch; such a round gives no sign of life, and what it could not measure is no data.
 """
 
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from slo.clock import Clock, iso
@@ -88,6 +91,8 @@ class Watcher:
             self._problem = self._tally.last_error.message if self._tally.last_error else ""
         except (Unauthorized, ConfigError) as error:  # our own fault: no statement about the service
             self._problem = error.message
+        except Exception as error:  # noqa: BLE001 - the watch must outlive its own mistakes; the line tells of this one
+            self._problem = unforeseen(error)
 
     def report(self) -> Report:
         """What was measured, as the engine judges it."""
@@ -198,6 +203,13 @@ def _named(rule: Rule, found: Round) -> str:
     return f"{rule.alert} ({rule.severity}, {why})" if why else f"{rule.alert} ({rule.severity})"
 
 
+def unforeseen(error: Exception) -> str:
+    """A mistake of this program, with the place where it happened."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"internal error, {type(error).__name__}{place}: {error}"
+
+
 def watch(
     watcher: Watcher,
     *,
@@ -218,7 +230,12 @@ def watch(
     def once() -> None:
         with interruptible():
             watcher.measure()
-        report = watcher.report()
+        try:
+            report = watcher.report()
+        except Exception as error:  # noqa: BLE001 - as above: reported, and the next round comes
+            watcher.state = State.NO_DATA
+            complain(f"this round came to nothing: {unforeseen(error)}")
+            return
         say(report)
         try:
             store.append(report.record)

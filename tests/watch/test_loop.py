@@ -1,3 +1,4 @@
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -228,6 +229,23 @@ def test_a_journal_that_cannot_be_written_is_reported_and_the_watch_goes_on(nigh
     night.journal.broken = True
     night.pass_(0, 0)
     assert (len(night.reports), night.complaints) == (2, ["disk full", "disk full"])
+
+
+def test_a_mistake_of_our_own_in_one_round_is_reported_and_survived(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    night.pass_(0)
+    with monkeypatch.context() as broken:
+        broken.setattr(night, "measure", lambda: math.log(0))
+        assert night.pass_(0) is State.NO_DATA
+    assert "nothing measured: internal error, ValueError at test_loop.py:" in night.lines()[-1]
+    with monkeypatch.context() as broken:
+        broken.setattr(night.patrol, "conclude", lambda: math.log(0))
+        assert night.pass_(0) is State.NO_DATA
+    (said,) = night.complaints
+    assert re.fullmatch(r"this round came to nothing: internal error, ValueError at test_loop\.py:\d+: .*", said)
+    night.minutes.clear()
+    assert night.pass_(0) is State.OK
 
 
 @pytest.mark.parametrize(("slow", "sign"), [(3, "P95 120 ms ≤ 120 ms"), (4, "P95 124 ms > 120 ms")])

@@ -7,6 +7,7 @@ the sums are exact.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -39,6 +40,7 @@ class Exposition(Collector):
         self._cache = cache
         self._telemetry = telemetry
         self._processes = processes
+        self._started_s = round(time.time(), 3)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -96,6 +98,7 @@ class Exposition(Collector):
         yield from (queue, rate, replicas)
         yield GaugeMetricFamily("slo_cache_bytes", "Size of the cache", value=self._cache.bytes)
         yield GaugeMetricFamily("slo_cache_entries", "Vectors in the cache", value=len(self._cache))
+        yield GaugeMetricFamily("slo_start_time_seconds", "When the API process began to count", value=self._started_s)
         info = GaugeMetricFamily("slo_build_info", "Version of xinference-slo", labels=("version",))
         info.add_metric((__version__,), 1)
         yield info

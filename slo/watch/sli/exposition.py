@@ -3,7 +3,8 @@ The server's own counts, from its Prometheus text: cumulative, so the difference
 
 Nothing is counted twice and nothing between two readings is lost, whatever the time between them; a window of "the
 last 60 seconds", asked for every 60 seconds or so, could promise neither. A server that was restarted counts from
-zero again: then its new counts are the difference.
+zero again, however far it has come since: its start is another, or some bucket has fallen. Then its new counts are the
+difference.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from operator import sub
-from typing import Any
+from operator import lt, sub
+from typing import Any, TypeVar, cast
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,10 +25,13 @@ from slo.watch.sli.counts import Minute, Source, matching_edge
 REQUESTS = "slo_request_duration_seconds"
 REPLICAS = "slo_replica_request_duration_seconds"
 STAGES = "slo_stage_duration_seconds"
+STARTED = "slo_start_time_seconds"
 GOOD_CODE = "2xx"
 BATCH = "batch"  # the length class of requests that no deadline is held for: no events of an objective
 # Codes that say what became of a request; 4xx is the caller's own mistake and no event of ours.
 _NAME_OF_COUNTER = re.compile(r"_total(\{|$)")
+Key = TypeVar("Key")
+Numbers = TypeVar("Numbers", bound=tuple[float, ...])
 OUTCOMES: Mapping[str, str] = {"429": "refused", "5xx": "server_fault", "timeout": "timeout"}
 
 
@@ -57,24 +61,30 @@ class Reading:
 
     def minus(self, earlier: Reading) -> Reading:
         """What happened since `earlier`; everything so far, if the server has started anew in between."""
-        restarted = self.edges_s != earlier.edges_s or any(
-            counts[-1] < earlier.requests[key][-1] for key, counts in self.requests.items() if key in earlier.requests
-        ) or any(key not in self.requests for key in earlier.requests)  # fmt: skip
-        if restarted:
+        if self._restarted(earlier):
             return self
         return Reading(
             edges_s=self.edges_s,
-            requests=_since(self.requests, earlier.requests),
-            replicas=_since(self.replicas, earlier.replicas),
-            stages={
-                name: (seconds - earlier.stages.get(name, (0.0, 0))[0], number - earlier.stages.get(name, (0.0, 0))[1])
-                for name, (seconds, number) in self.stages.items()
-            },
+            requests=_since(self.requests, earlier.requests, _shrank),
+            replicas=_since(self.replicas, earlier.replicas, _shrank),
+            stages=_since(self.stages, earlier.stages, _fell),
             other={
-                name: value - earlier.other.get(name, 0.0) if _NAME_OF_COUNTER.search(name) else value
+                name: _since({name: (value,)}, {name: (earlier.other.get(name, 0.0),)}, _fell)[name][0]
+                if _NAME_OF_COUNTER.search(name)
+                else value
                 for name, value in self.other.items()
             },
         )
+
+    def _restarted(self, earlier: Reading) -> bool:
+        """Has the server started anew since `earlier`? Its histograms of requests only grow while it runs."""
+        started = self.other.get(STARTED), earlier.other.get(STARTED)
+        return (
+            self.edges_s != earlier.edges_s
+            or (None not in started and started[0] != started[1])
+            or any(key not in self.requests or _shrank(counts, self.requests[key])
+                   for key, counts in earlier.requests.items())
+        )  # fmt: skip
 
     def minute(self, *, start_s: int, source: Source, length_s: int = 60) -> Minute:
         """The requests of this difference as one slice."""
@@ -159,12 +169,14 @@ def parse_exposition(text: str, *, model: str, url: str) -> Reading:
                 elif not sample.name.startswith((REQUESTS, REPLICAS, STAGES)):
                     marks = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
                     other[f"{sample.name}{{{marks}}}" if marks else sample.name] = sample.value
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise BadAnswer(f"{url}: not Prometheus text: {error}", url=url) from error
     rows = (*buckets.values(), *by_replica.values())
     edges = sorted({edge for row in rows for edge in row})
     if any(sorted(row) != edges for row in rows):
         raise BadAnswer(f"{url}: histograms with different edges", url=url)
+    if any(count < 0 for row in rows for count in _apart(tuple(row[edge] for edge in edges))):
+        raise BadAnswer(f"{url}: a histogram whose buckets do not grow", url=url)
     return Reading(
         edges_s=tuple(edge for edge in edges if edge != float("inf")),
         requests={key: tuple(row[edge] for edge in edges) for key, row in buckets.items()},
@@ -204,14 +216,26 @@ def _sharer(parts: int) -> Callable[[int, int], int]:
 
 
 def _since(
-    now: Mapping[tuple[str, str], tuple[int, ...]], before: Mapping[tuple[str, str], tuple[int, ...]]
-) -> dict[tuple[str, str], tuple[int, ...]]:
-    """The differences, key by key; a count that went back began anew."""
-    found = {}
-    for key, counts in now.items():
+    now: Mapping[Key, Numbers], before: Mapping[Key, Numbers], anew: Callable[[Numbers, Numbers], bool]
+) -> dict[Key, Numbers]:
+    """The differences, key by key; where `anew(before, now)`, everything is new."""
+    found: dict[Key, Numbers] = {}
+    for key, numbers in now.items():
         earlier = before.get(key)
-        found[key] = counts if earlier is None or earlier[-1] > counts[-1] else tuple(map(sub, counts, earlier))
+        if earlier is None or anew(earlier, numbers):
+            found[key] = numbers
+        else:
+            found[key] = cast("Numbers", tuple(map(sub, numbers, earlier)))
     return found
+
+
+def _shrank(before: tuple[int, ...], now: tuple[int, ...]) -> bool:
+    """Did any bucket fall? Each by itself: their running sums may all have grown."""
+    return _fell(tuple(_apart(before)), tuple(_apart(now)))
+
+
+def _fell(before: tuple[float, ...], now: tuple[float, ...]) -> bool:
+    return any(map(lt, now, before))
 
 
 def _apart(cumulative: tuple[int, ...]) -> list[int]:

@@ -4,6 +4,8 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from slo.clock import ManualClock
@@ -52,6 +54,26 @@ class Server:
         if self.down:
             raise Unreachable(f"{url}: nobody answers there", url=url)
         return generate_latest(self._registry)
+
+
+class ExtensionPage:
+    """The page of the extension itself, of a server that starts at another time each time."""
+
+    def __init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Anew, from zero."""
+        self._telemetry = Telemetry()
+        directory = cast("Directory", SimpleNamespace(lanes=[]))
+        self._page = Exposition(directory, Cache(1000), self._telemetry, Processes(lambda: []))
+
+    def use(self, count: int, seconds: float = 0.02, source: str = "") -> None:
+        for _ in range(count):
+            self._telemetry.request("m", "short", "2xx", cached=False, seconds=seconds)
+
+    def __call__(self, url: str) -> bytes:
+        return self._page.text()
 
 
 @pytest.fixture
@@ -125,6 +147,53 @@ def test_a_restarted_server_counts_from_zero(server: Server, source: PassiveSour
     server.start()
     server.use(7)
     assert counted(source, clock) == [(0, Counts(7, 7))]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        pytest.param([(0.02, 1000)], [(0.3, 1100)], id="more than before, and slower"),
+        pytest.param([(0.02, 10), (0.3, 10)], [(0.02, 50)], id="a slow one less"),
+        pytest.param([(0.02, 10)], [(0.02, 10)], id="as many as before"),
+    ],
+)
+def test_a_restart_is_seen_whatever_the_new_totals_are(
+    before: list[tuple[float, int]], after: list[tuple[float, int]], clock: ManualClock
+) -> None:
+    page = ExtensionPage()
+    source = made(page, clock)
+    for seconds, count in before:
+        page.use(count, seconds)
+    counted(source, clock)
+    page.start()
+    for seconds, count in after:
+        page.use(count, seconds)
+    total = sum(count for _, count in after)
+    good = sum(count for seconds, count in after if seconds <= 0.15)
+    assert counted(source, clock) == [(0, Counts(good, total))]
+
+
+@given(st.lists(st.lists(st.sampled_from([0.02, 0.12, 0.2, 0.4]), max_size=30), min_size=2, max_size=6),
+       st.lists(st.booleans(), min_size=6, max_size=6))  # fmt: skip
+def test_no_difference_is_ever_negative_though_nobody_tells_of_restarts(
+    minutes: list[list[float]], restarts: list[bool]
+) -> None:
+    clock, server = ManualClock(wall_s=1_700_000_040.0), Server()
+    source = made(server, clock)
+    for latencies, restart in zip(minutes, restarts, strict=False):
+        if restart:
+            server.start()
+        for seconds in latencies:
+            server.use(1, seconds)
+        for _, counts in counted(source, clock):
+            assert counts is None or 0 <= counts.good <= counts.total
+
+
+def test_buckets_that_do_not_grow_are_a_bad_answer() -> None:
+    page = 'slo_request_duration_seconds_bucket{model="m",code="2xx",le="0.1"} 5\n'
+    page += 'slo_request_duration_seconds_bucket{model="m",code="2xx",le="+Inf"} 4\n'
+    with pytest.raises(BadAnswer, match="do not grow"):
+        parse_exposition(page, model="m", url="http://h")
 
 
 def test_what_came_while_nobody_looked_is_spread_over_that_time_and_none_is_lost(
