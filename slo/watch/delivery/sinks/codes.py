@@ -1,38 +1,43 @@
 """
 From a provider's answer to an outcome: by the code in its body, or by the HTTP status where that is all there is.
 
-A code that is in no table is not delivery either: it is retried with a bound, since a provider may add codes, and
-its number stands in the reason.
+A code that is in no table, or whose text fits no row, is not delivery either: it is retried with growing pauses, since
+a provider may add codes, and its number and text stand in the reason, which `slo alert status` shows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Failed, Outcome, Retry
 
-Action = Literal["retry", "throttled", "config"]
+Action = Literal["retry", "throttled", "config", "too long"]
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One answer: `config` needs a person, `retry` needs time, `throttled` needs silence for `after_s`.
+    """One answer: `config` needs a person, `retry` time, `throttled` silence for `after_s`, `too long` fewer words.
 
-    `contains` tells apart answers that share a code.
+    `contains` tells apart answers that share a code: one of these pieces must be in the text, in whatever case.
     """
 
     code: int
     action: Action
     zh: str
     en: str
-    contains: str = ""
+    contains: tuple[str, ...] = ()
     after_s: float | None = None
+
+    def fits(self, code: int, message: str) -> bool:
+        """Is this the row for `code` and the provider's text?"""
+        return self.code == code and (not self.contains or _has(message, self.contains))
 
     def outcome(self, reason: str) -> Outcome:
         diagnosis = Diagnosis(self.zh, self.en)
-        if self.action == "config":
-            return Failed(reason=reason, diagnosis=diagnosis)
+        if self.action in ("config", "too long"):
+            return Failed(reason=reason, diagnosis=diagnosis, too_long=self.action == "too long")
         return Retry(reason=reason, after_s=self.after_s, throttled=self.action == "throttled", diagnosis=diagnosis)
 
 
@@ -46,6 +51,8 @@ HTTP: dict[int, Diagnosis] = {
     405: Diagnosis("该地址不接受 POST", "that address takes no POST"),
     410: Diagnosis("地址已废弃", "the address is gone for good"),
     413: Diagnosis("消息过大", "the message is too large"),
+    415: Diagnosis("该地址不接受 JSON", "that address takes no JSON"),
+    422: Diagnosis("对方拒绝了消息内容", "the receiver refuses the content of the message"),
 }
 _OTHER_STATUS = Diagnosis(
     "HTTP 状态异常：检查地址是否正确、是否经过了登录页或代理",
@@ -59,7 +66,14 @@ UNKNOWN_BODY = Diagnosis(
     "返回内容无法识别，视为未送达：检查地址是否为机器人 Webhook",
     "the answer is not understood, so it counts as not delivered: is it a robot's address?",
 )
-RETRYABLE_STATUS = frozenset({408, 425, 429})
+UNKNOWN_CODE = Diagnosis(
+    "未收录的返回码，视为未送达：按递增间隔重试，原文见 slo alert status",
+    "a code that is not known here, so it counts as not delivered: tried again at growing intervals, see"
+    " `slo alert status`",
+)
+# What providers say of a robot that speaks too fast, under whatever code.
+_TOO_FAST = ("too many request", "too fast", "frequency", "freq ", "rate limit", "限流", "频率", "频繁", "太快", "过快")
+_SLOW_DOWN = Diagnosis("发送过快，已被对方限流", "too fast: the provider throttles this robot")
 
 
 def by_code(table: tuple[Code, ...], code: int, message: str) -> Outcome:
@@ -68,9 +82,15 @@ def by_code(table: tuple[Code, ...], code: int, message: str) -> Outcome:
         return Delivered()
     reason = f"code {code}: {message}"
     for row in table:
-        if row.code == code and row.contains in message:
+        if row.fits(code, message):
             return row.outcome(reason)
-    return Retry(reason=reason, diagnosis=UNKNOWN_BODY)
+    if _has(message, _TOO_FAST):
+        return Retry(reason=reason, throttled=True, diagnosis=_SLOW_DOWN)
+    return Retry(reason=reason, diagnosis=UNKNOWN_CODE)
+
+
+def _has(message: str, pieces: Sequence[str]) -> bool:
+    return any(piece in message.lower() for piece in pieces)
 
 
 def by_status(status: int, text: str, retry_after_s: float | None) -> Outcome:
@@ -78,13 +98,9 @@ def by_status(status: int, text: str, retry_after_s: float | None) -> Outcome:
     if 200 <= status < 300:
         return Delivered()
     reason = f"HTTP {status}: {' '.join(text.split())[:200]}"
-    if status in RETRYABLE_STATUS or status >= 500:
-        return Retry(
-            reason=reason,
-            after_s=retry_after_s,
-            throttled=status == 429,
-            diagnosis=HTTP.get(status, _OTHER_STATUS),
-        )
     if 300 <= status < 400:
         return Failed(reason=reason, diagnosis=_MOVED)
-    return Failed(reason=reason, diagnosis=HTTP.get(status, _OTHER_STATUS))
+    if status in HTTP:
+        return Failed(reason=reason, diagnosis=HTTP[status])
+    # 408, 425, 429, 5xx, and whatever nobody here knows.
+    return Retry(reason=reason, after_s=retry_after_s, throttled=status == 429, diagnosis=_OTHER_STATUS)

@@ -18,7 +18,7 @@ from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Outcome
 from slo.watch.delivery.sinks.provider_codes import DINGTALK
-from slo.watch.delivery.sinks.robot import fitted, post_to_robot
+from slo.watch.delivery.sinks.robot import fitted, post_to_robot, sent_short_if_too_long
 from slo.watch.delivery.sinks.secret import Secret
 from slo.watch.delivery.sinks.wire import Wire, checked_address
 from slo.watch.delivery.sinks.wording import Language, text_of, title_of
@@ -50,11 +50,15 @@ class DingTalkSink:
 
     def send(self, notification: Notification, now: float) -> Outcome:
         secrets = (self._address, *((self._secret,) if self._secret else ()))
-        document = self.document(notification)
-        return post_to_robot(self._wire, self._signed(now), document, DINGTALK, ("errcode", "errmsg"), *secrets)
 
-    def document(self, notification: Notification) -> dict[str, Any]:
-        """The body. A mention counts only if its `@number` stands in the text as well."""
+        def post(longest: int) -> Outcome:
+            document = self.document(notification, longest)
+            return post_to_robot(self._wire, self._signed(now), document, DINGTALK, ("errcode", "errmsg"), *secrets)
+
+        return sent_short_if_too_long(post, LARGEST_BODY)
+
+    def document(self, notification: Notification, longest: int = LARGEST_BODY) -> dict[str, Any]:
+        """The body, within `longest` bytes. A mention counts only if its `@number` stands in the text as well."""
         title = title_of(notification, self._language)[:200]
         loud = notification.status == "firing" and notification.severity in ("critical", "page")
         mobiles = self._mobiles if loud else []
@@ -67,7 +71,7 @@ class DingTalkSink:
             "markdown": {"title": title, "text": head + tail},
             "at": {"atMobiles": mobiles, "atUserIds": [], "isAtAll": loud and self._mention_all},
         }
-        room = LARGEST_BODY - 2 * tail.count("\n")
+        room = longest - 2 * tail.count("\n")
         document["markdown"]["text"] = head + fitted(document, text_of(notification, self._language), room) + tail
         return document
 

@@ -17,10 +17,10 @@ from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Outcome
 from slo.watch.delivery.sinks.provider_codes import FEISHU
-from slo.watch.delivery.sinks.robot import fitted, post_to_robot
+from slo.watch.delivery.sinks.robot import fitted, post_to_robot, sent_short_if_too_long
 from slo.watch.delivery.sinks.secret import Secret
 from slo.watch.delivery.sinks.wire import Wire, checked_address
-from slo.watch.delivery.sinks.wording import Language, bold_headings, text_of, title_of
+from slo.watch.delivery.sinks.wording import Language, lark_md, text_of, title_of
 
 LARGEST_BODY = 20 * 1024
 COLOURS = {"critical": "red", "page": "orange", "ticket": "blue", "info": "grey"}
@@ -49,11 +49,15 @@ class FeishuSink:
 
     def send(self, notification: Notification, now: float) -> Outcome:
         secrets = (self._address, *((self._secret,) if self._secret else ()))
-        document = self.document(notification, now)
-        return post_to_robot(self._wire, self._address.reveal(), document, FEISHU, ("code", "msg"), *secrets)
 
-    def document(self, notification: Notification, now: float) -> dict[str, Any]:
-        """The body, signature included."""
+        def post(longest: int) -> Outcome:
+            document = self.document(notification, now, longest)
+            return post_to_robot(self._wire, self._address.reveal(), document, FEISHU, ("code", "msg"), *secrets)
+
+        return sent_short_if_too_long(post, LARGEST_BODY)
+
+    def document(self, notification: Notification, now: float, longest: int = LARGEST_BODY) -> dict[str, Any]:
+        """The body within `longest` bytes, signature included."""
         resolved = notification.status == "resolved"
         loud = notification.status == "firing" and notification.severity in ("critical", "page")
         tail = "".join(f"<at id={person}></at>" for person in self._mentions) if loud else ""
@@ -77,8 +81,7 @@ class FeishuSink:
         if self._secret:
             stamp = str(int(now))
             document |= {"timestamp": stamp, "sign": sign(self._secret, stamp)}
-        body = bold_headings(text_of(notification, self._language))
-        text["content"] = fitted(document, body, LARGEST_BODY) + tail
+        text["content"] = fitted(document, lark_md(text_of(notification, self._language)), longest) + tail
         return document
 
 

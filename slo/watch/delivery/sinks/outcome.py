@@ -49,10 +49,11 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """Not delivered, and repeating it cannot help until somebody changes the set-up."""
+    """Not delivered, and repeating it cannot help until somebody changes the set-up; or sends less, if `too_long`."""
 
     reason: str
     diagnosis: Diagnosis
+    too_long: bool = False
 
 
 Outcome = Delivered | Retry | Failed

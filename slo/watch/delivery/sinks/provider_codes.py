@@ -1,8 +1,9 @@
 """
 What DingTalk, Feishu, WeCom and Slack answer, as data: code, what it calls for, a diagnosis in Chinese and English.
 
-Of rows that share a code the first whose `contains` fits decides. Some of DingTalk's codes (4001xx, 410100) come from
-public client code and error tables, not from a live call.
+Of rows that share a code the first whose `contains` fits decides; a code without a row that fits is retried. Some of
+DingTalk's codes (4001xx, 410100, 4301xx, 460101), Feishu's 19036 and WeCom's 45002, 45033 and 93004 come from public
+client code and error tables, not from a live call. DingTalk speaks English or Chinese, by the age of the robot.
 """
 
 from __future__ import annotations
@@ -28,28 +29,28 @@ DINGTALK: tuple[Code, ...] = (
         "config",
         "关键词不匹配：把机器人“自定义关键词”写入 alerts.dingtalk.keyword（alerts.more 的通道则写入它自己的 keyword）",
         "keyword missing: put the robot's keyword into alerts.dingtalk.keyword, or that of its entry in alerts.more",
-        "keywords not in content",
+        ("keywords not in content", "关键词"),
     ),
     Code(
         310000,
         "config",
         "加签不匹配：检查密钥 SLO_DINGTALK_SECRET（以 SEC 开头），不要对地址再次编码",
         "signature refused: check SLO_DINGTALK_SECRET (starts with SEC)",
-        "sign not match",
+        ("sign not match", "签名不匹配"),
     ),
     Code(
         310000,
         "config",
         "时间戳无效：本机时钟与标准时间相差超过 1 小时，请校时",
         "timestamp refused: this machine's clock is off by more than an hour",
-        "timestamp",
+        ("timestamp", "签名过期", "时间戳"),
     ),
     Code(
         310000,
         "config",
         "本机出口 IP 不在机器人白名单：在机器人安全设置中加入该 IP",
         "this machine's address is not on the robot's whitelist: add it there",
-        "whitelist",
+        ("whitelist", "白名单"),
     ),
     Code(
         310000,
@@ -65,6 +66,22 @@ DINGTALK: tuple[Code, ...] = (
     ),
     Code(400013, "config", "群已解散：换一个群的机器人", "the group is gone: use another group's robot"),
     Code(400105, "config", "不支持的消息类型：请反馈给本项目", "message type not supported: report it to this project"),
+    Code(400106, "config", "机器人不存在：重新添加机器人", "there is no such robot: add it to the group again"),
+    *(
+        Code(
+            code,
+            "config",
+            "内容被钉钉安全策略拒绝：检查消息中的链接与文字",
+            "DingTalk refuses the content: see its links and words",
+        )
+        for code in (430101, 430102, 430103, 430104)
+    ),
+    Code(
+        460101,
+        "too long",
+        "消息超过 20000 字节：改发精简版",
+        "the message is above 20000 bytes: a short one is sent instead",
+    ),
 )
 
 FEISHU: tuple[Code, ...] = (
@@ -95,10 +112,28 @@ FEISHU: tuple[Code, ...] = (
         "the address is wrong or the bot was removed: copy it again",
     ),
     Code(
+        19036,
+        "retry",
+        "飞书拒绝了这个机器人或这条内容：请看它的原文，并确认机器人未被停用",
+        "Feishu refuses this bot or this content: see its own words, and that the bot is not disabled",
+        after_s=60,
+    ),
+    Code(99991400, "throttled", "飞书接口限流", "throttled by Feishu", after_s=60),
+    # 9499 is said of two things.
+    Code(
         9499,
-        "config",
-        "请求体不合法或超过 20 KB：请反馈给本项目",
-        "the body is malformed or above 20 KB: report it to this project",
+        "throttled",
+        "飞书限流（每分钟 100 条、每秒 5 条；整点与半点更严）",
+        "throttled (100 a minute, 5 a second; stricter at :00 and :30)",
+        ("too many request", "frequency", "频率", "限流"),
+        after_s=60,
+    ),
+    Code(
+        9499,
+        "too long",
+        "请求体不合法或超过 20 KB：改发精简版；若仍失败请反馈给本项目",
+        "the body is malformed or above 20 KB: a short one is sent instead; if that fails, report it to this project",
+        ("bad request", "body", "json", "param", "invalid", "size"),
     ),
 )
 
@@ -111,11 +146,16 @@ WECOM: tuple[Code, ...] = (
         "Webhook 地址里的 key 错误或机器人已移除：重新复制地址",
         "the key in the address is wrong or the robot was removed: copy it again",
     ),
-    Code(
-        40058,
-        "config",
-        "参数不合法或内容超长（markdown 4096 字节）：请反馈给本项目",
-        "bad parameter or too long (markdown 4096 bytes): report it to this project",
+    Code(93004, "config", "机器人已停用：在群里重新启用", "the robot is stopped: enable it in the group"),
+    Code(45033, "throttled", "接口并发超限", "too many calls at once", after_s=60),
+    *(
+        Code(
+            code,
+            "too long",
+            "参数不合法或内容超长（4096 字节）：改发精简版；若仍失败请反馈给本项目",
+            "bad parameter or too long (4096 bytes): a short one is sent instead; if that fails, report it",
+        )
+        for code in (40058, 45002)
     ),
 )
 

@@ -7,12 +7,13 @@ Delivered is `code` (or `errcode`) equal to the integer 0 and nothing else; a bo
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
 from slo.watch.delivery.sinks.codes import UNKNOWN_BODY, Code, by_code, by_status
-from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Retry
+from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry
 from slo.watch.delivery.sinks.secret import Secret, mask
 from slo.watch.delivery.sinks.wire import Wire
 from slo.watch.delivery.sinks.wording import cut, json_cost
@@ -42,6 +43,12 @@ def post_to_robot(
     if reply.status != 200:
         return by_status(reply.status, text, reply.retry_after_s)
     return Retry(reason=f"answer without a code: {' '.join(text.split())[:120]}", diagnosis=UNKNOWN_BODY)
+
+
+def sent_short_if_too_long(send: Callable[[int], Outcome], longest: int) -> Outcome:
+    """What `send` made of the message within `longest` bytes, or of a quarter if the provider finds it too long."""
+    outcome = send(longest)
+    return send(longest // 4) if isinstance(outcome, Failed) and outcome.too_long else outcome
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome
 from slo.watch.delivery.sinks.provider_codes import WECOM
-from slo.watch.delivery.sinks.robot import post_to_robot
+from slo.watch.delivery.sinks.robot import post_to_robot, sent_short_if_too_long
 from slo.watch.delivery.sinks.secret import Secret
 from slo.watch.delivery.sinks.wire import Wire, checked_address
 from slo.watch.delivery.sinks.wording import Language, cut, text_of, title_of
@@ -42,7 +42,10 @@ class WeComSink:
         return f"wecom at the {self._address}"
 
     def send(self, notification: Notification, now: float) -> Outcome:  # noqa: ARG002 - nothing is signed
-        outcome = self._post({"msgtype": "markdown", "markdown": {"content": self.content(notification)}})
+        def post(longest: int) -> Outcome:
+            return self._post({"msgtype": "markdown", "markdown": {"content": self.content(notification, longest)}})
+
+        outcome = sent_short_if_too_long(post, LARGEST_TEXT)
         if not isinstance(outcome, Delivered) or not (self._mention_all and _loud(notification)):
             return outcome
         call = {"content": title_of(notification, self._language)[:400], "mentioned_list": ["@all"]}
@@ -50,18 +53,25 @@ class WeComSink:
         # The message itself is there: repeating it because of the mention would be worse than no mention.
         return mention if isinstance(mention, Delivered) else Delivered(detail=f"@all failed: {mention.reason}")
 
-    def content(self, notification: Notification) -> str:
-        """The Markdown: coloured title, text, mentions; never above 4096 bytes."""
+    def content(self, notification: Notification, longest: int = LARGEST_TEXT) -> str:
+        """The Markdown: coloured title, text, mentions; never above `longest` bytes.
+
+        Others' words stand in it, so nothing but our own marks may begin with `<`: `<@…>` would call people.
+        """
         colour = "info" if notification.status == "resolved" else "warning" if _loud(notification) else "comment"
-        head = f'### <font color="{colour}">{title_of(notification, self._language)[:200]}</font>\n\n'
+        head = f'### <font color="{colour}">{_harmless(title_of(notification, self._language)[:200])}</font>\n\n'
         people = "".join(f"<@{person}>" for person in self._user_ids) if _loud(notification) else ""
         tail = f"\n\n{people}" if people else ""
-        room = LARGEST_TEXT - len((head + tail).encode())
-        return head + cut(text_of(notification, self._language), room) + tail
+        room = longest - len((head + tail).encode())
+        return head + cut(_harmless(text_of(notification, self._language)), room) + tail
 
     def _post(self, document: dict[str, Any]) -> Outcome:
         url = self._address.reveal()
         return post_to_robot(self._wire, url, document, WECOM, ("errcode", "errmsg"), self._address)
+
+
+def _harmless(text: str) -> str:
+    return text.replace("<", "＜")
 
 
 def _loud(notification: Notification) -> bool:

@@ -22,7 +22,7 @@ _HEADING = re.compile(r"^#{1,6}\s+(.*)$", re.MULTILINE)
 _BOLD = re.compile(r"\*\*(.+?)\*\*")
 _LINK = re.compile(r"\[([^\]]+)\]\((https?://[^)\s]+)\)")
 _CODE = re.compile(r"`([^`]+)`")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def title_of(notification: Notification, language: Language) -> str:
@@ -32,10 +32,11 @@ def title_of(notification: Notification, language: Language) -> str:
 
 
 def text_of(notification: Notification, language: Language) -> str:
-    """The Markdown text in the language asked for."""
+    """The Markdown text in the language asked for, without control characters, which a terminal would obey."""
+    text = notification.text_en if language == "en" else notification.text_zh
     if language == "both":
-        return f"{notification.text_zh}\n\n---\n\n**{notification.title_en}**\n\n{notification.text_en}"
-    return notification.text_en if language == "en" else notification.text_zh
+        text = f"{notification.text_zh}\n\n---\n\n**{notification.title_en}**\n\n{notification.text_en}"
+    return _CONTROL.sub(" ", text)
 
 
 def utf8_cost(character: str) -> int:
@@ -66,6 +67,11 @@ def cut(text: str, limit: int, cost: Callable[[str], int] = utf8_cost) -> str:
 def bold_headings(markdown: str) -> str:
     """Headings as bold lines, for dialects without headings."""
     return _HEADING.sub(lambda match: f"**{match.group(1).replace('**', '')}**", markdown)
+
+
+def lark_md(markdown: str) -> str:
+    """Feishu's dialect. Its tags are escaped: in the words of others `<at id=all></at>` would call everybody."""
+    return bold_headings(markdown.replace("<", "&#60;").replace(">", "&#62;"))
 
 
 def slack_mrkdwn(markdown: str) -> str:
