@@ -7,7 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install launch stop status doctor baseline bench capacity stress dashboard report check watch
-.PHONY: test test-fast lint format lock clean
+.PHONY: test test-fast test-quiet lint format lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -55,12 +55,16 @@ test: ## Run lint, types and all tests, as CI does
 	@bash scripts/install.sh dev
 	@bash scripts/install-test-tools.sh
 	@bash scripts/lint.sh
-	@$(PY) -m pytest -p no:cacheprovider -q -n 3 --dist loadfile --max-worker-restart 0 -m "not alone" $(ARGS)
-	@$(PY) -m pytest -p no:cacheprovider -q -m alone --durations=5 $(ARGS)
+	@$(PY) -m pytest -p no:cacheprovider -q -n 3 --dist loadfile --max-worker-restart 0 -m "not alone and not quiet" $(ARGS)
+	@$(PY) -m pytest -p no:cacheprovider -q -m "alone and not quiet" --durations=5 $(ARGS)
 
 test-fast: ## Run only the tests that need no server of ours and no quiet machine
 	@bash scripts/install.sh dev
-	@$(PY) -m pytest -p no:cacheprovider -q -n 3 --dist loadfile -m "not alone" $(ARGS)
+	@$(PY) -m pytest -p no:cacheprovider -q -n 3 --dist loadfile -m "not alone and not quiet" $(ARGS)
+
+test-quiet: ## Run the tests that compare times, on a machine where nothing else runs
+	@bash scripts/install.sh dev
+	@$(PY) -m pytest -p no:cacheprovider -q -m quiet $(ARGS)
 
 lint: ## Check style and types
 	@bash scripts/install.sh dev

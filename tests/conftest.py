@@ -8,6 +8,9 @@ Both are stopped at the end of the session, whatever happened.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +18,7 @@ import hypothesis
 import pytest
 
 from slo.deploy.standin import write_standin
+from tests import orphans
 from tests.servers import Server, running, settings
 
 # Files that measure real time, load the machine, or need the main thread's signals: never beside others.
@@ -33,6 +37,27 @@ hypothesis.settings.register_profile(
     derandomize=bool(os.environ.get("CI")),
 )
 hypothesis.settings.load_profile("shared machine")
+
+
+GUARD = pytest.StashKey[subprocess.Popen[bytes]]()
+
+# torch imports triton wherever it is installed, and triton prints pages of leaked objects at exit, after the result of
+# the tests. It compiles for GPUs, which no test has.
+sys.modules["triton"] = None  # type: ignore[assignment]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Servers outlive the process that launches them, so something else must end those of a run that was killed."""
+    if orphans.VARIABLE not in os.environ:
+        os.environ[orphans.VARIABLE] = uuid.uuid4().hex
+        config.stash[GUARD] = orphans.start(os.environ[orphans.VARIABLE])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """An orderly end: nothing is left, and the guard goes too."""
+    if guard := config.stash.get(GUARD, None):
+        del os.environ[orphans.VARIABLE]
+        guard.communicate(timeout=60)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

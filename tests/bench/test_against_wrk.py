@@ -22,6 +22,8 @@ from slo.texts import SEED_EXAMPLES
 from tests.bench.test_load import session
 from tests.real_servers import program as installed
 
+pytestmark = pytest.mark.quiet
+
 Start = Callable[..., str]
 CLIENTS = 8
 SCRIPT = """

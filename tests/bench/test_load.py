@@ -88,6 +88,7 @@ def test_cached_answers_never_enter_the_headline(program: Start) -> None:
     assert run.details["conclusion"]["total"] == run.summaries()[-1].total
 
 
+@pytest.mark.quiet
 def test_a_pause_of_the_server_shows(program: Start) -> None:
     """0.4 s of silence every two seconds: a fifth of all arrivals wait, whatever the other latencies are."""
     run = load(session(program("batch_server.py", "--fixed", 1, "--pause-every", 2, "--pause-for", 0.4)), seconds=4)

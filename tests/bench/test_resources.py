@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -62,6 +63,8 @@ def test_memory_that_processes_share_is_weighed_once() -> None:
         assert parent.stdout.readline() == b"ready\n"
         monitor = Monitor(parent.pid, time.perf_counter())
         rss = monitor.read(time.perf_counter()).rss
+        for thread in [thread for thread in threading.enumerate() if thread.name == "weigh"]:
+            thread.join()  # the weighing that `read` began; it must not end after the processes have
         weight = monitor.weigh()
         parent.stdin.close()
     assert rss is not None and weight is not None

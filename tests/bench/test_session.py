@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import replace
 from itertools import combinations, islice
 
@@ -44,9 +43,6 @@ def test_a_server_that_hangs_is_asked_for_two_references_and_no_more() -> None:
     with StubServer(lambda _n, _texts: Reply(delay_s=30.0)) as server:
         to = session(server.endpoint)
         to = replace(to, target=replace(to.target, timeout_s=0.3))
-        started_s = time.monotonic()
         found = asyncio.run(referred(to, kept))
-        took_s = time.monotonic() - started_s
         assert len(server.requests) == 2
     assert (found.compared, found.unverified) == (0, 20)
-    assert took_s < 3

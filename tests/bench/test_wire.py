@@ -81,7 +81,8 @@ async def test_waiting_for_a_connection_counts_from_due_but_not_as_service() -> 
     sent = await asked(lambda _n, _t: Reply(delay_s=0.1), 3, limit=1)
     last = sent[-1].sample()
     assert last.latency_ms > 290
-    assert 90 < last.service_ms < 250
+    assert last.service_ms > 90
+    assert last.latency_ms - last.service_ms > 190, "the two before it"
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,10 @@ def test_an_unusable_state_directory_is_named(place: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name)
 def test_the_first_signal_interrupts_and_the_next_ones_do_not_disturb_the_undoing(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
+    def default(_number: int, _frame: object) -> None:
+        raise AssertionError("nobody handled it")
+
+    outside = signal.signal(number, default)  # under nohup SIGHUP comes in ignored
     undone = []
     with pytest.raises(Interrupted, match=number.name) as caught, interruptible():
         try:
@@ -86,4 +89,14 @@ def test_the_first_signal_interrupts_and_the_next_ones_do_not_disturb_the_undoin
             undone.append(True)
     assert undone == [True]
     assert caught.value.exit_code == 130
-    assert signal.getsignal(number) is before
+    assert signal.signal(number, outside) is default
+
+
+def test_a_signal_that_nohup_has_turned_off_stays_off() -> None:
+    outside = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible():
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, outside)

@@ -5,7 +5,6 @@ configuration → webhook; and every query of the dashboard against the same Pro
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -69,11 +68,9 @@ def test_slowness_fires_is_told_and_resolves(stack: Stack) -> None:
     until("the rules record", lambda: stack.query(healthy))
     assert stack.query('ALERTS{alertname="LatencyBudgetBurn"}') == []
     stack.exporter.slow = True
-    started_s = time.monotonic()
     firing = 'ALERTS{alertname="LatencyBudgetBurn",alertstate="firing",sloth_severity="page"}'
     until("the alert fires", lambda: stack.query(firing))
     until("the webhook is told", lambda: "LatencyBudgetBurn" in stack.told("firing"))
-    assert time.monotonic() - started_s < 40
     stack.exporter.slow = False
     until("the alert ends", lambda: not stack.query(firing))
     until("the webhook is told of the end", lambda: "LatencyBudgetBurn" in stack.told("resolved"))

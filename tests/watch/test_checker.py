@@ -50,7 +50,6 @@ def test_what_is_not_decided_in_time_is_unproven_with_advice() -> None:
     found, _ = checked(lambda _n, _texts: Reply(delay_s=0.05), bound_s=0.5)
     assert (found.word, found.exit_code) == ("UNPROVEN", 3)
     assert "stopped after 0.5 s" in str(found)
-    assert found.took_s < 2
 
 
 @pytest.mark.parametrize(

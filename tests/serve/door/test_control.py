@@ -65,17 +65,17 @@ async def test_a_cleared_cache_computes_again() -> None:
 async def test_a_drill_holds_answers_back_and_the_window_sees_it() -> None:
     async with opened(FakeFinder(m=[FakeReplica()]), DRILL) as door:
         await door.embed({"model": "m", "input": "warm"})
-        assert (await order(door, {"action": "delay", "delay_ms": 200, "for_s": 60}))[0] == 200
-        assert (await control_of(door))["delay_ms"] == 200
+        assert (await order(door, {"action": "delay", "delay_ms": 1000, "for_s": 60}))[0] == 200
+        assert (await control_of(door))["delay_ms"] == 1000
         before = time.monotonic()
         await door.embed({"model": "m", "input": "a"})
-        assert time.monotonic() - before >= 0.2
+        assert time.monotonic() - before >= 1
         _, window = await door.get("/slo/api/window?seconds=60")
         assert (window["total"], window["good"]) == (2, 1)
         await order(door, {"action": "delay", "delay_ms": 0, "for_s": 0})
         before = time.monotonic()
         await door.embed({"model": "m", "input": "b"})
-        assert time.monotonic() - before < 0.15
+        assert time.monotonic() - before < 1
 
 
 async def test_a_delay_ends_by_itself() -> None:
