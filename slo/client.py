@@ -13,7 +13,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import orjson
@@ -32,6 +32,8 @@ from slo.errors import (
     Unreachable,
 )
 
+SOURCE_HEADER = "X-SLO-Source"  # our own traffic says what it is, so that the server does not count it as users'
+OwnTraffic = Literal["probe", "bench"]
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -94,7 +96,11 @@ def embeddings_url(endpoint: str) -> str:
 class EmbeddingsClient:
     """A kept-alive connection. Not for use by several threads at once; close it, or use `with`."""
 
-    def __init__(self, endpoint: str, model: str, *, api_key: ApiKey | None = None, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, endpoint: str, model: str, *, api_key: ApiKey | None = None, timeout_s: float = 10.0,
+        source: OwnTraffic | None = None,
+    ) -> None:  # fmt: skip
+        """`source` marks the requests as this toolkit's own traffic."""
         self.url = embeddings_url(endpoint)
         self.model = model
         self.timeout_s = timeout_s
@@ -103,6 +109,8 @@ class EmbeddingsClient:
         # A proxy from the environment must not sit between us and this machine.
         self._session.trust_env = urlsplit(self.url).hostname not in LOOPBACK
         self._session.headers.update({"Content-Type": "application/json", "Accept": "application/json"})
+        if source:
+            self._session.headers[SOURCE_HEADER] = source
         if api_key:
             self._session.headers["Authorization"] = f"Bearer {api_key.value}"
 

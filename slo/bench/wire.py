@@ -19,7 +19,7 @@ import httptools
 
 from slo import __version__
 from slo.bench.exchange import OK, Exchange, outcome_of
-from slo.client import ApiKey, embeddings_url
+from slo.client import SOURCE_HEADER, ApiKey, embeddings_url
 from slo.clock import Clock
 from slo.errors import BadAnswer, RequestTimeout, Unreachable
 
@@ -46,6 +46,7 @@ class Target:
             f"User-Agent: xinference-slo/{__version__}",
             "Content-Type: application/json",
             "Accept: application/json",
+            f"{SOURCE_HEADER}: bench",
             *(f"{name}: {value}" for name, value in self.headers),
             *([f"Authorization: Bearer {self.api_key.value}"] if self.api_key else []),
             "Content-Length: ",

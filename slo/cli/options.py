@@ -12,7 +12,7 @@ import click
 import orjson
 from rich.console import Console
 
-from slo.client import ApiKey, EmbeddingsClient, find_api_key
+from slo.client import ApiKey, EmbeddingsClient, OwnTraffic, find_api_key
 from slo.config import Config, load
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -31,13 +31,17 @@ class Context:
         """The key given by the environment or the configured file, else the one that our launch stored."""
         return find_api_key(self.config.client.api_key_file or self.config.state_dir / "api_key")
 
-    def client(self, *, timeout_s: float | None = None) -> EmbeddingsClient:
-        """A connection to the configured endpoint and model; `timeout_s` instead of the configured one."""
+    def client(self, *, timeout_s: float | None = None, source: OwnTraffic = "bench") -> EmbeddingsClient:
+        """A connection to the configured endpoint and model; `timeout_s` instead of the configured one.
+
+        Its requests are marked as our own: `probe` for the watch and its like, `bench` for measurements.
+        """
         return EmbeddingsClient(
             self.config.endpoint,
             self.config.model.name,
             api_key=self.api_key(),
             timeout_s=self.config.client.timeout if timeout_s is None else timeout_s,
+            source=source,
         )
 
     def emit_json(self, data: Any) -> None:

@@ -61,7 +61,7 @@ def check(config_path: Path | None, as_json: bool, timeout: float, **target: Any
     Exit codes: 0 OK, 1 MISSED or OUTAGE, 3 UNPROVEN, 2 usage or a rejected API key.
     """
     ctx = context(config_path, as_json=as_json, **target)
-    with ctx.client(timeout_s=min(ctx.config.client.timeout, timeout / ATTEMPTS)) as client:
+    with ctx.client(timeout_s=min(ctx.config.client.timeout, timeout / ATTEMPTS), source="probe") as client:
         result = run_check(client, ctx.config.slo, bound_s=timeout, clock=SystemClock())
     if ctx.json:
         ctx.emit_json(result.to_json())
@@ -134,7 +134,7 @@ def _prober(ctx: Context, clock: Clock) -> Callable[[], Tally]:
 
     def probe() -> Tally:
         # A connection per check: one that idled for a minute may be closed by the server as we use it.
-        with ctx.client(timeout_s=min(ctx.config.client.timeout, bound_s / ATTEMPTS)) as client:
+        with ctx.client(timeout_s=min(ctx.config.client.timeout, bound_s / ATTEMPTS), source="probe") as client:
             return probe_batch(
                 client, texts, objective, probes=settings.probes, bound_s=bound_s, clock=clock,
                 spread_s=settings.interval * SPREAD,

@@ -107,7 +107,9 @@ def check_answers(
 ) -> Summary | None:
     """Verify the model; after a change also measure it for a first verdict."""
     config, progress = job.config, job.progress
-    with EmbeddingsClient(config.endpoint, plan.name, api_key=key, timeout_s=WARM_UP_TIMEOUT_S) as client:
+    with EmbeddingsClient(
+        config.endpoint, plan.name, api_key=key, timeout_s=WARM_UP_TIMEOUT_S, source="probe"
+    ) as client:
         with progress.stage("verify"):
             seen = _verified(job, api, client, files, plan if config.server.endpoint is None else None)
             progress.note(

@@ -168,6 +168,8 @@ def _traffic(board: Json) -> Panel:
     lookups = cache["hit"] + cache["miss"]
     table.add_row("cache hits", show_ratio(cache["hit"] / lookups if lookups else math.nan))
     table.add_row("refused", str(window["codes"]["429"]))
+    for source, own in sorted(window.get("own", {}).items()):  # nobody's events, and shown all the same
+        table.add_row(f"own {source}", f"{own['good']}/{own['total']} good")
     return Panel(table, title="traffic", title_align="left", border_style="dim")
 
 

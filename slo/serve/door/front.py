@@ -40,6 +40,7 @@ class Call:
     arrived_s: float
     deadline_ms: str | None = None
     class_: str | None = None
+    source: str = ""  # probe or bench for the toolkit's own traffic
     gone: Callable[[], Awaitable[None]] | None = None
     permit: Callable[[str], None] | None = None
     fresh: bool = False
@@ -54,6 +55,7 @@ class Trace:
     length: str = NO_MODEL
     cached: bool = False
     reason: str | None = None
+    source: str = ""
     replica: str = ""  # who computed it, or owed it when time was up
 
 
@@ -89,7 +91,7 @@ class Front:
 
         Raises what `permit` raises, and `ClientGone`.
         """
-        trace = Trace(call.arrived_s)
+        trace = Trace(call.arrived_s, source=call.source)
         self._telemetry.in_flight += 1
         try:
             data = read_json(call.body)
@@ -106,7 +108,8 @@ class Front:
             if needs_built_in(data):
                 return None
             trace.length = length_class(request.texts)
-            self._telemetry.arrivals.note(call.arrived_s, request.texts)
+            if not call.source:
+                self._telemetry.arrivals.note(call.arrived_s, request.texts)
             return await self._embed(lane, request, call, trace), trace
         except Problem as problem:
             return self._problem(problem, trace)
@@ -120,6 +123,9 @@ class Front:
         """Count the request; its last byte has been handed over."""
         seconds = self._telemetry.now() - trace.arrived_s
         code = code_class(reply.status, trace.reason)
+        if trace.source:
+            self._telemetry.own(trace.model, trace.length, trace.source, code, cached=trace.cached, seconds=seconds)
+            return
         self._telemetry.request(trace.model, trace.length, code, cached=trace.cached, seconds=seconds)
         if trace.replica and trace.length != "batch":
             self._telemetry.computed(trace.model, trace.replica, code, seconds)

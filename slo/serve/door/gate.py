@@ -28,6 +28,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 PATH = "/v1/embeddings"
 ARRIVED = "slo.arrived_s"
 FOREIGN = "slo.foreign"
+OWN_TRAFFIC = {b"probe": "probe", b"bench": "bench"}  # what the toolkit's own requests say in X-SLO-Source
 
 
 class TooLarge(Exception):
@@ -112,11 +113,13 @@ def make_call(
             pass
 
     deadline, class_ = headers.get(b"x-slo-deadline-ms"), headers.get(b"x-slo-class")
+    source = headers.get(b"x-slo-source")
     return Call(
         body=body,
         arrived_s=arrived_s,
         deadline_ms=None if deadline is None else deadline.decode("latin-1"),
         class_=None if class_ is None else class_.decode("latin-1").lower(),
+        source=OWN_TRAFFIC.get(source, "") if source else "",
         gone=gone,
         permit=permit,
         fresh=b"no-cache" in headers.get(b"cache-control", b""),

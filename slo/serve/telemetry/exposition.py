@@ -63,6 +63,14 @@ class Exposition(Collector):
         for (model, length, code, cache), fine in telemetry.requests.items():
             _add(requests, (model, length, "gateway", code, cache), fine)
         yield requests
+        own = HistogramMetricFamily(
+            "slo_own_request_duration_seconds",
+            "The same, of the toolkit's own probes and measurements, which are nobody's events",
+            labels=("model", "length_class", "source", "code", "cache"),
+        )
+        for series, fine in telemetry.own_requests.items():
+            _add(own, series, fine)
+        yield own
         computed = HistogramMetricFamily(
             "slo_replica_request_duration_seconds",
             "The same, of requests that a replica computed or owed",

@@ -3,6 +3,7 @@ What `/slo/api/window` and `/slo/api/status` say, as plain values.
 
 Of a window, `total` is every online request that the service answers for: 2xx, 429, 5xx and timeouts. A client's own
 mistakes (4xx) are listed and not counted; so are requests of the batch class, for which no deadline is held.
+The toolkit's own probes and measurements are no users: they stand under `own`.
 `good` are those answered with 2xx within the threshold. Percentiles are of 2xx answers, at most 2 % too long.
 """
 
@@ -46,6 +47,12 @@ def window_report(telemetry: Telemetry, seconds: int, threshold_s: float) -> dic
         "cached": figures({s: c for s, c in online.items() if s[3] == "hit"}),
         "computed": figures({s: c for s, c in online.items() if s[3] == "miss"}),
         "classes": {name: figures({s: c for s, c in requests.items() if s[1] == name}) for name in classes},
+        "own": {
+            source: figures(
+                {(s[1], s[2], *s[4:]): c for s, c in histograms.items() if s[0] == "own" and s[3] == source}
+            )
+            for source in sorted({s[3] for s in histograms if s[0] == "own"})
+        },
         "stages": {series[1]: _percentiles(counts) for series, counts in histograms.items() if series[0] == "stage"},
         "rejected": {series[1]: count for series, count in counters.items() if series[0] == "rejected"},
         "cache": {result: counters.get(("cache", result), 0) for result in ("hit", "miss")},

@@ -6,6 +6,8 @@ A request is counted by model, length class and code class. Length classes by th
 `admission`: an engine that has become slow makes none of them). Codes: 2xx,
 4xx (the client's own mistake), 429 (refused), 5xx, timeout. A client that went away is counted, but not timed.
 Latency runs from the arrival of the request's headers in our code to the handing over of the last byte.
+The toolkit's own requests (`X-SLO-Source`) are counted apart and are no events of an objective, so that nobody can
+hide failures among them: their figures are shown beside.
 No text is kept: of each only its length, see `arrivals`.
 """
 
@@ -64,6 +66,7 @@ class Telemetry:
         self.arrivals = Arrivals()
         self.in_flight = 0
         self.requests: dict[Series, Fine] = {}  # model, length class, code, cache
+        self.own_requests: dict[Series, Fine] = {}  # model, length class, source, code, cache
         self.computed_by: dict[Series, Fine] = {}  # model, replica, code; requests of the batch class left out
         self.stages: dict[str, Fine] = {}
         self.counters: dict[Series, int] = {}
@@ -77,6 +80,15 @@ class Telemetry:
             fine = self.requests[series] = Fine(self.edges)
         fine.observe(seconds)
         self.window.observe(("request", *series), seconds, self.now())
+
+    def own(self, model: str, length: str, source: str, code: str, *, cached: bool, seconds: float) -> None:
+        """One request of the toolkit itself is answered: `source` is probe or bench."""
+        series = (model, length, source, code, "hit" if cached else "miss")
+        fine = self.own_requests.get(series)
+        if fine is None:
+            fine = self.own_requests[series] = Fine(self.edges)
+        fine.observe(seconds)
+        self.window.observe(("own", *series), seconds, self.now())
 
     def computed(self, model: str, replica: str, code: str, seconds: float) -> None:
         """One request that a replica computed, or owed when it failed, is answered."""

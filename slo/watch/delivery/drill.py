@@ -127,7 +127,7 @@ def run_drill(
         def deliver() -> None:
             drill.attempts += outbox.pump()
 
-        client = EmbeddingsClient(injector.endpoint, model, api_key=api_key, timeout_s=10)
+        client = EmbeddingsClient(injector.endpoint, model, api_key=api_key, timeout_s=10, source="probe")
         texts = mix(secrets.randbits(32))
         outside = Outside(
             source=None,

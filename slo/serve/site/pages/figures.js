@@ -58,6 +58,7 @@ function windowFigures(window, objective) {
     good,
     failed,
     refused: window.codes["429"],
+    own: Object.entries(window.own ?? {}).map(([source, figures]) => ({ source, good: figures.good, total: figures.total })),
     success: part(window.count, total),
     within: part(good, total),
     rate: number(window.rate),

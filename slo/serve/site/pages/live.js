@@ -90,8 +90,9 @@ function drawTiles(recent, board, history) {
   const trend = (figure) => history.points.map((point) => point[figure]);
   const capacity = board.capacity === null ? null : say("capacity", { rate: rate(board.capacity) });
   const mean = say("meanRate", { rate: rate(recent.rate), window: span(recent.seconds) });
+  const own = recent.own.map(({ source, good, total }) => say(`own.${source}`, { good: count(good), total: count(total) }));
   const tiles = [
-    ["requestRate", rate(recent.rateNow), say("perSecond"), [mean, capacity].filter(Boolean).join(" · "), trend("rate")],
+    ["requestRate", rate(recent.rateNow), say("perSecond"), [mean, capacity, ...own].filter(Boolean).join(" · "), trend("rate")],
     ["success", percent(recent.success), "", say("failed", { failed: count(recent.failed), refused: count(recent.refused) }), trend("success")],
     ["inFlight", count(board.inFlight), "", say("queued", { tokens: count(board.queuedTokens) }), trend("inFlight")],
     ["batch", rate(recent.batchTokens), "", say("batchTexts", { texts: rate(recent.batchTexts) }), []],

@@ -79,6 +79,8 @@ const WORDS = {
   batchTexts: ["{texts} 条/批", "{texts} texts per batch"],
   cacheHits: ["缓存命中率", "Cache hit ratio"],
   cacheDetail: ["{hits} 次命中 / {total}", "{hits} of {total}"],
+  "own.probe": ["另有探测 {good}/{total} 合格", "beside them {good}/{total} probes good"],
+  "own.bench": ["另有测量 {good}/{total} 合格", "beside them {good}/{total} measurements good"],
   refused: ["被拒绝", "Refused"],
   refusedDetail: ["最近 {window}", "last {window}"],
   failed: ["失败 {failed} · 拒绝 {refused}", "{failed} failed · {refused} refused"],
