@@ -49,7 +49,7 @@ def launch_on(
                 fresh = api.registration(config.model.name) is None
                 # Registered with the engine unknown: which engines there are depends on the registration.
                 plan = model_plan(config, files, Engine(name=STOCK_ENGINE, extension=False))
-                progress.note(ensure_registered(api, plan, files))
+                progress.note(ensure_registered(api, plan))
                 if fresh:
                     undo.callback(api.unregister, plan.name)
         plan = model_plan(config, files, _engine(job, api))

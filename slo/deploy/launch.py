@@ -22,6 +22,7 @@ from slo.deploy.plan import absolute, choose_engine, model_plan, server_settings
 from slo.deploy.process import append_log, log_tail
 from slo.deploy.progress import Progress
 from slo.deploy.registration import ensure_registered
+from slo.deploy.relaunch import make_way
 from slo.deploy.server import living_server, same_server, start_server, wait_for_workers
 from slo.deploy.state import ServerState
 from slo.deploy.xinference_api import XinferenceApi
@@ -95,8 +96,9 @@ def _bring_up(job: Job, start_s: float) -> Launched:
         progress.note(f"{config.endpoint}, pid {state.pid}" + ("" if job.changed else ", was up"))
     if settings["extension"]:
         _announce(job, api, plan.name)
+    make_way(job, api, state, plan)
     with progress.stage("registration"):
-        progress.note(ensure_registered(api, plan, files))
+        progress.note(ensure_registered(api, plan))
     key = auth.ensure_api_key(api, config) if settings["auth"] else None
     with progress.stage("model"):
         ensure_model(job, api, state, plan)

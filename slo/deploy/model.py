@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from slo.client import ApiKey, EmbeddingsClient
 from slo.deploy.job import Job
 from slo.deploy.model_files import ModelFiles
-from slo.deploy.plan import differences
 from slo.deploy.process import ensure_running
 from slo.deploy.registration import POLL_S, ModelPlan, launch_body, wait_ready
-from slo.deploy.running import settled, states_of, stop_model
+from slo.deploy.running import begin_launch, settled, states_of, stop_model
 from slo.deploy.state import ServerState, write_state
 from slo.deploy.verify import Verified, first_verdict, verify
 from slo.deploy.xinference_api import XinferenceApi
@@ -29,22 +29,20 @@ from slo.records import Summary
 
 WARM_UP_TIMEOUT_S = 60.0
 ENGINE_PROGRESS = re.compile(rb"openvino engine: ([a-z0-9 ]+ \d+ %)")  # as `slo.serve.engine.helper` prints it
-ENGINE_LOOK_BACK = 65536  # bytes of the log's end
-ALREADY_THERE = "already in the model list"  # Xinference's words
+# the last line of a traceback: the exception, whom it reached, what it says
+LOAD_FAILURE = re.compile(rb"^[A-Za-z_][\w.]*: (?:\[address=[^\]]*\] )?(.+)$", re.MULTILINE)
+LOOK_BACK = 1 << 18  # bytes of the log's end
+ENGINE_REFUSED = "cannot be run on engine"  # Xinference's words
 GRACE_S = 3.0  # a process that died is noticed within half a second; until then it counts as ready
 
 
 def ensure_model(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPlan) -> None:
-    """The model of `plan` on our server: found, waited for, or launched in place of another."""
-    changed = differences(state.model, plan.to_json()) if state.model else []
-    states = settled(job, api, plan.name)
-    if states and (changed or not state.model or "ERROR" in states):
-        why = ", ".join(changed) or ("a replica failed" if state.model else "was not launched by this configuration")
-        job.progress.say(f"relaunching {plan.name}: {why}")
-        stop_model(job, api, plan.name)
-        states = set()
-    if not states:
-        start_model(job, api, plan)
+    """The model of `plan` on our server: found, waited for, or launched; `make_way` has stopped any other."""
+    if not settled(job, api, plan.name):
+        try:
+            start_model(job, api, plan)
+        except RegisterError as error:
+            raise _with_reason(api, plan, error) from error
     write_state(job.config.state_dir, state.with_model(plan.to_json()))
     log = job.config.server.log
     begun = log.stat().st_size if log.exists() else 0
@@ -52,51 +50,56 @@ def ensure_model(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPl
         api, plan.name, timeout_s=job.config.server.launch_timeout, clock=job.clock,
         still_running=lambda: ensure_running(state, job.log_offset),
         on_progress=lambda states: job.progress.busy(engine_says(log, begun) or states),
+        why=lambda: failure_in(log, begun, plan.name),
     )  # fmt: skip
     job.progress.note(f"{plan.engine}, {count} replica{'s' if count > 1 else ''}" + ("" if job.changed else ", was up"))
 
 
+def _with_reason(api: XinferenceApi, plan: ModelPlan, error: RegisterError) -> RegisterError:
+    """The server's "cannot be run on engine" with the engine's own reason, which it keeps for another request."""
+    if ENGINE_REFUSED not in error.message or not (reason := api.refusal(plan.name, plan.engine)):
+        return error
+    return RegisterError(f"{error.message.rstrip('.')}: {reason}", hint=error.hint)
+
+
 def engine_says(log: Path, offset: int) -> str:
     """What our engine last wrote about its slow first work (`quantising 40 %`); empty when it has none."""
-    if not log.exists():
-        return ""
-    with log.open("rb") as file:
-        file.seek(max(offset, log.stat().st_size - ENGINE_LOOK_BACK))
-        found = ENGINE_PROGRESS.findall(file.read())
+    found = ENGINE_PROGRESS.findall(_end_of(log, offset))
     return found[-1].decode() + " (once per model)" if found else ""
 
 
-def start_model(job: Job, api: XinferenceApi, plan: ModelPlan) -> None:
-    """Begin to launch the model, to be terminated again if this launch does not end well.
+def failure_in(log: Path, offset: int, uid: str) -> str:
+    """Why the model process could not load the model, by the server's log; empty when that does not tell."""
+    _, found, story = _end_of(log, offset).rpartition(b"Failed to load model " + uid.encode())
+    if not found:
+        return ""
+    said = LOAD_FAILURE.search(story)
+    return said.group(1).decode(errors="replace").strip() if said else ""
 
-    Refused because the model is there after all (nobody had seen its recovery begin), it is stopped first, once.
-    """
+
+def _end_of(log: Path, offset: int) -> bytes:
+    if not log.exists():
+        return b""
+    with log.open("rb") as file:
+        file.seek(max(offset, log.stat().st_size - LOOK_BACK))
+        return file.read()
+
+
+def start_model(job: Job, api: XinferenceApi, plan: ModelPlan) -> None:
+    """Begin to launch the model, to be terminated again if this launch does not end well."""
     job.changed = True
     refused = False
 
     def undo() -> None:
         if refused:
             return  # what runs there now is not ours to end
-        try:
-            # In this order: to cancel a launch that has just ended would leave a model that nobody can stop.
-            if not api.terminate(plan.name):
-                api.cancel(plan.name)
-                api.terminate(plan.name)
-        except (DeployError, RequestError):
-            pass  # nothing more can be done about a server that does not answer
+        with suppress(DeployError, RequestError):  # nothing more can be done about a server that does not answer
+            stop_model(job, api, plan.name)
 
     if not job.started:  # else the whole server goes, and faster
         job.undo.callback(undo)
-    body = launch_body(plan, job.models_dir)
     try:
-        try:
-            api.launch(body)
-        except RegisterError as error:
-            if ALREADY_THERE not in error.message:
-                raise
-            job.progress.say(f"{plan.name} is still there: stopping it before it is launched")
-            stop_model(job, api, plan.name)
-            api.launch(body)
+        begin_launch(job, api, plan.name, launch_body(plan, job.models_dir))
     except RegisterError:
         refused = True
         raise

@@ -16,6 +16,8 @@ from typing import Any
 from slo.deploy.standin import is_standin
 from slo.errors import ModelSourceError
 
+STAND_IN_LABEL = "stand-in weights: latencies are true, meanings are not"
+EMBEDDING_TABLE = "embeddings.word_embeddings.weight"
 HEADER_LIMIT_BYTES = 100 * 2**20  # of a safetensors header, as the format's own reader has it
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model")
 POOLINGS = {
@@ -44,7 +46,7 @@ class ModelFiles:
     @property
     def label(self) -> str:
         """How the weights must be called wherever the model is named: empty for trained ones."""
-        return "stand-in weights: latencies are true, meanings are not" if self.stand_in else ""
+        return STAND_IN_LABEL if self.stand_in else ""
 
 
 def read_model(directory: Path) -> ModelFiles:
@@ -90,7 +92,7 @@ def _weights(directory: Path) -> list[Path]:
             table = _json(index).get("weight_map")
             if not isinstance(table, dict) or not table:
                 raise ModelSourceError(f"{index}: lists no weights", hint=_AGAIN)
-            shards = [directory / shard for shard in sorted(set(table.values()))]
+            shards = [directory / shard for shard in sorted({str(name) for name in table.values()})]
             for shard in shards:
                 if not shard.is_file():
                     raise ModelSourceError(f"{shard}: missing, though {index.name} lists it", hint=_AGAIN)
@@ -116,18 +118,19 @@ def _check_whole(path: Path, *, hidden: int) -> None:
         header = file.read(length)
     try:
         tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
-        expected = 8 + length + max((entry["data_offsets"][1] for entry in tensors.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        expected = 8 + length + max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+        widths = {name: entry["shape"][-1] for name, entry in tensors.items() if name.endswith(EMBEDDING_TABLE)}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelSourceError(f"{path}: its header cannot be read; truncated or damaged", hint=_AGAIN) from error
     if size != expected:
         raise ModelSourceError(
             f"{path}: {'truncated' if size < expected else 'damaged'}: {size:,} bytes instead of {expected:,}",
             hint=_AGAIN,
         )
-    for name, entry in tensors.items():
-        if name.endswith("embeddings.word_embeddings.weight") and entry["shape"][-1] != hidden:
+    for width in widths.values():
+        if width != hidden:
             raise ModelSourceError(
-                f"{path}: wrong dimension: the weights are {entry['shape'][-1]} wide, config.json says {hidden}",
+                f"{path}: wrong dimension: the weights are {width} wide, config.json says {hidden}",
                 hint="the files belong to different models; " + _AGAIN,
             )
 
@@ -140,7 +143,9 @@ def _modules(directory: Path, hidden: int) -> tuple[str, bool, int]:
     pooling, normalizes, dimension = "mean", False, hidden
     modules = _json(path, kind=list)
     for module in modules:
-        kind, folder = str(module.get("type", "")).rpartition(".")[2], directory / str(module.get("path", ""))
+        if not isinstance(module, dict) or not isinstance(module.get("type"), str):
+            raise ModelSourceError(f"{path}: a module without a type: {module!r:.80}", hint=_AGAIN)
+        kind, folder = module["type"].rpartition(".")[2], directory / str(module.get("path") or "")
         if kind == "Pooling":
             settings = _json(folder / "config.json")
             modes = [name for key, name in POOLINGS.items() if settings.get(key)]
@@ -176,7 +181,7 @@ def _json(path: Path, *, kind: type = dict) -> Any:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelSourceError(f"{path}: missing", hint=_AGAIN) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelSourceError(f"{path}: cannot be read: {error}", hint=_AGAIN) from error
     if not isinstance(data, kind):
         raise ModelSourceError(f"{path}: not the expected kind of JSON", hint=_AGAIN)

@@ -7,12 +7,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from slo.clock import Clock
-from slo.deploy.model_files import ModelFiles
+from slo.deploy.model_files import STAND_IN_LABEL
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import RegisterError, RequestTimeout, ServerFault, Unreachable
 
@@ -44,13 +44,20 @@ class ModelPlan:
         """The settings as recorded in `server.json`."""
         return {**asdict(self), "language": list(self.language)}
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> ModelPlan | None:
+        """The plan that `to_json` recorded; None where there is none, or another version's."""
+        if set(data) != {field.name for field in fields(cls)}:
+            return None
+        return cls(**{**data, "language": tuple(data["language"])})
 
-def description(plan: ModelPlan, label: str) -> dict[str, Any]:
+
+def description(plan: ModelPlan) -> dict[str, Any]:
     """The registration document. The hub must read huggingface: other specs get no engine (notes, section 3)."""
     return {
         "version": 2,
         "model_name": plan.name,
-        "model_description": label,
+        "model_description": STAND_IN_LABEL if plan.stand_in else "",
         "dimensions": plan.dimension,
         "max_tokens": plan.max_tokens,
         "language": list(plan.language),
@@ -109,9 +116,12 @@ def threads_per_replica(replicas: int, cores: int | None = None) -> int:
     return max(1, (cores or len(os.sched_getaffinity(0))) // replicas)
 
 
-def ensure_registered(api: XinferenceApi, plan: ModelPlan, files: ModelFiles) -> str:
-    """Register the model unless it is; replace a registration that says something else. Tells which it was."""
-    wanted = description(plan, files.label)
+def ensure_registered(api: XinferenceApi, plan: ModelPlan) -> str:
+    """Register the model unless it is; replace a registration that says something else. Tells which it was.
+
+    To be called while no model of that name runs, or with the registration that the running one has.
+    """
+    wanted = description(plan)
     known = api.registration(plan.name)
     if known is not None and known.get("is_builtin"):
         raise RegisterError(
@@ -120,7 +130,6 @@ def ensure_registered(api: XinferenceApi, plan: ModelPlan, files: ModelFiles) ->
     if known is not None and same_model(known, wanted):
         return "known already"
     if known is not None:
-        api.terminate(plan.name)
         api.unregister(plan.name)
     api.register(json.dumps(wanted, ensure_ascii=False))
     return "registered" if known is None else f"replaced: was {_uri(known)}"
@@ -139,10 +148,12 @@ def wait_ready(
     clock: Clock,
     still_running: Callable[[], None],
     on_progress: Callable[[str], None],
+    why: Callable[[], str] = lambda: "",
 ) -> int:
     """Return the number of replicas once every one is ready.
 
-    `still_running` raises when waiting has become pointless. Raises `RegisterError` when a replica fails or time is up.
+    `still_running` raises when waiting has become pointless; `why` is asked for the reason of a failure where the
+    server gives none. Raises `RegisterError` when a replica fails or time is up.
     """
     deadline_s = clock.monotonic() + timeout_s
     silent_since_s: float | None = None
@@ -162,7 +173,7 @@ def wait_ready(
         states = [str(replica.get("status")) for replica in replicas]
         failed = [replica for replica in replicas if replica.get("status") == "ERROR"]
         if failed:
-            reason = " ".join(str(failed[0].get("error_message") or "no reason given").split())[:600]
+            reason = " ".join(str(failed[0].get("error_message") or why() or "no reason given").split())[:600]
             raise RegisterError(f"{uid}: the launch failed: {reason}", hint="the server's log has the traceback")
         if states and set(states) == {"READY"}:
             return len(states)

@@ -8,14 +8,33 @@ launch with "already in the model list". Only its end tells which it was: READY,
 
 from __future__ import annotations
 
+from typing import Any
+
 from slo.deploy.job import Job
 from slo.deploy.registration import POLL_S
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import RegisterError
 
+ALREADY_THERE = "already in the model list"  # Xinference's words
 STOP_TIMEOUT_S = 60.0
+CLEARING_S = 5.0
+# The server clears a launch away after it was cancelled, by name: a new one that began meanwhile would be lost with it,
+# and end in "the model does not exist".
+SETTLE_S = 1.0
 ENDED = frozenset({"ERROR", "TERMINATED"})  # rows that the server keeps of replicas which are no more
 RESTART_HINT = "the server is stuck: python launch_model_server.py --stop, then launch again"
+
+
+def begin_launch(job: Job, api: XinferenceApi, uid: str, body: dict[str, Any]) -> None:
+    """Begin to launch the model. Refused because it is there after all (nobody saw it), it is stopped first, once."""
+    try:
+        api.launch(body)
+    except RegisterError as error:
+        if ALREADY_THERE not in error.message:
+            raise
+        job.progress.say(f"{uid} is still there: stopping it before it is launched")
+        stop_model(job, api, uid)
+        api.launch(body)
 
 
 def states_of(api: XinferenceApi, uid: str) -> set[str]:
@@ -42,17 +61,20 @@ def settled(job: Job, api: XinferenceApi, uid: str) -> set[str]:
 
 def stop_model(job: Job, api: XinferenceApi, uid: str) -> None:
     """Stop the model, a launch under way included, and return when it is gone. Raises `RegisterError` in time."""
-    deadline_s = job.clock.monotonic() + STOP_TIMEOUT_S
-    stopped = cancelled = False
+    begun_s = job.clock.monotonic()
+    gone = cancelled = False
     while True:
-        stopped = stopped or api.terminate(uid)
-        if not stopped and not cancelled:
+        gone = gone or api.terminate(uid) != "launching"
+        left = states_of(api, uid) - ENDED
+        waited_s = job.clock.monotonic() - begun_s
+        # A launch that has failed is cleared away by the server itself; only if it is not, it is cancelled, too.
+        if not gone and not cancelled and (left or waited_s > CLEARING_S):
             api.cancel(uid)
             cancelled = True
-        left = states_of(api, uid) - ENDED
-        if stopped and not left and uid not in {model.get("id") for model in api.models()}:
+            job.clock.sleep(SETTLE_S)
+        if gone and not left and uid not in {model.get("id") for model in api.models()}:
             return
-        if job.clock.monotonic() > deadline_s:
+        if waited_s > STOP_TIMEOUT_S:
             raise RegisterError(
                 f"{uid}: not gone {STOP_TIMEOUT_S:g} s after it was told to stop "
                 f"(replicas: {', '.join(sorted(left)).lower() or 'still listed'})",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -17,6 +17,8 @@ from slo.client import LOOPBACK, ApiKey
 from slo.errors import BadAnswer, RegisterError, RequestTimeout, ServerFault, Unauthorized, Unreachable
 
 REPLICA_TIMEOUT_S = 300.0  # loading one more copy of the model takes as long as loading the first
+Ending = Literal["stopped", "launching", "unknown"]  # what became of an order to stop a model
+_UNDER_WAY = re.compile(r"is launching|not found in the model list, uid: .*-rep\d+$")
 _ACTOR = re.compile(r"^\[address=[^\]]*\]\s*")
 
 
@@ -73,7 +75,7 @@ class XinferenceApi:
 
     def registration(self, name: str) -> dict[str, Any] | None:
         """The model description known under `name`."""
-        response = self._authorized("GET", f"/v1/model_registrations/embedding/{quote(name)}")
+        response = self._authorized("GET", f"/v1/model_registrations/embedding/{quote(name, safe='')}")
         if response.status_code == 400:
             return None
         data = self._checked(response)
@@ -85,29 +87,32 @@ class XinferenceApi:
 
     def unregister(self, name: str) -> None:
         """Forget the model; fine if it is not known."""
-        self._call("DELETE", f"/v1/model_registrations/embedding/{quote(name)}")
+        self._call("DELETE", f"/v1/model_registrations/embedding/{quote(name, safe='')}")
 
     def launch(self, body: dict[str, Any]) -> None:
         """Begin to launch a model; `replicas` tells when it is ready."""
         self._order("POST", "/v1/models?wait_ready=false", body)
 
-    def terminate(self, uid: str) -> bool:
-        """Stop a model; fine if it does not run. False: it is being launched, which only `cancel` can end."""
-        response = self._authorized("DELETE", f"/v1/models/{quote(uid)}")
-        if response.status_code not in (200, 400, 404):
+    def terminate(self, uid: str) -> Ending:
+        """Stop a model, if it runs. A launch under way, or one that failed and is being cleared away, stays."""
+        response = self._authorized("DELETE", f"/v1/models/{quote(uid, safe='')}")
+        if response.status_code == 200:
+            return "stopped"
+        if response.status_code not in (400, 404):
             self._checked(response)
-        return not (response.status_code == 400 and "is launching" in detail(response))
+        # Not found is also said of a replica that no worker has reported yet: the model itself is known, then.
+        return "launching" if _UNDER_WAY.search(detail(response)) else "unknown"
 
     def cancel(self, uid: str) -> None:
         """Give up a launch that is under way; fine if there is none."""
-        self._authorized("POST", f"/v1/models/{quote(uid)}/cancel")
+        self._authorized("POST", f"/v1/models/{quote(uid, safe='')}/cancel")
 
     def replicas(self, uid: str) -> list[dict[str, Any]]:
         """State of every replica of the running or starting model `uid`; empty if there is no such model.
 
         The server keeps rows of replicas that are no more: they are left out.
         """
-        data = self._call("GET", f"/v1/models/instances?model_uid={quote(uid)}")
+        data = self._call("GET", f"/v1/models/instances?model_uid={quote(uid, safe='')}")
         statuses: list[dict[str, Any]] = []
         for instance in data if isinstance(data, list) else []:
             if instance.get("model_uid") != uid or instance.get("status") == "TERMINATED":
@@ -118,7 +123,9 @@ class XinferenceApi:
 
     def add_replica(self, uid: str) -> int:
         """One more replica of a running model, ready when this returns; its number."""
-        data = self._call("POST", f"/v1/models/{quote(uid)}/replicas", {"replica": 1}, timeout_s=REPLICA_TIMEOUT_S)
+        data = self._call(
+            "POST", f"/v1/models/{quote(uid, safe='')}/replicas", {"replica": 1}, timeout_s=REPLICA_TIMEOUT_S
+        )
         try:
             return int(data["replica_id"])
         except (KeyError, TypeError, ValueError) as error:
@@ -126,7 +133,7 @@ class XinferenceApi:
 
     def remove_replica(self, uid: str, number: int) -> None:
         """Stop one replica of a running model."""
-        self._call("DELETE", f"/v1/models/{quote(uid)}/replicas/{number}")
+        self._call("DELETE", f"/v1/models/{quote(uid, safe='')}/replicas/{number}")
 
     def control(self, order: dict[str, Any]) -> dict[str, Any]:
         """Have our extension in the server carry out `order`; what it answered."""
@@ -135,7 +142,7 @@ class XinferenceApi:
 
     def progress(self, uid: str) -> str:
         """What a launch is doing, in a word; empty if the server does not say."""
-        data = self._call("GET", f"/v1/models/{quote(uid)}/progress")
+        data = self._call("GET", f"/v1/models/{quote(uid, safe='')}/progress")
         return str(data.get("stage") or "") if isinstance(data, dict) else ""
 
     def models(self) -> list[dict[str, Any]]:
@@ -145,11 +152,17 @@ class XinferenceApi:
 
     def engines(self, name: str) -> set[str]:
         """Engines that can run the registered model `name`."""
-        data = self._call("GET", f"/v1/engines/embedding/{quote(name)}?enable_virtual_env=false")
-        # A string in place of parameters is the reason why an engine cannot.
-        return (
-            {engine for engine, offer in data.items() if isinstance(offer, list)} if isinstance(data, dict) else set()
-        )
+        return {engine for engine, offer in self._offers(name).items() if isinstance(offer, list)}
+
+    def refusal(self, name: str, engine: str) -> str:
+        """Why `engine` cannot run the registered model `name`; empty where the server does not say."""
+        offer = self._offers(name).get(engine)
+        return offer if isinstance(offer, str) else ""
+
+    def _offers(self, name: str) -> dict[str, Any]:
+        """Per engine its parameters, or in their place a string: the reason why it cannot."""
+        data = self._call("GET", f"/v1/engines/embedding/{quote(name, safe='')}?enable_virtual_env=false")
+        return data if isinstance(data, dict) else {}
 
     def create_key(self, name: str) -> str:
         """A new API key that may ask every model and nothing else."""

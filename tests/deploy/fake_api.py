@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 from slo.clock import ManualClock
+from slo.deploy.xinference_api import Ending
 from slo.errors import RegisterError
 
 THERE = "/v1/models: HTTP 400: Model is already in the model list, uid: m"
@@ -21,6 +23,10 @@ class FakeApi:
         self.launching = False
         self.known = bool(state)  # to the supervisor, who refuses to launch it then
         self.orders: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.registered: dict[str, Any] | None = None
+        self.engine_names: set[str] = set()
+        self.reasons: dict[str, str] = {}
         self._later: list[tuple[float, Callable[[], None]]] = []
 
     def later(self, seconds: float, change: Callable[[], None]) -> None:
@@ -43,19 +49,38 @@ class FakeApi:
         self._pass()
         return [{"status": self.state, "error_message": None}] if self.state else []
 
+    def registration(self, name: str) -> dict[str, Any] | None:
+        return self.registered
+
+    def register(self, description: str) -> None:
+        self.orders.append("register")
+        self.registered = json.loads(description)
+
+    def unregister(self, name: str) -> None:
+        self.orders.append("unregister")
+        self.registered = None
+
+    def engines(self, name: str) -> set[str]:
+        return self.engine_names
+
+    def refusal(self, name: str, engine: str) -> str:
+        return self.reasons.get(engine, "")
+
     def models(self) -> list[dict[str, Any]]:
         self._pass()
         return [{"id": "m"}] if self.listed else []
 
-    def terminate(self, uid: str) -> bool:
+    def terminate(self, uid: str) -> Ending:
         self._pass()
         self.orders.append("terminate")
         if self.launching:
-            return False
-        if self.known and self.state != "TERMINATING":
+            return "launching"
+        if not self.known:
+            return "unknown"
+        if self.state != "TERMINATING":
             self.state = "TERMINATING"
             self.later(2, self.gone)
-        return True
+        return "stopped"
 
     def cancel(self, uid: str) -> None:
         self.orders.append("cancel")
@@ -67,4 +92,5 @@ class FakeApi:
         if self.known:
             raise RegisterError(THERE)
         self.state, self.launching, self.known = "CREATING", True, True
+        self.bodies.append(body)
         self.later(5, self.ready)

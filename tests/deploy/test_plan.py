@@ -132,7 +132,7 @@ def test_stock_replicas_share_the_cores_instead_of_fighting_for_them(tiny_model:
 def test_a_registration_is_the_same_only_with_the_same_files_dimensions_and_label(tiny_model: Path) -> None:
     files = read_model(tiny_model)
     plan = model_plan(config(), files, Engine(name="openvino", extension=True))
-    wanted = description(plan, files.label)
+    wanted = description(plan)
     known = {**wanted, "is_builtin": False, "cache_config": None}
     assert same_model(known, wanted)
     assert wanted["model_specs"][0]["model_revision"] == "stand-in-weights"

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import io
+import json
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import requests
 from rich.console import Console
 
 from slo.clock import ManualClock
 from slo.config import Config
 from slo.deploy import model as stage
+from slo.deploy import relaunch
 from slo.deploy.job import Job
 from slo.deploy.machine import this_machine
 from slo.deploy.model import ensure_model
 from slo.deploy.progress import Progress
-from slo.deploy.registration import ModelPlan
+from slo.deploy.registration import ModelPlan, description, ensure_registered
+from slo.deploy.relaunch import make_way
 from slo.deploy.running import STOP_TIMEOUT_S, stop_model
-from slo.deploy.state import ServerState
+from slo.deploy.state import ServerState, read_state
 from slo.deploy.xinference_api import XinferenceApi
-from slo.errors import RegisterError
+from slo.errors import DeployError, RegisterError
 from tests.deploy.fake_api import FakeApi
 
 PLAN = ModelPlan(
@@ -33,8 +39,7 @@ PLAN = ModelPlan(
 def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
     monkeypatch.setattr(stage, "ensure_running", lambda *_: None)
     config = Config.model_validate({"state_dir": tmp_path / "state", "server": {"log": tmp_path / "log"}})
-    with (tmp_path / "said").open("w", encoding="utf-8") as said:
-        progress = Progress(Console(file=said, width=200))
+    progress = Progress(Console(file=io.StringIO(), width=200))
     progress.say = lambda *_, **__: None  # type: ignore[method-assign]
     progress.busy = lambda *_: None  # type: ignore[method-assign]
     return Job(config=config, progress=progress, clock=ManualClock(), machine=this_machine(), undo=ExitStack())
@@ -50,6 +55,7 @@ def server(job: Job) -> ServerState:
 def launch(job: Job, api: FakeApi, *, before: ModelPlan | None = PLAN) -> list[str]:
     """The orders that a launch gave; the model is ready after it."""
     state = server(job) if before is None else server(job).with_model(before.to_json())
+    make_way(job, cast("XinferenceApi", api), state, PLAN)
     ensure_model(job, cast("XinferenceApi", api), state, PLAN)
     assert api.state == "READY"
     return api.orders
@@ -145,3 +151,145 @@ def test_a_model_given_up_by_the_server_does_not_hold_a_launch_for_ever(job: Job
     with pytest.raises(RegisterError, match="given the model up"):
         launch(job, api)
     assert job.clock.monotonic() < 30
+
+
+OTHER = replace(PLAN, directory="/other", stand_in=False)
+
+
+def swap(job: Job, api: FakeApi, monkeypatch: pytest.MonkeyPatch, problem: str = "") -> None:
+    """A launch of PLAN in the place of OTHER, whose trial ends with `problem`."""
+
+    def prove(*_: object) -> None:
+        api.orders.append("trial")
+        if problem:
+            raise DeployError(problem)
+
+    monkeypatch.setattr(relaunch, "prove", prove)
+    state = server(job).with_model(OTHER.to_json())
+    make_way(job, cast("XinferenceApi", api), state, PLAN)
+    ensure_registered(cast("XinferenceApi", api), PLAN)
+    ensure_model(job, cast("XinferenceApi", api), state, PLAN)
+
+
+def test_files_that_fail_their_trial_leave_the_old_model_alone(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = fake(job, "READY")
+    with pytest.raises(DeployError, match=r"weights are damaged\. Nothing was changed: m goes on as it was"):
+        swap(job, api, monkeypatch, "the weights are damaged")
+    job.undo.close()
+    assert api.orders == ["trial"]
+    assert api.state == "READY"
+
+
+def test_the_old_model_goes_after_the_trial_of_the_new_one(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = fake(job, "READY")
+    api.registered = description(OTHER)
+    swap(job, api, monkeypatch)
+    assert api.orders == ["trial", "terminate", "unregister", "register", "launch"]
+    assert api.registered == description(PLAN)
+
+
+def test_a_launch_that_fails_after_its_trial_puts_the_old_model_back(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = fake(job, "READY")
+    api.registered = description(OTHER)
+    swap(job, api, monkeypatch)
+    job.undo.close()
+    assert api.state == "READY"
+    assert api.registered == description(OTHER)
+    assert api.orders[-4:] == ["terminate", "unregister", "register", "launch"]
+    recorded = read_state(job.config.state_dir)
+    assert recorded is not None
+    assert recorded.model == OTHER.to_json()
+
+
+def test_a_refused_registration_puts_the_old_model_back(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    api, registered = fake(job, "READY"), description(OTHER)
+    api.registered = registered
+
+    def register(description: str) -> None:
+        if json.loads(description)["model_specs"][0]["model_uri"] != registered["model_specs"][0]["model_uri"]:
+            raise RegisterError("Invalid model URI")
+        api.registered = json.loads(description)
+
+    monkeypatch.setattr(api, "register", register)
+    with pytest.raises(RegisterError, match="Invalid model URI"):
+        swap(job, api, monkeypatch)
+    job.undo.close()
+    assert (api.state, api.registered) == ("READY", registered)
+
+
+def test_an_engine_that_the_server_lacks_stops_nothing(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = fake(job, "READY")
+    api.engine_names = {"openvino", "sentence_transformers"}
+    state = server(job).with_model(OTHER.to_json())
+    with pytest.raises(DeployError, match="no engine vllm for it, only: openvino, sentence_transformers"):
+        make_way(job, cast("XinferenceApi", api), state, replace(PLAN, engine="vllm"))
+    assert (api.orders, api.state) == ([], "READY")
+
+
+def test_a_plan_of_another_version_is_no_plan() -> None:
+    assert ModelPlan.from_json(PLAN.to_json()) == PLAN
+    assert ModelPlan.from_json({"name": "m"}) is None
+
+
+def test_the_reason_of_a_failed_load_is_in_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "slo.errors.QuantizeError: of an earlier start\n==== now\n"
+        "2026 ERROR xinference.core.worker Failed to load model m-rep0\nTraceback (most recent call last):\n"
+        '  File "x.py", line 1, in load\n'
+        "slo.errors.ModelSourceError: [address=127.0.0.1:1, pid=2] /m/tokenizer.json is no tokenizer\n"
+        "ValueError: something that came of it\n",
+        encoding="utf-8",
+    )
+    begun = len("slo.errors.QuantizeError: of an earlier start\n")
+    assert stage.failure_in(log, begun, "m") == "/m/tokenizer.json is no tokenizer"
+    assert stage.failure_in(log, begun, "other") == ""
+    assert stage.failure_in(tmp_path / "gone", 0, "m") == ""
+
+
+def test_a_failed_launch_is_cleared_away_by_the_server_before_the_next_one(job: Job) -> None:
+    """Cancelled or overtaken, the server's clearing would take the next launch of that name with it."""
+    api = fake(job, "ERROR")
+    api.launching = True
+    api.later(3, api.gone)
+    stop_model(job, cast("XinferenceApi", api), "m")
+    assert "cancel" not in api.orders
+    assert 3 <= job.clock.monotonic() < 4
+
+
+def test_a_failed_launch_that_is_never_cleared_away_is_cancelled(job: Job) -> None:
+    api = fake(job, "ERROR")
+    api.launching = True
+    stop_model(job, cast("XinferenceApi", api), "m")
+    assert api.orders[-1] == "terminate"
+    assert api.orders.count("cancel") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "ending"),
+    [
+        pytest.param(200, "", "stopped", id="stopped"),
+        pytest.param(400, "m-rep0 is launching", "launching", id="loading"),
+        pytest.param(400, "Model not found in the model list, uid: m-rep0", "launching", id="no worker yet"),
+        pytest.param(400, "Model not found in the model list, uid: m", "unknown", id="no such model"),
+    ],
+)
+def test_what_becomes_of_an_order_to_stop(status: int, said: str, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = XinferenceApi("http://127.0.0.1:1")
+    answer = requests.Response()
+    answer.status_code = status
+    answer._content = json.dumps({"detail": f"[address=127.0.0.1:1, pid=2] {said}"}).encode()
+    monkeypatch.setattr(api, "_send", lambda *_, **__: answer)
+    assert api.terminate("m") == ending
+
+
+def test_the_engines_own_reason_is_told(job: Job) -> None:
+    api = fake(job)
+
+    def refuse(_: dict[str, Any]) -> None:
+        raise RegisterError("Model m cannot be run on engine openvino.")
+
+    api.launch = refuse  # type: ignore[method-assign]
+    api.reasons = {"openvino": "models of type 't5' are not supported"}
+    with pytest.raises(RegisterError, match=r"engine openvino: models of type 't5' are not supported"):
+        launch(job, api)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import resource
 import time
@@ -18,6 +19,7 @@ from typing import Any
 from xinference.model.embedding import SUPPORTED_ENGINES, generate_engine_config_by_model_name
 from xinference.model.embedding.core import EmbeddingModel
 from xinference.model.embedding.custom import get_user_defined_embeddings
+from xinference.model.utils import parse_uri
 
 from slo.errors import SloError
 from slo.serve.engine.artefacts import NotMade
@@ -26,6 +28,7 @@ from slo.serve.engine.line import Answer, Line
 from slo.serve.engine.loading import Loaded, load
 from slo.serve.engine.model_files import read_model
 
+logger = logging.getLogger("xinference.slo")
 ENGINE = "openvino"
 MODELS_DIRECTORY = ".slo/models"
 
@@ -55,11 +58,11 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
             return False, f"the format {model_spec.model_format!r} is not supported, only pytorch"
         if model_family.model_ability:
             return False, "only text is supported"
-        uri = model_spec.model_uri or ""
-        if not uri.startswith(("file://", "/")):
+        scheme, path = parse_uri(model_spec.model_uri or "")  # blanks and Chinese are percent-encoded in it
+        if scheme != "file" or not path:
             return False, "only models registered with a local model_uri are supported"
         try:
-            read_model(Path(uri.removeprefix("file://")))
+            read_model(Path(path))
         except SloError as error:
             return False, str(error)
         return True
@@ -171,7 +174,10 @@ def publish() -> None:
     """
     SUPPORTED_ENGINES[ENGINE] = [OpenVinoEmbedding]
     for family in get_user_defined_embeddings():
-        generate_engine_config_by_model_name(family)
+        try:
+            generate_engine_config_by_model_name(family)
+        except Exception:  # one odd registration, of whoever's making, must not keep the server from starting
+            logger.warning("the registered model %r is passed over", family.model_name, exc_info=True)
 
 
 def _resident_bytes() -> int:

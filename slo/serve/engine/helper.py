@@ -14,6 +14,7 @@ from pathlib import Path
 
 from slo.errors import ModelSourceError, QuantizeError, SloError
 from slo.serve.engine.loading import Workshop
+from slo.serve.engine.progress import Progress
 
 LAST_LINES = 12
 
@@ -41,9 +42,8 @@ def make_in_helper(directory: Path, cache: Path, precision: str) -> None:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Make the graph for a precision and judge it. 0, or 2 after an expected failure."""
-    directory, cache, precision = arguments
+def log_progress() -> Progress:
+    """Progress as lines on stderr, the server's log; a line that says nothing new is left out."""
     last = ""
 
     def progress(stage: str, share: float) -> None:
@@ -53,12 +53,23 @@ def main(arguments: list[str]) -> int:
             print(f"openvino engine: {line}", file=sys.stderr, flush=True)  # noqa: T201
             last = line
 
+    return progress
+
+
+def report_failure(error: SloError) -> int:
+    """Hand an expected failure to the parent process; the exit code that goes with it."""
+    failure = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+    print(json.dumps(failure))  # noqa: T201
+    return SloError.exit_code
+
+
+def main(arguments: list[str]) -> int:
+    """Make the graph for a precision and judge it. 0, or 2 after an expected failure."""
+    directory, cache, precision = arguments
     try:
-        choice = Workshop(Path(directory), Path(cache), progress=progress).choose(precision)
+        choice = Workshop(Path(directory), Path(cache), progress=log_progress()).choose(precision)
     except SloError as error:
-        failure = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-        print(json.dumps(failure))  # noqa: T201
-        return SloError.exit_code
+        return report_failure(error)
     print(f"openvino engine: {choice.precision}, because {choice.reason}", file=sys.stderr, flush=True)  # noqa: T201
     return 0
 

@@ -48,7 +48,8 @@ def read_model(directory: Path) -> ModelFiles:
     Raises ModelSourceError when files are missing or broken, QuantizeError when the model is of another kind.
     """
     directory = Path(directory)
-    config = _json(directory / "config.json")
+    file = directory / "config.json"
+    config = _json(file)
     family = str(config.get("model_type"))
     if family not in FAMILIES:
         raise QuantizeError(f"models of type {family!r} are not supported, only {', '.join(FAMILIES)}", hint=FALL_BACK)
@@ -57,17 +58,18 @@ def read_model(directory: Path) -> ModelFiles:
     if not any((directory / name).is_file() for name in WEIGHTS):
         raise ModelSourceError(f"{directory} holds no weights: none of {', '.join(WEIGHTS)}")
     pooling, normalise = _modules(directory)
-    padding = int(config.get("pad_token_id") or 0)
+    padding = _number(config.get("pad_token_id") or 0, "pad_token_id", file, least=0)
     first_position = 0 if family == "bert" else padding + 1  # RoBERTa counts positions from behind the padding id
     sentence = _json(directory / "sentence_bert_config.json", {})
-    room = int(config["max_position_embeddings"]) - first_position
+    limits = sentence.get("max_seq_length"), _json(directory / "tokenizer_config.json", {}).get("model_max_length")
+    room = _number(config.get("max_position_embeddings"), "max_position_embeddings", file) - first_position
     return ModelFiles(
         directory=directory,
         family=family,
         pooling=pooling,
         normalise=normalise,
-        dimensions=int(config["hidden_size"]),
-        max_tokens=min(room, int(sentence.get("max_seq_length") or room), _tokenizer_limit(directory, room)),
+        dimensions=_number(config.get("hidden_size"), "hidden_size", file),
+        max_tokens=min(room, *(_limit(value, room) for value in limits)),
         first_position=first_position,
         filling_id=padding,
         lower_case=bool(sentence.get("do_lower_case")),
@@ -99,21 +101,23 @@ def file_digest(path: Path) -> bytes:
 
 def _modules(directory: Path) -> tuple[Pooling, bool]:
     """Pooling, and whether vectors are normalised, from modules.json; a bare transformer means the mean, as in ST."""
-    modules = _json(directory / "modules.json", None)
+    modules = _json(directory / "modules.json", None, kind=list)
     if modules is None:
         return "mean", False
     pooling: Pooling | None = None
     normalise = False
     for module in modules:
-        kind = str(module["type"]).rsplit(".", 1)[-1]
+        if not isinstance(module, dict) or not isinstance(module.get("type"), str):
+            raise ModelSourceError(f"{directory / 'modules.json'}: a module without a type: {module!r:.80}")
+        kind = module["type"].rsplit(".", 1)[-1]
         if kind == "Pooling":
-            pooling = _pooling(_json(directory / str(module["path"]) / "config.json"))
+            pooling = _pooling(_json(directory / str(module.get("path") or "") / "config.json"))
         elif kind == "Normalize":
             normalise = True
         elif kind != "Transformer":
             raise QuantizeError(f"a module of type {kind!r} behind the encoder is not supported", hint=FALL_BACK)
     if pooling is None:
-        raise QuantizeError("modules.json names no pooling", hint=FALL_BACK)
+        raise QuantizeError(f"{directory / 'modules.json'} names no pooling", hint=FALL_BACK)
     return pooling, normalise
 
 
@@ -133,20 +137,30 @@ def _pooling(config: dict[str, Any]) -> Pooling:
             )
 
 
-def _tokenizer_limit(directory: Path, room: int) -> int:
-    limit = _json(directory / "tokenizer_config.json", {}).get("model_max_length")
-    return int(limit) if isinstance(limit, (int, float)) and 0 < limit < 1_000_000 else room
+def _limit(value: Any, room: int) -> int:
+    """A length limit as given, or `room` where there is none: a tokenizer without one says 10^30, or null."""
+    return int(value) if isinstance(value, (int, float)) and 0 < value < 1_000_000 else room
+
+
+def _number(value: Any, key: str, file: Path, *, least: int = 1) -> int:
+    if not isinstance(value, int) or value < least:
+        raise ModelSourceError(f"{file}: {key} is {value!r}, expected a whole number from {least}")
+    return value
 
 
 _REQUIRED: Any = object()
 
 
-def _json(path: Path, default: Any = _REQUIRED) -> Any:
+def _json(path: Path, default: Any = _REQUIRED, *, kind: type = dict) -> Any:
+    """The content of `path`, which must be of `kind`, or `default` where there is no such file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         if default is not _REQUIRED:
             return default
         raise ModelSourceError(f"{path} is missing", hint="give a complete sentence-transformers directory") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelSourceError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, kind):
+        raise ModelSourceError(f"{path} holds no JSON {'list' if kind is list else 'object'}")
+    return content
