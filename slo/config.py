@@ -56,6 +56,7 @@ class ServerSection(Section):
     replicas: int = Field(1, ge=1, le=64)
     auth: Annotated[Literal["auto", "on", "off"], BeforeValidator(switch)] = "auto"
     log: Path = Path("model_server.log")
+    restart: bool = True
     fork_server: bool = True
     start_timeout: Duration = 180.0
     launch_timeout: Duration = 300.0

@@ -36,7 +36,13 @@ def settings(directory: Path, model_path: Path, **server: object) -> Config:
     return Config.model_validate(
         {
             "model": {"path": model_path, "download": False, "stand_in": "tiny"},
-            "server": {"port": free_port("127.0.0.1"), "log": directory / "model_server.log", **server},
+            # Tests kill servers and look at what is left; those of the keeper ask for one.
+            "server": {
+                "port": free_port("127.0.0.1"),
+                "log": directory / "model_server.log",
+                "restart": False,
+                **server,
+            },
             "state_dir": directory / "state",
         }
     )

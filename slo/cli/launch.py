@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
+import sys
 import time
 from pathlib import Path
-from types import FrameType
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 import click
 from rich.table import Table
@@ -16,15 +17,14 @@ from slo.cli.options import Context, config_option, context, json_option
 from slo.cli.setup import print_stand_in
 from slo.config import ModelSection
 from slo.deploy.doctor import shown
+from slo.deploy.exclusive import SIGNALS
 from slo.deploy.foreign import launch_on
 from slo.deploy.job import Launched
+from slo.deploy.keeper_link import KeeperFacts, keeper_command
 from slo.deploy.launch import launch
 from slo.deploy.plan import absolute
-from slo.deploy.process import log_tail
 from slo.deploy.progress import Progress
-from slo.deploy.state import read_state
 from slo.deploy.status import status, stop
-from slo.errors import StartError
 from slo.settings import Device, Precision
 from slo.units import show_bytes, show_duration, show_ms
 
@@ -152,9 +152,24 @@ def show_status(ctx: Context) -> int:
                      f"{show_bytes(found.memory_bytes)}")  # fmt: skip
         grid.add_row("metrics", f"http://127.0.0.1:{found.metrics_port}/metrics (worker)")
         grid.add_row("log", found.log)
+    if found.keeper or found.pid:
+        grid.add_row("kept by", _kept(found.keeper))
     ctx.out.print(grid)
     print_stand_in(ctx, found.stand_in)
     return 0 if found.up else 1
+
+
+def _kept(keeper: KeeperFacts | None) -> str:
+    """Who starts the server again, and how often that was needed."""
+    if keeper is None:
+        return "nobody: what dies stays down until the next launch"
+    who = f"pid {keeper.pid}" + (
+        f", {keeper.unit}" if keeper.unit else ", in the foreground" if keeper.foreground else ""
+    )
+    if not keeper.restarts:
+        return who
+    due = "" if keeper.next_s is None else f"; next start at {time.strftime('%H:%M:%S', time.localtime(keeper.next_s))}"
+    return f"{who}; deaths so far: {keeper.restarts}, last: {keeper.why}{due}"
 
 
 def stop_server(ctx: Context) -> int:
@@ -167,22 +182,10 @@ def stop_server(ctx: Context) -> int:
     return 0
 
 
-def stay(ctx: Context) -> int:
-    """Wait for the server's end: 0 if a signal asked for it, 2 if it came by itself."""
-    asked: list[int] = []
-
-    def ask(number: int, _: FrameType | None) -> None:
-        asked.append(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, ask)
-    config = absolute(ctx.config)
-    while not asked:
-        own = read_state(config.state_dir)
-        if own is None:
-            return 0  # stopped from elsewhere, by `--stop`
-        if not own.alive:
-            raise StartError("the server ended by itself", log_tail=log_tail(config.server.log), hint="launch it again")
-        time.sleep(0.5)
-    stop_server(dataclasses.replace(ctx, json=False))
-    return 0
+def stay(ctx: Context) -> NoReturn:
+    """Become the server's keeper, a much smaller process: a signal stops both, and what dies is started again."""
+    command = keeper_command(absolute(ctx.config).state_dir, foreground=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the keeper can act on one
+    os.execv(command[0], command)  # noqa: S606

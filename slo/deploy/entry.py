@@ -25,6 +25,7 @@ import importlib
 import importlib.util
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -41,6 +42,7 @@ OURS = ("slo.serve.engine.engine", "slo.serve.install", "slo.serve.door.replicas
 
 def main(arguments: list[str]) -> None:
     """Run the server until it is told to stop; or, in a process that was forked, what that one is for."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # sent by logrotate and by terminals; all children inherit it
     ours, theirs = arguments[: arguments.index("--")], arguments[arguments.index("--") + 1 :]
     stock = "--stock" in ours
     if not stock:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slo.clock import Clock
 from slo.config import Config
@@ -31,10 +32,17 @@ class Job:
     log_offset: int = 0
     started: bool = False  # the server itself, by this run
     changed: bool = False  # anything at all
+    revive: bool = False  # what ran before is started again, by the keeper: no questions, no first measurement
 
     @property
     def models_dir(self) -> Path:
         return self.config.state_dir / "models"
+
+    def facts(self) -> dict[str, Any]:
+        """What it takes to do this launch once more: no secret is part of a configuration."""
+        return {
+            "config": self.config.model_dump(mode="json"), "stock": self.stock, "path_required": self.path_required,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

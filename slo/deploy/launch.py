@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 
 from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy import auth, doctor, source
 from slo.deploy.exclusive import exclusive, interruptible
 from slo.deploy.job import Job, Launched
+from slo.deploy.keeper_link import start_keeper
 from slo.deploy.machine import Machine, this_machine
 from slo.deploy.model import check_answers, ensure_model
 from slo.deploy.model_files import ModelFiles, read_model
@@ -24,9 +26,9 @@ from slo.deploy.progress import Progress
 from slo.deploy.registration import ensure_registered
 from slo.deploy.relaunch import make_way
 from slo.deploy.server import living_server, same_server, start_server, wait_for_workers
-from slo.deploy.state import ServerState
+from slo.deploy.state import ServerState, read_state, write_state
 from slo.deploy.xinference_api import XinferenceApi
-from slo.errors import DeployError, RequestError, RequestTimeout, ServerFault, StartError, Unreachable
+from slo.errors import DeployError, Interrupted, RequestError, RequestTimeout, ServerFault, StartError, Unreachable
 
 
 def launch(
@@ -38,11 +40,14 @@ def launch(
     machine: Machine | None = None,
     clock: Clock | None = None,
     hubs: Sequence[source.Hub] | None = None,
+    revive: str | None = None,
 ) -> Launched:
     """Bring server and model up, or find them up.
 
     `stock` runs Xinference as it comes; `path_required` makes a missing model directory an error instead of a reason
-    to look elsewhere. Raises a `SloError` for everything that can be expected to go wrong.
+    to look elsewhere. `revive` is the instance of a dead server of ours that is to come back as it was; if somebody has
+    stopped or started it meanwhile, `Interrupted` is raised. Raises a `SloError` for everything that can be expected to
+    go wrong.
     """
     config, clock = absolute(config), clock or SystemClock()
     start_s = clock.monotonic()
@@ -51,7 +56,10 @@ def launch(
         job = Job(
             config=config, progress=progress, clock=clock, machine=machine or this_machine(), undo=undo, stock=stock,
             path_required=path_required, hubs=source.hubs(config.model) if hubs is None else hubs,
+            revive=revive is not None,
         )  # fmt: skip
+        if revive is not None and not _dead(config, revive):
+            raise Interrupted("nothing is to be brought back: the server was stopped or started meanwhile")
         try:
             launched = _bring_up(job, start_s)
         except (Unreachable, RequestTimeout, ServerFault) as error:
@@ -61,7 +69,18 @@ def launch(
                 hint=f"the whole story is in {config.server.log}",
             ) from error
         undo.pop_all()  # good: nothing is undone
+        own = read_state(config.state_dir)
+        if own is not None and own.launch != job.facts():
+            write_state(config.state_dir, replace(own, launch=job.facts()))
+        if config.server.restart and revive is None:
+            start_keeper(config.state_dir, config.server.log)
     return launched
+
+
+def _dead(config: Config, instance: str) -> bool:
+    """Is the recorded server that one, and not alive?"""
+    own = read_state(config.state_dir)
+    return own is not None and own.instance == instance and not own.alive
 
 
 def _bring_up(job: Job, start_s: float) -> Launched:
@@ -70,7 +89,8 @@ def _bring_up(job: Job, start_s: float) -> Launched:
     with progress.stage("checks"):
         own = living_server(job)
         files = _files_on_disk(job, own)
-        _check(job, files, own)
+        if not job.revive:
+            _check(job, files, own)
     if files is None and config.model.download:
         with progress.stage("download"):
             downloaded = source.download(config.model, job.models_dir, progress.say, job.hubs)

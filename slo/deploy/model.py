@@ -118,7 +118,7 @@ def check_answers(
             progress.note(
                 f"{seen.dimension} dimensions, unit length, related {seen.related:.2f} > unrelated {seen.unrelated:.2f}"
             )
-        if not job.changed:
+        if not job.changed or job.revive:
             return None
         with progress.stage("measure"):
             first = first_verdict(client, config.slo, dimension=files.dimension)

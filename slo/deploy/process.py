@@ -49,15 +49,15 @@ def append_log(path: Path, line: str, clock: Clock | None = None) -> None:
     open_log(path, line, clock)
 
 
-def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path, instance: str) -> int:
-    """Pid of `command`, started in a session of its own, its output appended to `log`, marked as `instance`.
+def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path, instance: str = "") -> int:
+    """Pid of `command`, started in a session of its own, its output appended to `log`, marked as `instance` if given.
 
     Not a `subprocess.Popen`: the process is meant to outlive us, and nobody here waits for its end.
     """
     return os.posix_spawn(
         command[0],
         list(command),
-        {**environment, INSTANCE_VARIABLE: instance},
+        {**environment, INSTANCE_VARIABLE: instance} if instance else dict(environment),
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_OPEN, 1, str(log), os.O_WRONLY | os.O_APPEND, 0),
@@ -67,7 +67,7 @@ def spawn(command: Sequence[str], *, environment: Mapping[str, str], log: Path, 
         ],
         setsid=True,  # Ctrl-C in our terminal is for the launcher; it then decides about the server
         setsigmask=[],
-        setsigdef=[signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+        setsigdef=[signal.SIGINT, signal.SIGTERM],
     )
 
 

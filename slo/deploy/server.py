@@ -31,6 +31,8 @@ def living_server(job: Job) -> ServerState | None:
     own = read_state(job.config.state_dir)
     if own is None or own.alive:
         return own
+    if job.revive:  # a start that fails leaves what the next one begins with
+        job.undo.callback(write_state, job.config.state_dir, own)
     orphans = stop_instance(own, timeout_s=5.0, clock=job.clock)
     forget_state(job.config.state_dir)
     tail = f", {orphans} left-over processes of it stopped" if orphans else ""
@@ -75,8 +77,9 @@ def start_server(job: Job, settings: dict[str, Any]) -> ServerState:
     pid = spawn(command, environment=server_environment(config, settings), log=server.log, instance=instance)
     job.started = job.changed = True
     state = ServerState(
-        instance=instance, endpoint=config.endpoint, log=str(server.log), server=settings, metrics_port=metrics_port
-    ).started(pid)
+        instance=instance, endpoint=config.endpoint, log=str(server.log), server=settings, metrics_port=metrics_port,
+        launch=job.facts(),
+    ).started(pid)  # fmt: skip
     write_state(config.state_dir, state)
     return state
 

@@ -41,7 +41,8 @@ class Start:
 class ServerState:
     """The server of this state directory. `server` and `model` hold the settings that it and the model run with.
 
-    Records of earlier versions lack `start_ticks` and `boot_id`.
+    `launch` holds what it takes to launch both again as they were: the whole configuration, and how it was used.
+    Records of earlier versions lack `start_ticks` and `boot_id`, or `launch`.
     """
 
     instance: str
@@ -54,6 +55,7 @@ class ServerState:
     boot_id: str = ""
     metrics_port: int = 0
     model: dict[str, Any] = field(default_factory=dict)
+    launch: dict[str, Any] = field(default_factory=dict)
 
     @property
     def alive(self) -> bool:

@@ -1,0 +1,152 @@
+"""How everybody else meets the keeper of a state directory: is there one, what does it say, start one, end it."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slo.clock import Clock
+from slo.deploy.process import spawn
+from slo.deploy.state import INSTANCE_VARIABLE
+from slo.files import write_atomically
+from slo.notify import VARIABLES
+
+LOCK, RECORD = "keeper.lock", "keeper.json"
+PR_SET_CHILD_SUBREAPER = 36
+END_S = 45.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeeperFacts:
+    """A living keeper. `restarts` counts deaths so far, `failures` those in a row; `next_s` is wall time, or None."""
+
+    pid: int
+    foreground: bool = False
+    unit: str = ""
+    why: str = ""
+    restarts: int = 0
+    failures: int = 0
+    next_s: float | None = None
+
+
+def living_keeper(state_dir: Path) -> KeeperFacts | None:
+    """The keeper of this state directory, if one lives: it holds a lock for as long."""
+    try:
+        lock = os.open(state_dir / LOCK, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = _number(os.read(lock, 32))
+    else:
+        return None
+    finally:
+        os.close(lock)
+    if not pid:
+        return None
+    try:
+        facts = json.loads((state_dir / RECORD).read_text(encoding="utf-8"))
+        return KeeperFacts(**facts) if facts.get("pid") == pid else KeeperFacts(pid=pid)
+    except (OSError, ValueError, TypeError, AttributeError):
+        return KeeperFacts(pid=pid)
+
+
+def _number(text: bytes) -> int:
+    return int(text) if text.strip().isdigit() else 0
+
+
+@contextmanager
+def alone(state_dir: Path, *, takes_over: bool, clock: Clock) -> Iterator[bool]:
+    """Be the keeper inside: False if another is. With `takes_over`, the other one is told to end first."""
+    lock = os.open(state_dir / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        first = _take(lock, clock)
+        if not first and takes_over:
+            end_keeper(state_dir, clock)
+            first = _take(lock, clock)
+        if first:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, str(os.getpid()).encode(), 0)
+        yield first
+    finally:
+        os.close(lock)
+
+
+def _take(lock: int, clock: Clock) -> bool:
+    for _ in range(5):  # whoever only looks, holds it for a moment
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        clock.sleep(0.02)
+    return False
+
+
+def record(state_dir: Path, facts: Mapping[str, Any]) -> None:
+    """What the keeper has to say, for `--status`. Raises `StoreError`."""
+    write_atomically(state_dir / RECORD, json.dumps(dict(facts), ensure_ascii=False) + "\n")
+
+
+def forget(state_dir: Path) -> None:
+    """There is no keeper any more."""
+    (state_dir / RECORD).unlink(missing_ok=True)
+
+
+def end_keeper(state_dir: Path, clock: Clock) -> bool:
+    """Tell the keeper to end, and return when it has; False if there was none, or it did not end in time."""
+    facts = living_keeper(state_dir)
+    if facts is None:
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(facts.pid, signal.SIGTERM)
+    deadline_s = clock.monotonic() + END_S
+    while (left := living_keeper(state_dir)) is not None and left.pid == facts.pid:
+        if clock.monotonic() > deadline_s:
+            return False
+        clock.sleep(0.05)
+    return True
+
+
+def start_keeper(state_dir: Path, log: Path) -> None:
+    """A keeper for the server of `state_dir`, unless there is one. Its own lock settles who comes first."""
+    if living_keeper(state_dir) is None:
+        spawn(keeper_command(state_dir), environment=quiet_environment(os.environ), log=log)
+
+
+def keeper_command(state_dir: Path, *, foreground: bool = False) -> list[str]:
+    """The command line of a keeper."""
+    return [sys.executable, "-m", "slo.deploy.keeper", str(state_dir), *(["--foreground"] if foreground else [])]
+
+
+def quiet_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` without what is meant for one process alone: a service manager's channel, and a server's mark."""
+    return {name: value for name, value in environ.items() if name not in (*VARIABLES, INSTANCE_VARIABLE)}
+
+
+def adopt_orphans() -> None:
+    """Become the parent of servers whose launcher has ended: it is known how they end, and none stays a zombie."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # without it, less is known
+
+
+def unit_of(pid: int, *, environ: Mapping[str, str], proc: Path = Path("/proc")) -> str:
+    """The systemd unit that `pid` runs in, as `systemctl` wants it; empty where no service manager has started it."""
+    if "INVOCATION_ID" not in environ:
+        return ""
+    try:
+        groups = (proc / str(pid) / "cgroup").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    for line in groups.splitlines():
+        above, _, name = line.rpartition("/")
+        if name.endswith(".service"):
+            return f"--user {name}" if "/user@" in above else name
+    return ""

@@ -1,0 +1,67 @@
+"""
+When a server that died is started again, and when one that is silent counts as hung. Pure; the clock is an argument.
+
+A first death is repaired at once. Each further one within `STEADY_S` of a start doubles the pause, up to `CAP_S`: a
+server that cannot live is not to keep the machine busy with starting it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+STEADY_S = 120.0  # a server that lived for so long has recovered; the next death is a new story
+FIRST_PAUSE_S = 2.0
+CAP_S = 60.0
+# A busy or swapping machine is no reason to end a server: every one of so many questions, each with its own patience.
+HANG_CHECKS = 4
+HANG_S = 10.0
+CLUSTER_HANG_S = 60.0  # its silence is no outage: requests go past it, and some of its work holds it up for long
+
+
+@dataclass(slots=True)
+class Restarts:
+    """What became of a server so far. `failures` are deaths in a row, `total` all of them."""
+
+    failures: int = 0
+    total: int = 0
+    started_s: float = 0.0
+    due_s: float | None = None  # when the next start is due; None while it lives
+
+    def started(self, now_s: float) -> None:
+        """A server runs from now on."""
+        self.started_s, self.due_s = now_s, None
+
+    def died(self, now_s: float) -> float:
+        """The server is gone, or a start of it has failed; seconds until it is to be started."""
+        if self.due_s is None and now_s - self.started_s >= STEADY_S:
+            self.failures = 0
+        self.failures += 1
+        self.total += 1
+        pause_s = 0.0 if self.failures == 1 else min(CAP_S, FIRST_PAUSE_S * 2.0 ** (self.failures - 2))
+        self.due_s = now_s + pause_s
+        return pause_s
+
+    def due(self, now_s: float) -> bool:
+        """Is it time to start it?"""
+        return self.due_s is not None and now_s >= self.due_s
+
+
+@dataclass(slots=True)
+class Silence:
+    """Answers of one part of the server, one question after another. Hung: it did answer once, and no longer does."""
+
+    limit_s: float
+    answered_s: float | None = None
+    missed: int = field(default=0)
+
+    def heard(self, now_s: float, *, answered: bool) -> bool:
+        """Note the outcome of a question; True when the part counts as hung."""
+        if answered:
+            self.answered_s, self.missed = now_s, 0
+            return False
+        self.missed += 1
+        return self.answered_s is not None and self.missed >= HANG_CHECKS and now_s - self.answered_s >= self.limit_s
+
+    def forget(self) -> None:
+        """Begin anew: another process, or a pause in which nobody asked."""
+        self.answered_s, self.missed = None, 0
