@@ -1,7 +1,7 @@
 """
 One connection to one embeddings endpoint, ours or anybody's who speaks OpenAI's `POST …/v1/embeddings`.
 
-The table `_failure` is the only place where outside errors become ours. A request never retries here: who
+`_failure` and `bounded.failure_of` are the places where outside errors become ours. A request never retries here: who
 measures wants to see the failure, and who does not can ask again.
 """
 
@@ -18,23 +18,17 @@ from urllib.parse import urlsplit
 
 import orjson
 import requests
-from urllib3.exceptions import ReadTimeoutError
 
-from slo.errors import (
-    BadAnswer,
-    BadRequest,
-    ConfigError,
-    Refused,
-    RequestError,
-    RequestTimeout,
-    ServerFault,
-    Unauthorized,
-    Unreachable,
-)
+from slo.bounded import BoundedSession, failure_of, proxy_of
+from slo.errors import BadAnswer, BadRequest, ConfigError, Refused, RequestError, ServerFault, Unauthorized
 
 SOURCE_HEADER = "X-SLO-Source"  # our own traffic says what it is, so that the server does not count it as users'
 OwnTraffic = Literal["probe", "bench"]
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+# What an answer may hold: 8192 values of at most 25 characters for each text, and something around them.
+MAX_BYTES_PER_TEXT = 256 * 1024
+MAX_BYTES_AROUND = 2**20
+FROM_PROXIES = frozenset({403, 407, 502, 503, 504})  # what a proxy may answer in the server's place
 
 
 @dataclass(frozen=True)
@@ -93,6 +87,11 @@ def embeddings_url(endpoint: str) -> str:
     return f"{base}/embeddings" if base.endswith("/v1") else f"{base}/v1/embeddings"
 
 
+def longest_answer(texts: int) -> int:
+    """Most bytes that an answer with the vectors of so many texts can have."""
+    return MAX_BYTES_AROUND + texts * MAX_BYTES_PER_TEXT
+
+
 class EmbeddingsClient:
     """A kept-alive connection. Not for use by several threads at once; close it, or use `with`."""
 
@@ -105,9 +104,7 @@ class EmbeddingsClient:
         self.model = model
         self.timeout_s = timeout_s
         self.api_key = api_key
-        self._session = requests.Session()
-        # A proxy from the environment must not sit between us and this machine.
-        self._session.trust_env = urlsplit(self.url).hostname not in LOOPBACK
+        self._session = BoundedSession()
         self._session.headers.update({"Content-Type": "application/json", "Accept": "application/json"})
         if source:
             self._session.headers[SOURCE_HEADER] = source
@@ -131,13 +128,16 @@ class EmbeddingsClient:
         """
         body = orjson.dumps({"model": self.model, "input": texts if isinstance(texts, str) else list(texts)})
         expected = 1 if isinstance(texts, str) else len(texts)
+        self._session.max_bytes = longest_answer(expected)
         try:
             response = self._session.post(
                 self.url, data=body, timeout=self.timeout_s, allow_redirects=False,
                 headers={"Cache-Control": "no-cache"} if fresh else None,
             )  # fmt: skip
         except requests.RequestException as error:
-            raise self._transport_failure(error) from error
+            raise failure_of(
+                error, url=self.url, timeout_s=self.timeout_s, hint="is the server up? `make status`"
+            ) from error
         if not 200 <= response.status_code < 300:
             raise self._failure(response)
         vectors, tokens = self._parsed(response, expected, dimension)
@@ -172,22 +172,11 @@ class EmbeddingsClient:
     def _bad(self, response: requests.Response, message: str) -> BadAnswer:
         return BadAnswer(f"{self.url}: {message}", url=self.url, status=response.status_code)
 
-    def _transport_failure(self, error: requests.RequestException) -> RequestError:
-        if isinstance(error, requests.Timeout):
-            return RequestTimeout(f"{self.url}: no answer within {self.timeout_s:g} s", url=self.url)
-        if isinstance(error, requests.exceptions.SSLError):
-            return Unreachable(f"{self.url}: the TLS certificate is not trusted: {error}", url=self.url)
-        if _read_timed_out(error):
-            return RequestTimeout(f"{self.url}: the answer broke off for {self.timeout_s:g} s", url=self.url)
-        if isinstance(error, requests.ConnectionError):
-            return Unreachable(
-                f"{self.url}: nobody answers there", url=self.url, hint="is the server up? `make status`"
-            )
-        return BadAnswer(f"{self.url}: {type(error).__name__} while reading the answer", url=self.url)
-
     def _failure(self, response: requests.Response) -> RequestError:
         status, text = response.status_code, _detail(response)
         message = f"{self.url}: HTTP {status}: {text}"
+        if status in FROM_PROXIES and (proxy := proxy_of(self.url)):
+            message += f" (asked through the proxy {proxy}; name the host in no_proxy if it needs none)"
         if status in (401, 403):
             tried = str(self.api_key) if self.api_key else "no API key was given"
             return Unauthorized(
@@ -202,11 +191,6 @@ class EmbeddingsClient:
                 message, url=self.url, status=status, hint=f"is {self.model!r} the name of a running model?"
             )
         return BadRequest(message, url=self.url, status=status)
-
-
-def _read_timed_out(error: requests.RequestException) -> bool:
-    """Did the body stall? requests reports that as a `ConnectionError` around urllib3's timeout."""
-    return any(isinstance(argument, ReadTimeoutError) for argument in error.args)
 
 
 def _detail(response: requests.Response) -> str:

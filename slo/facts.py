@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 import requests
 
-from slo.client import LOOPBACK, ApiKey, embeddings_url
+from slo.bounded import BoundedSession
+from slo.client import ApiKey, embeddings_url
 
 TIMEOUT_S = 2.0
 _MODEL_KEYS = (
@@ -22,8 +22,7 @@ def server_facts(endpoint: str, model: str, *, api_key: ApiKey | None = None) ->
     Facts only decorate a record, so a server that does not give them, or not in two seconds, is no error.
     """
     v1 = embeddings_url(endpoint).removesuffix("/embeddings")
-    with requests.Session() as session:
-        session.trust_env = urlsplit(v1).hostname not in LOOPBACK
+    with BoundedSession() as session:
         if api_key:
             session.headers["Authorization"] = f"Bearer {api_key.value}"
         status = _get(session, f"{v1.removesuffix('/v1')}/slo/api/status")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 import requests
 
-from slo.client import LOOPBACK, ApiKey
-from slo.errors import BadAnswer, BadRequest, RequestTimeout, ServerFault, Unauthorized, Unreachable
-
-MAX_BYTES = 16 * 2**20
+from slo.bounded import BoundedSession, failure_of
+from slo.client import ApiKey
+from slo.errors import BadRequest, ServerFault, Unauthorized
 
 
 class Fetcher:
@@ -17,7 +14,7 @@ class Fetcher:
 
     def __init__(self, api_key: ApiKey | None, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._session = requests.Session()
+        self._session = BoundedSession()
         if api_key:
             self._session.headers["Authorization"] = f"Bearer {api_key.value}"
 
@@ -30,14 +27,10 @@ class Fetcher:
     def get(self, url: str) -> bytes:
         """The body of a 2xx answer. Raises a `RequestError` for anything else, never with the query's secrets."""
         shown = url.partition("?")[0]
-        # A proxy from the environment must not sit between us and this machine.
-        self._session.trust_env = urlsplit(url).hostname not in LOOPBACK
         try:
             response = self._session.get(url, timeout=self._timeout_s, allow_redirects=False)
-        except requests.Timeout as error:
-            raise RequestTimeout(f"{shown}: no answer within {self._timeout_s:g} s", url=shown) from error
         except requests.RequestException as error:
-            raise Unreachable(f"{shown}: nobody answers there", url=shown) from error
+            raise failure_of(error, url=shown, timeout_s=self._timeout_s) from error
         status = response.status_code
         if status in (401, 403):
             raise Unauthorized(f"{shown}: HTTP {status}", url=shown, status=status, hint="set SLO_API_KEY")
@@ -45,6 +38,4 @@ class Fetcher:
             raise ServerFault(f"{shown}: HTTP {status}", url=shown, status=status)
         if not 200 <= status < 300:
             raise BadRequest(f"{shown}: HTTP {status}", url=shown, status=status)
-        if len(response.content) > MAX_BYTES:
-            raise BadAnswer(f"{shown}: more than {MAX_BYTES} bytes", url=shown, status=status)
         return response.content

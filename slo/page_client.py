@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 import requests
 
-from slo.client import LOOPBACK, ApiKey
-from slo.errors import BadAnswer, BadRequest, RequestTimeout, ServerFault, Unauthorized, Unreachable
+from slo.bounded import BoundedSession, failure_of
+from slo.client import ApiKey
+from slo.errors import BadAnswer, BadRequest, ServerFault, Unauthorized
 
 
 class PageClient:
@@ -19,8 +19,7 @@ class PageClient:
         self.address = address
         self.timeout_s = timeout_s
         self.api_key = api_key
-        self._session = requests.Session()
-        self._session.trust_env = urlsplit(address).hostname not in LOOPBACK
+        self._session = BoundedSession()
         if api_key:
             self._session.headers["Authorization"] = f"Bearer {api_key.value}"
 
@@ -58,11 +57,9 @@ class PageClient:
         url = self.address + path
         try:
             response = self._session.get(url, timeout=self.timeout_s, allow_redirects=False)
-        except requests.Timeout as error:
-            raise RequestTimeout(f"{url}: no answer within {self.timeout_s:g} s", url=url) from error
         except requests.RequestException as error:
-            raise Unreachable(
-                f"{url}: nobody answers there", url=url, hint="is the server up? `make status`"
+            raise failure_of(
+                error, url=url, timeout_s=self.timeout_s, hint="is the server up? `make status`"
             ) from error
         status = response.status_code
         if status in (401, 403):

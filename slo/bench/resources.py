@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from slo.client import LOOPBACK
+from slo.bounded import is_this_machine
 from slo.memory import proportional_bytes
 from slo.stats import nearest_rank
 
@@ -93,7 +93,7 @@ class Monitor:
 def server_root(state_dir: Path, endpoint: str) -> int | None:
     """The server's process on this machine: the one that we launched, else who listens on the port; None if unknown."""
     parts = urlsplit(endpoint)
-    if parts.hostname not in LOOPBACK:
+    if not is_this_machine(parts.hostname or ""):
         return None
     port = parts.port or (443 if parts.scheme == "https" else 80)
     listening = _listener(port)

@@ -19,7 +19,7 @@ import httptools
 
 from slo import __version__
 from slo.bench.exchange import OK, Exchange, outcome_of
-from slo.client import SOURCE_HEADER, ApiKey, embeddings_url
+from slo.client import SOURCE_HEADER, ApiKey, embeddings_url, longest_answer
 from slo.clock import Clock
 from slo.errors import BadAnswer, RequestTimeout, Unreachable
 
@@ -211,6 +211,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpResponseParser(self)
         self._parts: list[bytes] = []
         self._sized = False
+        self._allowed = 0  # bytes that may still come
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -219,6 +220,7 @@ class Connection(asyncio.Protocol):
         """Write `request`; its answer belongs to `exchange`."""
         self.exchange = exchange
         self._parts, self._sized = [], False
+        self._allowed = longest_answer(exchange.inputs)
         exchange.sent_s = self._pool.clock.monotonic()
         if self._transport is None or self._transport.is_closing():
             self._end(Unreachable.outcome, reusable=False)
@@ -226,6 +228,11 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
+        self._allowed -= len(data)
+        if self._allowed < 0:  # an answer without end, or one that nobody has asked for
+            self._end(BadAnswer.outcome, reusable=False)
+            self.close()
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:

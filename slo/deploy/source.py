@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import requests
 
+from slo.bounded import BoundedSession
 from slo.config import ModelSection
 from slo.deploy.model_files import ModelFiles, read_model
 from slo.deploy.standin import write_standin
@@ -57,7 +58,8 @@ class WebHub:
 
     def reachable(self) -> bool:
         try:
-            requests.head(self.address, timeout=PROBE_LIMIT_S, allow_redirects=False)
+            with BoundedSession() as session:
+                session.head(self.address, timeout=PROBE_LIMIT_S, allow_redirects=False)
         except requests.RequestException:
             return False
         return True

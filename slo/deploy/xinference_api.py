@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
+import orjson
 import requests
 
-from slo.client import LOOPBACK, ApiKey
+from slo.bounded import BoundedSession, failure_of
+from slo.client import ApiKey
 from slo.errors import BadAnswer, RegisterError, RequestTimeout, ServerFault, Unauthorized, Unreachable
 
 REPLICA_TIMEOUT_S = 300.0  # loading one more copy of the model takes as long as loading the first
@@ -47,10 +49,9 @@ class XinferenceApi:
         self.key = key
         self.timeout_s = timeout_s
         self._logged_in = False
-        self._session = requests.Session()
+        self._session = BoundedSession()
         # Calls are few, and the server waits for idle connections when it stops: leave none behind.
         self._session.headers["Connection"] = "close"
-        self._session.trust_env = urlsplit(self.endpoint).hostname not in LOOPBACK
 
     def close(self) -> None:
         """Close the connection."""
@@ -229,12 +230,8 @@ class XinferenceApi:
         timeout_s = timeout_s or self.timeout_s
         try:
             return self._session.request(method, url, json=body, timeout=timeout_s, allow_redirects=False)
-        except requests.Timeout as error:
-            raise RequestTimeout(f"{url}: no answer within {timeout_s:g} s", url=url) from error
-        except requests.ConnectionError as error:
-            raise Unreachable(f"{url}: nobody answers there", url=url, hint="is the server up?") from error
         except requests.RequestException as error:
-            raise BadAnswer(f"{url}: {type(error).__name__}: {error}", url=url) from error
+            raise failure_of(error, url=url, timeout_s=timeout_s, hint="is the server up?") from error
 
     def _checked(self, response: requests.Response) -> Any:
         if response.status_code >= 500:
@@ -261,6 +258,6 @@ def detail(response: requests.Response) -> str:
 
 def _json(response: requests.Response) -> Any:
     try:
-        return response.json()
+        return orjson.loads(response.content)  # deep nesting is an error to it, not the end of the stack
     except ValueError:
         return None

@@ -24,13 +24,13 @@ from urllib.parse import urlsplit
 
 import certifi
 
+from slo.bounded import is_this_machine
 from slo.errors import ConfigError
 from slo.watch.delivery.sinks.exchange import Connections, within
 from slo.watch.delivery.sinks.outcome import Diagnosis, Retry
 from slo.watch.delivery.sinks.secret import Secret, mask
 
 LONGEST_ANSWER = 64 * 1024
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 NOT_TRUSTED = Diagnosis(
     "TLS 证书不被信任：检查系统时间、代理与私有 CA（alerts.ca_file）；绝不会跳过校验",
@@ -137,7 +137,7 @@ class Wire:
             handlers: list[urllib.request.BaseHandler] = [
                 _HttpHandler(connections), _HttpsHandler(connections, self.tls), _AsItIs(),
             ]  # fmt: skip
-            if host in LOOPBACK:
+            if is_this_machine(host):
                 handlers.append(urllib.request.ProxyHandler({}))
             with urllib.request.build_opener(*handlers).open(request, timeout=self.timeout_s) as response:
                 return _reply(response)
