@@ -51,7 +51,8 @@ class Keeper:
         self._unit = unit
         self._clock = clock
         self._restarts = Restarts()
-        self._api, self._cluster = Silence(HANG_S), Silence(CLUSTER_HANG_S)
+        self._api = Silence(HANG_S, clock.monotonic())
+        self._cluster = Silence(CLUSTER_HANG_S, clock.monotonic())
         self._known: ServerState | None = None
         self._launcher = 0  # pid of a start under way
         self._statuses: dict[int, int] = {}  # of children that ended, by pid
@@ -82,8 +83,8 @@ class Keeper:
         """Look once; False when there is nothing to keep any more."""
         now_s = self._clock.monotonic()
         if now_s - self._stepped_s > STALL_S:
-            self._api.forget()
-            self._cluster.forget()
+            self._api.begin(now_s)
+            self._cluster.begin(now_s)
         self._stepped_s = now_s
         self._collect_children()
         if self._launcher:
@@ -97,8 +98,8 @@ class Keeper:
             return self._recover_record()
         if self._known is None or state.instance != self._known.instance:
             self._restarts.started(now_s)
-            self._api.forget()
-            self._cluster.forget()
+            self._api.begin(now_s)
+            self._cluster.begin(now_s)
         self._known = state
         if self._failure:
             return False
@@ -137,7 +138,7 @@ class Keeper:
                     return  # stopped or launched meanwhile
                 kill_instance(state.instance, clock=self._clock)
         except (StartError, EnvironmentProblem, StoreError):
-            self._api.forget()  # a launch or a stop is under way: a server is silent then for good reasons
+            self._api.begin(now_s)  # a launch or a stop is under way: a server is silent then for good reasons
             return
         sentence = f"the server process {state.pid} {why}"
         if state.launch.get("config", {}).get("server", {}).get("restart", True):
@@ -174,6 +175,8 @@ class Keeper:
         self._launcher = 0
         if status == 0:
             self._restarts.started(now_s)
+            self._api.begin(now_s)
+            self._cluster.begin(now_s)
             self._tell("the server is back")
             self._record()
         else:

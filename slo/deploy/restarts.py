@@ -7,7 +7,7 @@ server that cannot live is not to keep the machine busy with starting it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 STEADY_S = 120.0  # a server that lived for so long has recovered; the next death is a new story
 FIRST_PAUSE_S = 2.0
@@ -48,20 +48,20 @@ class Restarts:
 
 @dataclass(slots=True)
 class Silence:
-    """Answers of one part of the server, one question after another. Hung: it did answer once, and no longer does."""
+    """Answers of one part of the server, one question after another. Hung: none for `limit_s`, and to several."""
 
     limit_s: float
-    answered_s: float | None = None
-    missed: int = field(default=0)
+    since_s: float
+    missed: int = 0
 
     def heard(self, now_s: float, *, answered: bool) -> bool:
         """Note the outcome of a question; True when the part counts as hung."""
         if answered:
-            self.answered_s, self.missed = now_s, 0
+            self.begin(now_s)
             return False
         self.missed += 1
-        return self.answered_s is not None and self.missed >= HANG_CHECKS and now_s - self.answered_s >= self.limit_s
+        return self.missed >= HANG_CHECKS and now_s - self.since_s >= self.limit_s
 
-    def forget(self) -> None:
-        """Begin anew: another process, or a pause in which nobody asked."""
-        self.answered_s, self.missed = None, 0
+    def begin(self, now_s: float) -> None:
+        """Count from now: it has answered, is another process, or nobody has asked for a while."""
+        self.since_s, self.missed = now_s, 0
