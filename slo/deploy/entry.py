@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> None:
     stock = "--stock" in ours
     if not stock:
         raise_open_files()
-        _preload()
+        preload()
         if "--fork-server" in ours:
             from slo.deploy import forkserver
             from slo.deploy.forkclient import install
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> None:
     return None
 
 
-def _preload() -> None:
+def preload() -> None:
     """Import what the server needs, as long as nothing runs beside."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it then counts as not installed
     # As Xinference sets it for its children, for whom it would otherwise come too late.

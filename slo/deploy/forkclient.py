@@ -13,18 +13,26 @@ import inspect
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from slo.memory import offer_to_oom_killer
+
 PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
 HEADER = struct.Struct("!Q")
+READY = b"r"
+SPARE = ("-m", "slo.deploy.forkspare")
+SPARE_PAUSE_S = 60.0  # between two attempts where one fails
+PREPARE_S = 120.0  # a replacement imports everything anew, on a machine that may be busy
 TIMEOUT_S = 20.0  # a fork takes 0.05 s
 SUB_POOL = ["-m", "xoscar.backends.indigen", "start_sub_pool"]
 # Read when they are needed, not when something is imported. CUDA reads its variable when it is first used, which no
@@ -48,15 +56,22 @@ class NoForkServer(Exception):
 
 
 class ForkClient:
-    """Our end of the socket pair. `baseline` is the environment in which the fork server imported everything."""
+    """Our end of the socket pair. `baseline` is the environment in which the fork server imported everything.
 
-    def __init__(self, control: socket.socket, pid: int, baseline: Mapping[str, str]) -> None:
+    `spare` are Python's arguments for another one, should it die; the number of its end of a socket pair is added.
+    """
+
+    def __init__(
+        self, control: socket.socket, pid: int, baseline: Mapping[str, str], spare: Sequence[str] = SPARE
+    ) -> None:
+        self._spare = spare
         self.pid = pid
         self.baseline = baseline
         self._control = control
         self._control.settimeout(TIMEOUT_S)
         self._lock = threading.Lock()
         self._open = True
+        self._closed = False
 
     def differences(self, environment: Mapping[str, str]) -> list[str]:
         """Variables that would have had to be known earlier."""
@@ -90,7 +105,52 @@ class ForkClient:
     def close(self) -> None:
         """End the fork server; what it has forked goes on."""
         with self._lock:
+            self._closed = True
             self._end()
+
+    def watch(self) -> None:
+        """Replace the fork server when it dies, in a thread of its own; called when nothing is forked from here."""
+        threading.Thread(target=self._replace_for_ever, daemon=True, name="slo-forkserver-watch").start()
+
+    def _replace_for_ever(self) -> None:
+        # The thread that starts a process is the one whose end the kernel would announce to it: this one has none.
+        while not self._closed:
+            poll = select.poll()
+            try:
+                poll.register(self._control, select.POLLRDHUP)
+                poll.poll()
+            except (OSError, ValueError):
+                pass  # closed by a request that found it dead
+            with self._lock:
+                self._end()
+            if not self._closed:
+                logger.warning("xinference-slo: the fork server has died; another one takes its place")
+                if not self._start_spare():
+                    time.sleep(SPARE_PAUSE_S)
+
+    def _start_spare(self) -> bool:
+        """Start another fork server and wait until it can fork; requests get fresh interpreters meanwhile."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            spare = subprocess.Popen(
+                [sys.executable, *self._spare, str(theirs.fileno())], env=dict(self.baseline), stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )  # fmt: skip
+        ours.settimeout(PREPARE_S)
+        try:
+            ready = ours.recv(1)
+        except OSError:
+            ready = b""
+        with self._lock:
+            if ready == READY and not self._closed:
+                ours.settimeout(TIMEOUT_S)
+                self._control, self.pid, self._open = ours, spare.pid, True
+                spare.returncode = 0  # its end is seen at the socket, and taken by `_end`
+                return True
+        ours.close()
+        spare.kill()
+        spare.wait()
+        return False
 
     def _end(self) -> None:
         if not self._open:
@@ -147,6 +207,8 @@ def popen_of(client: ForkClient) -> type[subprocess.Popen[Any]]:
                     self._close_pipe_fds(*(call[name] for name in pairs))  # type: ignore[attr-defined]
                     return
             super()._execute_child(*arguments)  # type: ignore[misc]
+            if argv[1:4] == SUB_POOL:
+                offer_to_oom_killer(self.pid)
 
     return ForkedPopen
 
@@ -185,3 +247,4 @@ def install(client: ForkClient) -> None:
     for name in ("xinference.deploy.local_host", "xoscar.backends.indigen.fate_sharing"):
         if name in sys.modules:
             vars(sys.modules[name])["subprocess"] = replacement
+    client.watch()

@@ -35,6 +35,7 @@ from typing import Any
 
 from slo.deploy.forkclient import ForkClient, install
 from slo.deploy.forksafety import company, unsafe
+from slo.memory import offer_to_oom_killer
 
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 HEADER = struct.Struct("!Q")
@@ -69,7 +70,7 @@ def open_server() -> ForkClient | Task | None:
     pid = os.fork()
     if pid == 0:
         ours.close()
-        return _serve(theirs, parent)
+        return serve(theirs, parent)
     theirs.close()
     gc.unfreeze()
     client = ForkClient(ours, pid, baseline)
@@ -115,7 +116,7 @@ def prctl(option: int, argument: int | ctypes.c_char_p) -> None:
         raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
 
 
-def _serve(control: socket.socket, parent: int) -> Task:
+def serve(control: socket.socket, parent: int) -> Task:
     """Fork on request, for as long as the process that asks lives. Returns in a forked process only."""
     gc.disable()
     prctl(PR_SET_NAME, ctypes.c_char_p(b"slo-forkserver"))
@@ -178,6 +179,8 @@ def _become(request: dict[str, Any], fds: list[int], parent: int) -> Task:
         del os.environ[name]
     # Only what differs: setproctitle looks for the title's place where the kernel has put the first variable.
     os.environ.update({name: value for name, value in request["env"].items() if os.environ.get(name) != value})
+    if not request["nested"]:  # a model process
+        offer_to_oom_killer()
     _reseed()
     if request["preexec"]:
         module, name = request["preexec"].split(":")

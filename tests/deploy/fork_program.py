@@ -24,6 +24,8 @@ def main() -> None:
     if opened is None:
         return None
     running: dict[int, subprocess.Popen[Any]] = {}
+    opened._spare = ("-m", "slo.deploy.forkspare", "--bare")
+    opened.watch()
     for line in sys.stdin:
         print(json.dumps(_obey(json.loads(line), opened, running)), flush=True)
     return None
@@ -44,6 +46,8 @@ def _obey(order: dict[str, Any], client: ForkClient, running: dict[int, subproce
         case "wait":
             output, _ = running[order["pid"]].communicate(timeout=30)
             return {"code": running[order["pid"]].returncode, "output": output}
+        case "server":
+            return {"server": client.pid if client._open else 0}
         case "burst":
             answers: list[int] = []
             popen = popen_of(client)

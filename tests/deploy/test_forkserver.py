@@ -120,7 +120,8 @@ def test_it_is_a_direct_child_with_a_life_of_its_own(main: Main, start: Start, t
     assert (found["main"], found["argv"]) == ("__main__", ["tell", "a"])
     assert found["cwd"] == str(tmp_path)
     assert (found["sid"], found["group"]) == (os.getsid(main.process.pid), os.getpgid(main.process.pid))
-    assert (found["sigint"], found["blocked"], found["threads"]) == ("default_int_handler", 0, 1)
+    # The second thread watches a fork server of its own.
+    assert (found["sigint"], found["blocked"], found["threads"]) == ("default_int_handler", 0, 2)
     assert found["random"] != told(main, start("tell", pipe=True))["random"]
 
 
@@ -192,3 +193,16 @@ def test_no_fork_beside_a_thread() -> None:
 def _handles(pid: int, number: int) -> bool:
     (caught,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("SigCgt")]
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
+def test_a_dead_fork_server_is_replaced(main: Main, start: Start) -> None:
+    for _ in range(2):
+        before = int(main.ask(do="server")["server"])
+        os.kill(before, signal.SIGKILL)
+        until(lambda old=before: int(main.ask(do="server")["server"]) not in (0, old))  # type: ignore[misc]
+        found = told(main, start("tell", pipe=True))
+        assert (found["forked"], found["parent"]) == (True, main.process.pid)
+        assert gone(before)
+    replaced = int(main.ask(do="server")["server"])
+    assert "another one takes its place" in main.end()
+    until(lambda: gone(replaced))

@@ -22,6 +22,7 @@ from xinference.model.embedding.custom import get_user_defined_embeddings
 from xinference.model.utils import parse_uri
 
 from slo.errors import SloError
+from slo.memory import offer_to_oom_killer
 from slo.serve.engine.artefacts import NotMade
 from slo.serve.engine.helper import make_in_helper
 from slo.serve.engine.line import Answer, Line
@@ -72,6 +73,7 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
 
         Raises ModelSourceError or QuantizeError.
         """
+        offer_to_oom_killer()
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads would take turns with inference
         self._loaded = self._load()
         self._line = Line(self._loaded.runtime)
