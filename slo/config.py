@@ -100,8 +100,9 @@ class CacheSection(Section):
 class AdmissionSection(Section):
     """What happens when the objective cannot be met for one more request."""
 
-    policy: Literal["shed", "queue"] = "shed"
+    policy: Literal["defer", "shed", "queue"] = "defer"
     deadline: Duration | None = None
+    max_wait: Duration = 5.0
     max_queue_tokens: int = Field(200_000, ge=512)
     request_timeout: Duration = 10.0
 
@@ -109,6 +110,11 @@ class AdmissionSection(Section):
     def deadline_s(self) -> float:
         """Seconds. Nobody having said anything, those of the default objective."""
         return Objective().threshold_s if self.deadline is None else self.deadline
+
+    @property
+    def longest_wait_s(self) -> float:
+        """`max_wait`, but never so long that the answer would come after `request_timeout`."""
+        return min(self.max_wait, 0.75 * self.request_timeout)
 
 
 class LimitsSection(Section):

@@ -44,10 +44,10 @@ def show(config_path: Path | None, as_json: bool) -> int:
 
 
 @control.command()
-@click.argument("policy", type=click.Choice(["shed", "queue"]))
+@click.argument("policy", type=click.Choice(["defer", "shed", "queue"]))
 @config_option
 def admission(config_path: Path | None, policy: str) -> int:
-    """shed: refuse at once what would be late. queue: let it wait."""
+    """defer: serve what would be late after the rest. shed: refuse it at once. queue: one line for everybody."""
     ctx = context(config_path)
     return _done(ctx, str(order(ctx.config, {"action": "admission", "policy": policy}).get("said", policy)))
 

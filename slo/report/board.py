@@ -154,7 +154,7 @@ def _promise(board: Json, history: Json) -> Panel:
 def _traffic(board: Json) -> Panel:
     window, status = board["window"], board["status"]
     cache, passes, total = window["cache"], window["passes"], window["total"]
-    queued = sum(model["queue_tokens"]["online"] + model["queue_tokens"]["batch"] for model in status["models"])
+    queued = sum(sum(model["queue_tokens"].values()) for model in status["models"])
     capacity = sum(model["capacity"]["requests_per_s"] for model in status["models"])
     table = _grid(2)
     over = show_duration(window["seconds"])

@@ -132,7 +132,7 @@ def _lane(stand_in: bool) -> Any:
 
     return SimpleNamespace(
         model=MODEL, generation=1, states={}, replicas=[replica(0), replica(1)], capacity_tokens_per_s=lambda: 1890.0,
-        planner=SimpleNamespace(online_tokens=214, batch_tokens=0, pass_tokens=160),
+        planner=SimpleNamespace(online_tokens=214, deferred_tokens=0, batch_tokens=0, pass_tokens=160),
         cost=SimpleNamespace(call_s=0.004, token_s=0.0003, overhead_s=0.001, passes=900),
     )  # fmt: skip
 

@@ -93,6 +93,7 @@ class Outcome:
     status: int
     took_s: float
     characters: int = 0
+    retry_ms: float = 0.0
 
 
 class Service:
@@ -105,7 +106,7 @@ class Service:
         self.front = Front(settings, Directory(finder, settings, cache, self.telemetry), cache, self.telemetry)
         self._count = 0
 
-    async def embed(self, *lengths: int) -> Outcome:
+    async def embed(self, *lengths: int, deadline_ms: float | None = None, class_: str | None = None) -> Outcome:
         """One request of unique texts of these lengths."""
         loop = asyncio.get_running_loop()
         due_s = loop.time()
@@ -116,10 +117,48 @@ class Service:
                 str(self._count).rjust(length, "字")[:length] if length > 6 else chr(0x4E00 + self._count) * length
             )
         body = orjson.dumps({"model": "m", "input": texts})
-        answer = await self.front.answer(Call(body, due_s))
+        said = None if deadline_ms is None else str(deadline_ms)
+        answer = await self.front.answer(Call(body, due_s, said, class_))
         assert answer is not None
         self.front.finish(*answer)
-        return Outcome(due_s, answer[0].status, loop.time() - due_s, sum(lengths))
+        retry_ms = float(answer[0].headers.get("retry-after-ms", 0))
+        return Outcome(due_s, answer[0].status, loop.time() - due_s, sum(lengths), retry_ms)
+
+    async def persist(self, *lengths: int, retries: int = 2) -> Outcome:
+        """What openai-python does: it asks twice more, when the server says so, else after 0.5 s doubled."""
+        loop = asyncio.get_running_loop()
+        due_s = loop.time()
+        for left in range(retries, -1, -1):
+            outcome = await self.embed(*lengths)
+            if outcome.status == 200 or not left:
+                break
+            advised_s = outcome.retry_ms / 1000
+            await asyncio.sleep(advised_s if 0 < advised_s <= 60 else 0.5 * 2 ** (retries - left))
+        return Outcome(due_s, outcome.status, loop.time() - due_s, outcome.characters)
+
+    async def burst(self, threads: int, each: int, length: int = 40) -> list[Outcome]:
+        """As many threads as that, each with so many requests in turn, 3 ms apart at first."""
+
+        async def thread(number: int) -> list[Outcome]:
+            await asyncio.sleep(0.003 * number)
+            return [await self.persist(length) for _ in range(each)]
+
+        return [one for part in await asyncio.gather(*map(thread, range(threads))) for one in part]
+
+    async def crowd(self, clients: int, seconds: float, length: int = 40) -> list[Outcome]:
+        """A closed loop: every client asks again when it has its answer, 20 ms after a refusal."""
+        loop = asyncio.get_running_loop()
+        end_s, outcomes = loop.time() + seconds, list[Outcome]()
+
+        async def client() -> None:
+            while loop.time() < end_s:
+                outcome = await self.embed(length)
+                outcomes.append(outcome)
+                if outcome.status != 200:
+                    await asyncio.sleep(0.02)
+
+        await asyncio.gather(*(client() for _ in range(clients)))
+        return outcomes
 
     async def offer(self, rate: float, seconds: float, seed: int = 1) -> list[Outcome]:
         """Poisson arrivals of short, medium and long texts, a third each; all outcomes."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -88,12 +89,18 @@ class Batcher:
         """The job that is computing this text already."""
         return self._jobs.get(text)
 
-    def submit(self, texts: Sequence[str], tokens: Sequence[int], *, online: bool) -> Ticket:
-        """Queue what is not in flight yet. `tokens` are estimates."""
+    def submit(
+        self, texts: Sequence[str], tokens: Sequence[int], *, online: bool, due_s: float | None = None,
+        deferred: bool = False, deferrable: bool = False,
+    ) -> Ticket:  # fmt: skip
+        """Queue what is not in flight yet. `tokens` are estimates; the rest is as `Job` has it."""
         if self._closed or not (self.replicas or self._expecting):
             raise not_ready("no replica of the model is ready")
         now_s = self._now()
-        jobs = [self._job(text, count, online, now_s) for text, count in zip(texts, tokens, strict=True)]
+        if due_s is None or not online:
+            due_s = now_s + (self.planner.deadline_s if online else 0.0)
+        terms = Job("", 0, online, now_s, due_s, deferrable, deferred)
+        jobs = [self._job(text, count, terms) for text, count in zip(texts, tokens, strict=True)]
         ticket = Ticket(jobs, self._loop)
         self.wake()
         return ticket
@@ -113,7 +120,7 @@ class Batcher:
         self.replicas = list(replicas)
         self._expecting = False
         if not self.replicas:
-            self._fail(self.planner.drain(), not_ready("no replica of the model is ready"))
+            self.fail(self.planner.drain(), not_ready("no replica of the model is ready"))
         self.wake()
 
     def wake(self) -> None:
@@ -127,19 +134,19 @@ class Batcher:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        self._fail(self.planner.drain(), not_ready("the server is shutting down"))
+        self.fail(self.planner.drain(), not_ready("the server is shutting down"))
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _job(self, text: str, tokens: int, online: bool, now_s: float) -> Job:
+    def _job(self, text: str, tokens: int, terms: Job) -> Job:
         job = self._jobs.get(text)
         if job is None:
-            job = self._jobs[text] = Job(text, tokens, online, now_s)
+            job = self._jobs[text] = replace(terms, text=text, tokens=tokens, tickets=[])
             self.planner.add(job)
-        elif online and not job.online and job.state is State.QUEUED:
-            self.planner.promote(job)
+        elif terms.online and job.state is State.QUEUED:
+            self.planner.promote(job, terms)
         return job
 
     def _pump(self) -> None:
@@ -167,7 +174,7 @@ class Batcher:
             if error is not None:
                 await self._isolate(replica, step.jobs, error)
         except asyncio.CancelledError:
-            self._fail(step.jobs, not_ready("the server is shutting down"))
+            self.fail(step.jobs, not_ready("the server is shutting down"))
             raise
         finally:
             replica.load.end(self._now(), step.tokens)
@@ -208,11 +215,11 @@ class Batcher:
                     if again is not None:
                         await self._isolate(replica, half, again)
                 return
-        self._fail(jobs, error if isinstance(error, Problem) else engine_fault(f"{type(error).__name__}: {error}"))
+        self.fail(jobs, error if isinstance(error, Problem) else engine_fault(f"{type(error).__name__}: {error}"))
 
     def _retry(self, replica: Replica, jobs: list[Job], error: ReplicaLost) -> None:
         again = [job for job in jobs if not job.retried and job.tickets]
-        self._fail(
+        self.fail(
             [job for job in jobs if job.retried or not job.tickets], not_ready(f"the model process is gone: {error}")
         )
         for job in again:
@@ -230,7 +237,8 @@ class Batcher:
         self._estimate.observe([job.text for job in jobs], tokens)
         self._observer.passed(len(jobs), sum(tokens), timing)
 
-    def _fail(self, jobs: Sequence[Job], problem: Problem) -> None:
+    def fail(self, jobs: Sequence[Job], problem: Problem) -> None:
+        """These jobs will not be computed: everybody who waits for them gets the problem."""
         for job in jobs:
             if job.state is not State.DONE:
                 self._forget(job)

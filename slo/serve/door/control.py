@@ -1,7 +1,7 @@
 """
 `POST /slo/api/control`: what a running server can be told, by the watch's remedies and by drills.
 
-    {"action": "admission", "policy": "shed" | "queue"}     what happens to requests that would be late
+    {"action": "admission", "policy": "defer" | "shed" | "queue"}   what happens to requests that would be late
     {"action": "clear_cache"}                               forget all vectors
     {"action": "expect", "model": "m", "expected": true}    it is being brought up: 503 instead of 404 until it is there
     {"action": "delay", "delay_ms": 200, "for_s": 60}       answer late, for a drill; only with serve.drill: true
@@ -23,7 +23,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from slo.config import ServeSection
-from slo.serve.door.admission import Policy
+from slo.serve.door.admission import POLICIES
 from slo.serve.door.cache import Cache
 from slo.serve.door.delay import Delay
 from slo.serve.door.directory import Directory
@@ -34,7 +34,6 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # as the setting model.name
 MAX_DELAY_MS = 2000
 MAX_DELAY_S = 300
 KEPT = 20
-POLICIES: tuple[Policy, ...] = ("shed", "queue")
 FORWARDED = frozenset({"origin", "forwarded", "x-forwarded-for", "x-real-ip"})
 
 logger = logging.getLogger("xinference.slo")

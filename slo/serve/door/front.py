@@ -208,10 +208,15 @@ class Front:
         if not decision.online:
             trace.length = "batch"
         if decision.refused is not None and new:
-            raise self._refused(decision)
-        ticket = lane.batcher.submit(missing, list(counts.values()), online=decision.online)
+            raise self._refused(lane, ask, decision)
+        ticket = lane.batcher.submit(
+            missing, list(counts.values()), online=decision.online, due_s=call.arrived_s + decision.target_s,
+            deferred=decision.deferred, deferrable=decision.deferrable,
+        )  # fmt: skip
+        if decision.deferred:
+            self._telemetry.count("deferred")
         try:
-            await self._wait(lane, ticket, call, decision)
+            await self._wait(lane, ticket, call, ask, decision)
         except Problem as problem:
             if problem.reason == "deadline_passed":
                 self._learn(lane, decision, now_s)
@@ -233,22 +238,29 @@ class Front:
 
     def _learn(self, lane: Lane, decision: Decision, since_s: float) -> None:
         """Compare the prediction with what came of it, also when it came too late: that is the case that matters."""
-        if decision.online and decision.deadline_s is not None:
+        if decision.timely:
             now_s = self._telemetry.now()
             ratio = (now_s - since_s) / decision.predicted_s
-            lane.headroom.observe(decision.predicted_s / decision.deadline_s, ratio, now_s)
+            lane.headroom.observe(decision.predicted_s / decision.target_s, ratio, now_s)
 
-    async def _wait(self, lane: Lane, ticket: Ticket, call: Call, decision: Decision) -> None:
+    async def _wait(self, lane: Lane, ticket: Ticket, call: Call, ask: Ask, decision: Decision) -> None:
         """Until the ticket is done. Raises what its pass raised, `Problem` when time is up, or `ClientGone`."""
         loop = asyncio.get_running_loop()
         now_s = self._telemetry.now()
         if decision.deadline_s is None:
             allowed_s = self._timeout_s + (0 if decision.online else 3 * decision.predicted_s)
-            late: Problem = timed_out(allowed_s)
         else:
             allowed_s = max(0.0, call.arrived_s + decision.deadline_s - now_s)
-            late = refused("deadline_passed", f"the deadline of {decision.deadline_s * 1000:g} ms has passed", 0.0)
-        timer = loop.call_later(allowed_s, _end, ticket, late)
+
+        def late() -> None:
+            if decision.deadline_s is None:
+                ticket.failed(timed_out(allowed_s))
+            else:
+                message = f"the deadline of {decision.deadline_s * 1000:g} ms has passed"
+                retry_s = lane.come_back_s(ask, decision)
+                ticket.failed(refused("deadline_passed", message, decision.predicted_s, retry_s))
+
+        timer = loop.call_later(allowed_s, late)
         watch: list[asyncio.Task[None]] = []
         watcher = loop.call_later(WATCH_CLIENT_AFTER_S, _watch_client, ticket, call, watch)
         try:
@@ -262,23 +274,22 @@ class Front:
             for task in watch:
                 task.cancel()
 
-    def _refused(self, decision: Decision) -> Problem:
+    def _refused(self, lane: Lane, ask: Ask, decision: Decision) -> Problem:
         reason = decision.refused or "overloaded"
         self._telemetry.count("rejected", reason)
-        what = "the queue is full" if reason == "queue_full" else "the deadline cannot be met now"
-        return refused(
-            reason, f"{what}: the predicted wait is {decision.predicted_s * 1000:.0f} ms", decision.predicted_s
-        )
+        what = (
+            "the queue is full" if reason == "queue_full"
+            else "too many wait" if decision.deferred
+            else "the deadline cannot be met now"
+        )  # fmt: skip
+        message = f"{what}: the predicted wait is {decision.predicted_s * 1000:.0f} ms"
+        return refused(reason, message, decision.predicted_s, lane.come_back_s(ask, decision))
 
     def _problem(self, problem: Problem, trace: Trace) -> tuple[Reply, Trace]:
         trace.reason = problem.reason
         if problem.reason in ("deadline_passed", "timeout"):
             self._telemetry.count("rejected", problem.reason)
         return problem_reply(problem), trace
-
-
-def _end(ticket: Ticket, problem: Problem) -> None:
-    ticket.failed(problem)
 
 
 def _watch_client(ticket: Ticket, call: Call, watch: list[asyncio.Task[None]]) -> None:

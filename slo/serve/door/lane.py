@@ -4,6 +4,7 @@ Everything that belongs to one served model: its queue, what it has learnt about
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -12,8 +13,10 @@ from slo.config import ServeSection
 from slo.serve.door.admission import ONLINE_TEXTS, Ask, Decision, Policy, QueueState, Rules, decide
 from slo.serve.door.batcher import Batcher, Replica
 from slo.serve.door.cache import Cache, Vector
+from slo.serve.door.comeback import Comeback
 from slo.serve.door.cost import Headroom, PassCost, TokenEstimate, UsualSize
 from slo.serve.door.planner import Planner
+from slo.serve.door.problem import refused
 from slo.serve.door.work import PassTiming
 from slo.serve.telemetry.telemetry import Telemetry
 
@@ -40,6 +43,7 @@ class Lane:
         telemetry: Telemetry,
         new_generation: Callable[[], int],
         on_lost: Callable[[], None],
+        chance: random.Random | None = None,
     ) -> None:
         self.model = model
         self.cost = PassCost()
@@ -56,7 +60,8 @@ class Lane:
         self._weights: frozenset[str] | None = None
         self._most = 0  # replicas at one time
         admission = settings.admission
-        self._rules = Rules(admission.policy, admission.deadline_s, admission.max_queue_tokens)
+        wait_s = admission.longest_wait_s
+        self._rules = Rules(admission.policy, admission.deadline_s, admission.max_queue_tokens, wait_s)
         self.planner = Planner(
             self.cost,
             max_tokens=settings.batch.max_tokens,
@@ -64,7 +69,9 @@ class Lane:
             max_wait_s=settings.batch.max_wait,
             in_flight=settings.batch.in_flight,
             deadline_s=admission.deadline_s,
+            max_deferred_s=wait_s,
         )
+        self._comeback = Comeback(chance or random.Random())
         self.batcher = Batcher(self.planner, self.estimate, self, telemetry.now)
 
     @property
@@ -78,7 +85,7 @@ class Lane:
         return self._rules.deadline_s
 
     def change_policy(self, policy: Policy) -> None:
-        """Shed or queue from now on; what waits already keeps the terms under which it was admitted."""
+        """Another policy from now on; what waits already keeps the terms under which it was admitted."""
         self._rules = replace(self._rules, policy=policy)
 
     def update(self, replicas: Sequence[ServedReplica]) -> None:
@@ -108,12 +115,34 @@ class Lane:
     def admit(self, ask: Ask) -> Decision:
         """Admission's answer for the queue as it is now."""
         now_s = self._telemetry.now()
+        due_s = now_s - ask.spent_s + (self.deadline_s if ask.deadline_s is None else ask.deadline_s)
         if not ask.batch and ask.texts <= ONLINE_TEXTS:
             self.usual.observe(ask.tokens)
-        return decide(
-            self.queue_state(), ask, self._rules, cost=self.cost, pass_tokens=self.planner.pass_tokens,
+        decision = decide(
+            self.queue_state(due_s), ask, self._rules, cost=self.cost, pass_tokens=self.planner.pass_tokens,
             headroom_at=lambda share: self.headroom.factor(share, now_s), at_best_s=self._at_best_s(ask),
         )  # fmt: skip
+        if decision.online:
+            self.planner.share.offered(self._work_s(ask.tokens), now_s)
+        if decision.deferred:
+            self._refuse_hopeless(now_s)
+        return decision
+
+    def _refuse_hopeless(self, now_s: float) -> None:
+        """What was deferred in the hope that it would be over soon, and is not."""
+        for job in self.planner.hopeless(now_s, max(1, len(self.batcher.replicas))):
+            work_s = self._work_s(job.tokens)
+            retry_s = self._comeback.after_s(now_s, self._rules.max_wait_s, work_s)
+            message = f"too many wait: no answer within {self._rules.max_wait_s:g} s"
+            self._telemetry.count("rejected", "overloaded")
+            self.batcher.fail([job], refused("overloaded", message, self._rules.max_wait_s, retry_s))
+
+    def come_back_s(self, ask: Ask, decision: Decision) -> float:
+        """When the caller of a request that was refused should ask again, in seconds from now."""
+        return self._comeback.after_s(self._telemetry.now(), decision.predicted_s, self._work_s(ask.tokens))
+
+    def _work_s(self, tokens: int) -> float:
+        return self.planner.work_s(tokens) / max(1, len(self.batcher.replicas))
 
     def _at_best_s(self, ask: Ask) -> float | None:
         # Replicas that should be there and are not make no batch request either. One text cannot be spread.
@@ -123,13 +152,19 @@ class Lane:
     def _expected(self) -> int:
         return max(len(self.batcher.replicas), sum(state != "TERMINATED" for state in self.states.values()))
 
-    def queue_state(self) -> QueueState:
+    def queue_state(self, due_s: float) -> QueueState:
+        """The queue as a request that is due at `due_s` finds it."""
+        planner, now_s = self.planner, self._telemetry.now()
         return QueueState(
-            online_tokens=self.planner.online_tokens,
-            batch_tokens=self.planner.batch_tokens,
+            online_tokens=planner.online_tokens,
+            batch_tokens=planner.batch_tokens,
             running_s=self.batcher.running_s(),
             replicas=max(1, len(self.batcher.replicas)),
             usual_tokens=self.usual.tokens,
+            before_tokens=planner.online_tokens_before(due_s),
+            deferred_tokens=planner.deferred_tokens,
+            deferred_share=planner.share.expected(now_s),
+            granted_share=planner.granted_share(now_s, max(1, len(self.batcher.replicas))),
         )
 
     def capacity_tokens_per_s(self) -> float:

@@ -1,7 +1,9 @@
 """
 Which texts go into the next pass, on which replica, and when. No input or output: the clock is an argument.
 
-* Order is first come, first served; online texts go before batch texts.
+* Online texts go earliest deadline first, so those that came together with the same deadline first come, first served.
+  Deferred texts (they cannot be in time any more) go oldest first, with the share of the passes that `share` gives them
+  while others wait, and with whole passes while none do. Batch texts go when neither waits.
 * A pass holds at most `pass_tokens` tokens (it should take a third of the deadline, no more) and `max_items` texts.
 * A free replica takes what is there at once. One exception, when requests come in company: a replica that has just
   finished a pass of several texts waits for the next ones, at most `max_wait_s` after the oldest of them came.
@@ -9,17 +11,21 @@ Which texts go into the next pass, on which replica, and when. No input or outpu
   could not grow, handed over later the engine would stand idle for the length of a call. This adds no wait, since the
   engine could not have started.
 * Batch texts start only on a free replica, in smaller passes while online traffic is about. When they have waited for a
-  second they take the next pass, of a busy replica too: one a second, so that they neither harm nor starve.
+  second they take the next pass, of a busy replica too: one a second, so that they neither harm nor starve. So they
+  stand behind deferred texts, which lose this one smaller pass a second to them.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from slo.serve.door.cost import PassCost
+from slo.serve.door.due_queue import DueQueue
+from slo.serve.door.share import DeferredShare
 from slo.serve.door.work import Job, State
 
 MIN_PASS_TOKENS = 32
@@ -79,24 +85,37 @@ class Planner:
     """The queue of one model and the decisions about it."""
 
     def __init__(
-        self, cost: PassCost, *, max_tokens: int, max_items: int, max_wait_s: float, in_flight: int, deadline_s: float
-    ) -> None:
+        self, cost: PassCost, *, max_tokens: int, max_items: int, max_wait_s: float, in_flight: int, deadline_s: float,
+        max_deferred_s: float = 5.0,
+    ) -> None:  # fmt: skip
         self.cost = cost
         self.max_tokens = max_tokens
         self.max_items = max_items
         self.max_wait_s = max_wait_s
         self.in_flight = in_flight
         self.deadline_s = deadline_s
-        self.online_tokens = 0
-        self.batch_tokens = 0
-        self._online: deque[Job] = deque()
-        self._batch: deque[Job] = deque()
+        self.share = DeferredShare(max_deferred_s)
+        self._online, self._deferred, self._batch = DueQueue(), DueQueue(), DueQueue()
         self._online_seen_s = -1e9
         self._batch_ran_s = -1e9
+        self._owed = 0.0  # tokens of their share that deferred texts have not had yet
 
     def __len__(self) -> int:
         """Jobs waiting, dropped ones that have not been swept included."""
-        return len(self._online) + len(self._batch)
+        return len(self._online) + len(self._deferred) + len(self._batch)
+
+    @property
+    def online_tokens(self) -> int:
+        """Tokens that wait and are to be in time."""
+        return self._online.tokens
+
+    @property
+    def deferred_tokens(self) -> int:
+        return self._deferred.tokens
+
+    @property
+    def batch_tokens(self) -> int:
+        return self._batch.tokens
 
     @property
     def pass_tokens(self) -> int:
@@ -108,99 +127,141 @@ class Planner:
         """How long before a replica falls free its next pass is handed over."""
         return min(0.015, self.cost.overhead_s + 0.05 * self.cost.of(self.pass_tokens))
 
+    def work_s(self, tokens: int) -> float:
+        """Seconds of one engine for so many tokens in full passes."""
+        return tokens * self.cost.of(self.pass_tokens) / self.pass_tokens
+
+    def online_tokens_before(self, due_s: float) -> int:
+        """Tokens to be in time that go before a text which is due at `due_s`."""
+        return self._online.ahead(due_s)
+
     def add(self, job: Job) -> None:
-        """Queue a job at the end of its class."""
-        self._count(job, 1)
+        """Queue a job in its class, where it is due."""
+        if math.isnan(job.due_s):
+            job.due_s = job.enqueued_s + (self.deadline_s if job.online else 0.0)
         if job.online:
             self._online_seen_s = max(self._online_seen_s, job.enqueued_s)
-        (self._online if job.online else self._batch).append(job)
+        self._queue_of(job).add(job)
 
     def add_first(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs again, before all others of their class, in their order."""
+        """Queue jobs again, before all others that are due with them, in their order."""
         for job in reversed(jobs):
             job.state = State.QUEUED
-            self._count(job, 1)
-            (self._online if job.online else self._batch).appendleft(job)
+            self._queue_of(job).add(job, first=True)
 
-    def promote(self, job: Job) -> None:
-        """An online request has joined a queued batch job."""
-        self._batch.remove(job)
-        self._count(job, -1)
-        job.online = True
-        self.add(job)
+    def promote(self, job: Job, terms: Job) -> None:
+        """An online request with these `terms` has joined a queued job: it goes where the more urgent of both would."""
+        if not job.online or (terms.deferred, terms.due_s) < (job.deferred, job.due_s):
+            self._queue_of(job).forget(job)
+            job.online, job.due_s = True, terms.due_s
+            job.deferred, job.deferrable = terms.deferred, terms.deferrable
+            self.add(job)
 
     def drop(self, job: Job) -> None:
         """Nobody waits for this queued job any more: it no longer counts, and will not be computed."""
         job.state = State.DROPPED
-        self._count(job, -1)
+        self._queue_of(job).forget(job)
 
     def drain(self) -> list[Job]:
         """Take all waiting jobs out."""
-        jobs = [job for queue in (self._online, self._batch) for job in queue if job.state is State.QUEUED]
-        self._online.clear()
-        self._batch.clear()
-        self.online_tokens = self.batch_tokens = 0
-        return jobs
+        return [job for queue in (self._online, self._deferred, self._batch) for job in queue.drain()]
 
     def decide(self, now_s: float, targets: Sequence[Target]) -> Dispatch | float | None:
         """The next step: a pass to start now, an instant at which to ask again, or None: wait for an event."""
-        _sweep(self._online)
-        _sweep(self._batch)
         open_targets = [i for i, target in enumerate(targets) if len(target.load.passes_s) < self.in_flight]
-        if not open_targets or not (self._online or self._batch):
+        if not open_targets:
             return None
         index = min(open_targets, key=lambda i: (targets[i].load.remaining_s(now_s), targets[i].load.free_since_s))
         load = targets[index].load
-        starved = bool(self._batch) and now_s - max(self._batch_ran_s, self._batch[0].enqueued_s) >= STARVED_S
-        if self._batch and (starved or not (load.passes_s or self._online)):
+        self._defer_late(now_s + load.remaining_s(now_s))
+        online, batch = self._online.first() or self._deferred.first(), self._batch.first()
+        starved = batch is not None and now_s - max(self._batch_ran_s, batch.enqueued_s) >= STARVED_S
+        if batch is not None and (starved or not (load.passes_s or online)):
             at_s = self._hand_over_s(load) if load.passes_s else now_s
             if at_s > now_s:
                 return at_s
             quiet = now_s - self._online_seen_s >= QUIET_S
             self._batch_ran_s = now_s
-            return self._take(self._batch, index, self.pass_tokens if quiet else self.pass_tokens // 2)
-        if not self._online:
+            return self._dispatch(index, self._taken(self._batch, self.pass_tokens if quiet else self.pass_tokens // 2))
+        if online is None:
             return None
-        at_s = self._start_at_s(load)
-        return self._take(self._online, index, self.pass_tokens) if at_s <= now_s else at_s
+        at_s = self._start_at_s(load, online)
+        return self._dispatch(index, self._next_online(now_s, len(targets))) if at_s <= now_s else at_s
 
-    def _start_at_s(self, load: Load) -> float:
-        """When the oldest online text may be handed to this replica."""
+    def _start_at_s(self, load: Load, oldest: Job) -> float:
+        """When the first online text may be handed to this replica."""
         if load.passes_s:
             return self._hand_over_s(load)
-        oldest_s = self._online[0].enqueued_s
-        in_company = load.last_items > 1 and 0 <= oldest_s - load.free_since_s < self.max_wait_s
-        if in_company and self.online_tokens < self.pass_tokens and len(self._online) < self.max_items:
-            return oldest_s + self.max_wait_s
-        return oldest_s
+        in_company = load.last_items > 1 and 0 <= oldest.enqueued_s - load.free_since_s < self.max_wait_s
+        if in_company and self.online_tokens + self.deferred_tokens < self.pass_tokens and len(self) < self.max_items:
+            return oldest.enqueued_s + self.max_wait_s
+        return oldest.enqueued_s
 
     def _hand_over_s(self, load: Load) -> float:
         """When a busy replica gets its next pass."""
         return load.busy_until_s - self.lead_s
 
-    def _take(self, queue: deque[Job], target: int, limit: int) -> Dispatch:
+    def _defer_late(self, free_s: float) -> None:
+        """Jobs that cannot be in time even if they start at `free_s` stand aside for those that can."""
+        while (job := self._online.first()) is not None and job.deferrable:
+            if free_s + self.cost.of(job.tokens) + self.cost.overhead_s <= job.due_s:
+                return
+            self._online.forget(job)
+            job.deferred = True
+            self._deferred.add(job)
+
+    def granted_share(self, now_s: float, replicas: int) -> float:
+        """The share of the engine's time that deferred texts take from the others now."""
+        oldest = self._deferred.first()
+        if oldest is None:
+            return 0.0
+        return self.share.granted(self.work_s(self.deferred_tokens) / replicas, now_s - oldest.enqueued_s, now_s)
+
+    def hopeless(self, now_s: float, replicas: int) -> list[Job]:
+        """Deferred jobs that will have waited far too long, the newest first, taken out."""
         jobs: list[Job] = []
-        tokens = 0
-        while queue and len(jobs) < self.max_items:
-            job = queue[0]
-            if job.state is State.QUEUED:
-                if jobs and tokens + job.tokens > limit:
-                    break
-                self._count(job, -1)
-                job.state = State.RUNNING
-                jobs.append(job)
-                tokens += job.tokens
-            queue.popleft()
+        while (job := self._deferred.last()) is not None:
+            if not self.share.hopeless(self.work_s(self.deferred_tokens) / replicas, now_s - job.enqueued_s, now_s):
+                break
+            self._deferred.forget(job)
+            jobs.append(job)
+        return jobs
+
+    def _next_online(self, now_s: float, replicas: int) -> list[Job]:
+        """A pass of texts that can be in time, with deferred ones that are owed it; without the former, of those."""
+        limit, share, oldest = self.pass_tokens, self.granted_share(now_s, replicas), self._deferred.first()
+        owed: list[Job] = []
+        if oldest is not None and self._owed >= oldest.tokens and self._online.first() is not None:
+            owed = self._taken(self._deferred, min(limit, int(self._owed)))
+            self._owed -= _tokens(owed)
+        timely = self._taken(self._online, limit, owed)
+        jobs = owed + timely
+        if jobs:  # what was owed, others would have had
+            self.share.wanted(self.cost.of(_tokens(jobs)) / replicas, now_s)
+        if oldest is not None:
+            self._owed = min(self._owed + share * _tokens(jobs), max(limit, oldest.tokens))
+        return jobs or self._taken(self._deferred, limit)
+
+    def _taken(self, queue: DueQueue, limit: int, beside: Sequence[Job] = ()) -> list[Job]:
+        """Jobs from the head of `queue` for a pass of `limit` tokens, of which those `beside` them take some."""
+        jobs: list[Job] = []
+        tokens = _tokens(beside)
+        while (job := queue.first()) is not None and len(jobs) + len(beside) < self.max_items:
+            if (jobs or beside) and tokens + job.tokens > limit:
+                break
+            queue.take()
+            job.state = State.RUNNING
+            jobs.append(job)
+            tokens += job.tokens
+        return jobs
+
+    def _dispatch(self, target: int, jobs: list[Job]) -> Dispatch:
+        tokens = _tokens(jobs)
         return Dispatch(target, jobs, tokens, self.cost.of(tokens))
 
-    def _count(self, job: Job, sign: int) -> None:
-        if job.online:
-            self.online_tokens += sign * job.tokens
-        else:
-            self.batch_tokens += sign * job.tokens
+    def _queue_of(self, job: Job) -> DueQueue:
+        return self._batch if not job.online else self._deferred if job.deferred else self._online
 
 
-def _sweep(queue: deque[Job]) -> None:
-    """Let dropped jobs at the head go; the others go when they get there."""
-    while queue and queue[0].state is not State.QUEUED:
-        queue.popleft()
+def _tokens(jobs: Sequence[Job]) -> int:
+    return sum([job.tokens for job in jobs])

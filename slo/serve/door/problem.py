@@ -93,11 +93,11 @@ def timed_out(seconds: float) -> Problem:
     )
 
 
-def refused(reason: str, message: str, predicted_s: float) -> Problem:
-    """429 with the advice when to come back, in whole seconds as HTTP wants it, and the prediction in ms."""
-    wait_s = predicted_s if math.isfinite(predicted_s) else 1.0
+def refused(reason: str, message: str, predicted_s: float, retry_s: float) -> Problem:
+    """429 with the advice when to come back, in whole seconds as HTTP wants it and in ms for clients that read that."""
     headers = {
-        "retry-after": str(max(1, math.ceil(wait_s))),
-        "x-slo-predicted-wait-ms": f"{wait_s * 1000:.0f}",
+        "retry-after": str(max(1, math.ceil(retry_s))),
+        "retry-after-ms": str(max(1, math.ceil(retry_s * 1000))),
+        "x-slo-predicted-wait-ms": f"{predicted_s * 1000:.0f}",
     }
     return Problem(429, message, reason=reason, headers=headers)

@@ -8,6 +8,7 @@ waits for any more is dropped before it is computed.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -35,12 +36,20 @@ class PassTiming:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """One text. `tokens` is an estimate until it is done; `replica` is the uid of the one that was asked last."""
+    """One text. `tokens` is an estimate until it is done; `replica` is the uid of the one that was asked last.
+
+    `due_s` orders the queue: when an online job ought to be done, when a batch job came. `deferrable`: once it cannot
+    be in time it becomes `deferred`, and is served after those that can.
+    """
 
     text: str
     tokens: int
     online: bool
     enqueued_s: float
+    due_s: float = math.nan  # the planner's default
+    deferrable: bool = False
+    deferred: bool = False
+    queue: object = None  # where it waits
     state: State = State.QUEUED
     retried: bool = False
     tickets: list[Ticket] = field(default_factory=list)

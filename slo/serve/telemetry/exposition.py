@@ -26,6 +26,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # name, help, prefix of the counter's series, labels
 COUNTERS = (
     ("slo_rejected", "Requests refused or given up, by reason", "rejected", ("reason",)),
+    ("slo_deferred_requests", "Requests admitted although they would be late", "deferred", ()),
     ("slo_cache_lookups", "Texts looked up in the cache", "cache", ("result",)),
     ("slo_passes", "Passes through an engine, and the texts and tokens in them", "pass", ("what",)),
     ("slo_replica_events", "Replicas given up", "replica", ("event",)),
@@ -100,6 +101,7 @@ class Exposition(Collector):
         replicas = GaugeMetricFamily("slo_replicas", "Replicas that answer", labels=("model",))
         for lane in lanes:
             queue.add_metric((lane.model, "online"), lane.planner.online_tokens)
+            queue.add_metric((lane.model, "deferred"), lane.planner.deferred_tokens)
             queue.add_metric((lane.model, "batch"), lane.planner.batch_tokens)
             rate.add_metric((lane.model,), lane.capacity_tokens_per_s())
             replicas.add_metric((lane.model,), len(lane.replicas))

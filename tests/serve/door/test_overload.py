@@ -19,6 +19,9 @@ def section(**parts: dict[str, Any]) -> ServeSection:
     return ServeSection.model_validate(parts)
 
 
+SHED = section(admission={"policy": "shed"})
+
+
 def p95_ms(outcomes: list[Outcome], status: int = 200) -> float:
     return nearest_rank(sorted(o.took_s for o in outcomes if o.status == status), 0.95) * 1000
 
@@ -51,7 +54,7 @@ def test_eighty_requests_a_second_meet_the_objective() -> None:
 @pytest.mark.parametrize("noise", [0.1, 0.4])
 def test_at_three_times_the_rate_it_can_hold_promises_are_kept(noise: float) -> None:
     async def run() -> dict[str, list[Outcome]]:
-        service = Service([SlowReplica(noise=noise)], section())
+        service = Service([SlowReplica(noise=noise)], SHED)
         await service.offer(20, 10)
         return {
             "peak": await service.offer(110, 30, 1),
@@ -71,7 +74,7 @@ def test_at_three_times_the_rate_it_can_hold_promises_are_kept(noise: float) -> 
 
 def test_under_overload_long_texts_are_let_in_nearly_as_often_as_short_ones() -> None:
     async def run() -> list[Outcome]:
-        service = Service([SlowReplica()], section())
+        service = Service([SlowReplica()], SHED)
         await service.offer(20, 10)
         return await service.offer(330, 60, 2)
 
@@ -87,7 +90,7 @@ def test_under_overload_long_texts_are_let_in_nearly_as_often_as_short_ones() ->
 def test_a_machine_that_becomes_half_as_fast_refuses_more_and_keeps_its_promise() -> None:
     async def run() -> list[Outcome]:
         replica = SlowReplica()
-        service = Service([replica], section())
+        service = Service([replica], SHED)
         await service.offer(80, 20)
         replica.slowness = 2.0
         await service.offer(80, 5, 2)
@@ -168,7 +171,7 @@ def test_a_bulk_request_beyond_the_queues_bound_leaves_online_requests_alone() -
 
 def test_a_batch_request_is_served_while_online_traffic_takes_all_there_is() -> None:
     async def run() -> tuple[Outcome, list[Outcome]]:
-        service = Service([SlowReplica(noise=0.02)], section())
+        service = Service([SlowReplica(noise=0.02)], SHED)
         await service.offer(20, 10)
         online = asyncio.ensure_future(service.offer(330, 30, 2))
         await asyncio.sleep(2)

@@ -164,7 +164,7 @@ def test_a_batch_job_that_an_online_request_wants_too_is_promoted() -> None:
     slow = [job(name, online=False) for name in "ab"]
     for each in slow:
         plan.add(each)
-    plan.promote(slow[1])
+    plan.promote(slow[1], job("b", 0.0))
     assert (plan.online_tokens, plan.batch_tokens) == (20, 20)
     assert texts(plan.decide(0.0, [Machine()])) == ["b"]
 

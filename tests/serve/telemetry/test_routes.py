@@ -58,7 +58,7 @@ async def test_status_tells_what_serves() -> None:
     assert model["capacity"]["tokens_per_s"] > 0
     assert body["cache"]["entries"] == 1
     assert body["processes"][0]["name"] == "api"
-    assert body["settings"]["admission"]["policy"] == "shed"
+    assert body["settings"]["admission"]["policy"] == "defer"
 
 
 async def test_replicas_that_do_not_serve_are_told_with_what_keeps_them() -> None:

@@ -24,7 +24,7 @@ function stateFigures(status, before) {
     labels: [engine.engine, engine.precision ?? status.precision, `v${status.version}`].filter(Boolean),
     uptime: status.uptime_s,
     inFlight: status.in_flight,
-    queuedTokens: sum(models.map((model) => model.queue_tokens.online + model.queue_tokens.batch)),
+    queuedTokens: sum(models.flatMap((model) => Object.values(model.queue_tokens))),
     capacity: replicas.length ? sum(models.map((model) => model.capacity.requests_per_s)) : null,
     processes: status.processes.map((process) => ({
       name: process.name,
