@@ -20,7 +20,7 @@ from slo.deploy.keeper_link import start_keeper
 from slo.deploy.machine import Machine, this_machine
 from slo.deploy.model import check_answers, ensure_model
 from slo.deploy.model_files import ModelFiles, read_model
-from slo.deploy.plan import absolute, choose_engine, model_plan, server_settings
+from slo.deploy.plan import absolute, choose_engine, model_plan, server_settings, suited
 from slo.deploy.process import append_log, log_tail
 from slo.deploy.progress import Progress
 from slo.deploy.registration import ensure_registered
@@ -98,6 +98,8 @@ def _bring_up(job: Job, start_s: float) -> Launched:
             progress.note(str(downloaded) if downloaded else "not possible")
     if files is None:
         source.stand_in_directory(config.model, job.models_dir)  # refused here if it is refused at all
+    if files is not None:
+        engine = suited(engine, files.directory)
     if engine.reason:
         progress.say(engine.reason, style="yellow")
     settings = server_settings(config, engine, stock=job.stock)

@@ -10,7 +10,7 @@ from slo.client import ApiKey, EmbeddingsClient
 from slo.deploy.job import Job
 from slo.deploy.model_files import ModelFiles
 from slo.deploy.process import ensure_running
-from slo.deploy.registration import POLL_S, ModelPlan, launch_body, wait_ready
+from slo.deploy.registration import OPENVINO, POLL_S, STOCK_ENGINE, ModelPlan, launch_body, wait_ready
 from slo.deploy.running import begin_launch, settled, states_of, stop_model
 from slo.deploy.state import ServerState, write_state
 from slo.deploy.verify import Verified, first_verdict, verify
@@ -114,7 +114,9 @@ def check_answers(
         config.endpoint, plan.name, api_key=key, timeout_s=WARM_UP_TIMEOUT_S, source="probe"
     ) as client:
         with progress.stage("verify"):
-            seen = _verified(job, api, client, files, plan if config.server.endpoint is None else None)
+            ours = config.server.endpoint is None
+            normalizes = plan.engine in (OPENVINO, STOCK_ENGINE)  # both do, whatever the model's files say
+            seen = _verified(job, api, client, files, plan if ours else None, normalizes=normalizes)
             progress.note(
                 f"{seen.dimension} dimensions, unit length, related {seen.related:.2f} > unrelated {seen.unrelated:.2f}"
             )
@@ -127,8 +129,9 @@ def check_answers(
 
 
 def _verified(
-    job: Job, api: XinferenceApi, client: EmbeddingsClient, files: ModelFiles, plan: ModelPlan | None
-) -> Verified:
+    job: Job, api: XinferenceApi, client: EmbeddingsClient, files: ModelFiles, plan: ModelPlan | None, *,
+    normalizes: bool = True,
+) -> Verified:  # fmt: skip
     """The verdict on the first answers.
 
     A model that fails since it has just died is given time to come back. One that counts as ready, was up before this
@@ -138,9 +141,7 @@ def _verified(
     patience_s = job.clock.monotonic() + job.config.server.launch_timeout
     while True:
         try:
-            return verify(
-                client, dimension=files.dimension, normalizes=files.normalizes, language=job.config.model.language
-            )
+            return verify(client, dimension=files.dimension, normalizes=normalizes, language=job.config.model.language)
         except Refused:  # users' requests have filled the queue: the model is up, and busy
             if job.clock.monotonic() > patience_s:
                 raise

@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ from slo.config import Config
 from slo.deploy.auth import wants_auth
 from slo.deploy.model_files import ModelFiles
 from slo.deploy.registration import OPENVINO, STOCK_ENGINE, ModelPlan, threads_per_replica
+from slo.errors import SloError
 
 EXTENSION = "slo.serve.extension"
 ENGINE = "slo.serve.engine.engine"  # published by the extension
+MODEL_FILES = "slo.serve.engine.model_files"
 SECRETS = ("SLO_API_KEY", "SLO_ADMIN_USER", "SLO_ADMIN_PASSWORD")
 
 
@@ -50,6 +54,21 @@ def choose_engine(config: Config, *, stock: bool) -> Engine:
         reason = f"engine {STOCK_ENGINE} instead of {OPENVINO}: {missing}"
         return Engine(name=STOCK_ENGINE, extension=extension, reason=reason)
     return Engine(name=asked, extension=extension)
+
+
+def suited(engine: Engine, directory: Path) -> Engine:
+    """The engine that the model's files are for: Xinference's own, with the reason, where ours cannot run them.
+
+    Asks our engine in a process of its own, a tenth of a second: it is no part of this one.
+    """
+    if engine.name != OPENVINO:
+        return engine
+    command = [sys.executable, "-m", MODEL_FILES, str(directory)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    if done.returncode != SloError.exit_code or not done.stdout:
+        return engine
+    reason = f"engine {STOCK_ENGINE} instead of {OPENVINO}: {done.stdout.splitlines()[0]}"
+    return replace(engine, name=STOCK_ENGINE, reason=reason)
 
 
 def _installed(module: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from slo.deploy.plan import (
     model_plan,
     server_environment,
     server_settings,
+    suited,
 )
-from slo.deploy.registration import description, launch_body, same_model, threads_per_replica
+from slo.deploy.registration import STOCK_ENGINE, description, launch_body, same_model, threads_per_replica
 
 
 def config(**sections: Any) -> Config:
@@ -49,6 +51,17 @@ def test_a_fallback_says_why() -> None:
     engine = choose_engine(config(serve={"enabled": False}), stock=False)
     assert engine.reason == "engine sentence_transformers instead of openvino: serve.enabled is off"
     assert choose_engine(config(), stock=True).reason == ""
+
+
+def test_a_model_that_is_not_for_our_engine_goes_to_xinferences_own(tiny_model: Path, tmp_path: Path) -> None:
+    ours, other = Engine(name="openvino", extension=True), Engine(name="flag", extension=True)
+    assert suited(ours, tiny_model) == ours
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model" / "1_Pooling" / "config.json").write_text('{"pooling_mode": "max"}', encoding="utf-8")
+    found = suited(ours, tmp_path / "model")
+    assert (found.name, found.extension) == (STOCK_ENGINE, True)
+    assert found.reason == "engine sentence_transformers instead of openvino: pooling by max is not supported"
+    assert suited(other, tmp_path / "model") == other
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
 
-from slo.serve.door.batcher import Embedded
+from slo.serve.door.batcher import Embedded, ReplicaLost
 from slo.serve.door.cache import Vector
 from slo.serve.door.planner import Load
 from slo.serve.door.problem import Problem
@@ -20,9 +20,10 @@ Behaviour = Callable[[int, list[str]], "float | Exception"]
 
 
 def vector_of(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Eight values from the checksum of the text; never all zero."""
+    """Eight values from the checksum of the text, of length 1."""
     seed = zlib.crc32(text.encode("utf-8", "surrogatepass"))
-    return np.random.default_rng(seed).standard_normal(DIMENSIONS).astype("<f4")
+    values = np.random.default_rng(seed).standard_normal(DIMENSIONS)
+    return np.asarray(values / np.linalg.norm(values), dtype="<f4")
 
 
 class FakeReplica:
@@ -33,6 +34,7 @@ class FakeReplica:
         self.identity = (uid, f"127.0.0.1:{port}")
         self.status: dict[str, Any] = {"fingerprint": "w1", "dimensions": DIMENSIONS, "max_tokens": 512, **status}
         self.calls: list[list[str]] = []
+        self.lost = False
         self._behave = behave
 
     async def embed(self, texts: list[str]) -> Embedded:
@@ -44,6 +46,11 @@ class FakeReplica:
         packed = np.stack([vector_of(text) for text in texts]).tobytes()
         stages = {"tokenise": 0.1, "infer": step * 1000, "finish": 0.1, "wait": 0.0}
         return packed, [min(512, len(t) + 2) for t in texts], [len(t) + 2 > 512 for t in texts], stages
+
+    async def cut(self, texts: Sequence[str], limit: int) -> list[str]:
+        if self.lost:
+            raise ReplicaLost("gone")
+        return [text[:limit] for text in texts]
 
     async def refresh_status(self) -> None:
         return None

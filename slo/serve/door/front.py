@@ -19,7 +19,7 @@ from slo.serve.door.delay import Delay
 from slo.serve.door.directory import Directory
 from slo.serve.door.lane import Lane
 from slo.serve.door.problem import Problem, invalid, refused, timed_out, too_large
-from slo.serve.door.request import EmbeddingRequest, model_of, needs_built_in, parse, read_json
+from slo.serve.door.request import EmbeddingRequest, model_of, parse, read_json
 from slo.serve.door.responses import Reply, cache_status, problem_reply, server_timing, written
 from slo.serve.door.work import Ticket
 from slo.serve.telemetry.telemetry import NO_MODEL, Telemetry, code_class, length_class
@@ -105,8 +105,6 @@ class Front:
             if len(call.body) > self._limits.max_body:
                 raise too_large(self._limits.max_body)
             request = parse(data, self._limits)
-            if needs_built_in(data):
-                return None
             trace.length = length_class(request.texts)
             if not call.source:
                 self._telemetry.arrivals.note(call.arrived_s, request.texts)
@@ -153,15 +151,16 @@ class Front:
         telemetry, generation = self._telemetry, lane.generation
         if hold_s := self._delay.seconds:  # a drill
             await asyncio.sleep(hold_s)
+        texts = await lane.as_computed(request)
         parsed_s = telemetry.now()
         found: dict[str, Vector] = {}
         if self._cache.enabled and not call.fresh:
-            for text in request.texts:
+            for text in texts:
                 vector = self._cache.get(generation, text)
                 if vector is not None:
                     found[text] = vector
-        hits = sum([text in found for text in request.texts]) if found else 0
-        missing = [text for text in dict.fromkeys(request.texts) if text not in found] if hits else request.texts
+        hits = sum([text in found for text in texts]) if found else 0
+        missing = [text for text in dict.fromkeys(texts) if text not in found] if hits else texts
         if not hits and len(missing) > 1:
             missing = list(dict.fromkeys(missing))
         timing = {"parse": (parsed_s - call.arrived_s) * 1000}
@@ -174,7 +173,7 @@ class Front:
                 telemetry.count("cache", "hit", amount=hits)
             if missing:
                 telemetry.count("cache", "miss", amount=len(missing))
-        vectors = [found[text] for text in request.texts]
+        vectors = [found[text] for text in texts]
         if not request.truncate and any(vector.truncated for vector in vectors):
             index = next(i for i, vector in enumerate(vectors) if vector.truncated)
             raise invalid(f"'input[{index}]' has more tokens than the model takes", param="input", reason="too_long")

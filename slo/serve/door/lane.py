@@ -11,13 +11,15 @@ from typing import Any, Protocol
 
 from slo.config import ServeSection
 from slo.serve.door.admission import ONLINE_TEXTS, Ask, Decision, Policy, QueueState, Rules, decide
-from slo.serve.door.batcher import Batcher, Replica
+from slo.serve.door.batcher import Batcher, Replica, ReplicaLost
 from slo.serve.door.cache import Cache, Vector
 from slo.serve.door.comeback import Comeback
 from slo.serve.door.cost import Headroom, PassCost, TokenEstimate, UsualSize
 from slo.serve.door.planner import Planner
-from slo.serve.door.problem import refused
+from slo.serve.door.problem import invalid, not_ready, refused
+from slo.serve.door.request import EmbeddingRequest
 from slo.serve.door.work import PassTiming
+from slo.serve.prompts import Prompts
 from slo.serve.telemetry.telemetry import Telemetry
 
 
@@ -29,6 +31,10 @@ class ServedReplica(Replica, Protocol):
 
     async def refresh_status(self) -> None:
         """Read `status` anew. Raises `ReplicaLost`."""
+        ...
+
+    async def cut(self, texts: Sequence[str], limit: int) -> list[str]:
+        """Texts as their first `limit` tokens read. Raises `ReplicaLost`."""
         ...
 
 
@@ -53,6 +59,7 @@ class Lane:
         self.generation = new_generation()
         self.replicas: list[ServedReplica] = []
         self.states: Mapping[str, str] = {}  # the host's word for each replica, those that do not serve included
+        self.prompts = Prompts()
         self._cache = cache
         self._telemetry = telemetry
         self._new_generation = new_generation
@@ -84,6 +91,27 @@ class Lane:
     def deadline_s(self) -> float:
         return self._rules.deadline_s
 
+    async def as_computed(self, request: EmbeddingRequest) -> tuple[str, ...]:
+        """The request's texts as they go to the engine: shortened to its limit, its prompt before each.
+
+        Raises `Problem` 400 for a prompt that the model does not have, 503 when nobody answers.
+        """
+        try:
+            prefix = self.prompts.prefix(request.prompt, request.prompt_name)
+        except KeyError:
+            known = ", ".join(map(repr, self.prompts.texts))
+            raise invalid(f"'prompt_name' is none of this model's prompts: {known}", param="prompt_name") from None
+        texts = request.texts if request.limit is None else await self._cut(request.texts, request.limit)
+        return tuple([prefix + text for text in texts]) if prefix else texts
+
+    async def _cut(self, texts: tuple[str, ...], limit: int) -> tuple[str, ...]:
+        for replica in tuple(self.replicas):
+            try:
+                return tuple(await replica.cut(texts, limit))
+            except ReplicaLost:
+                continue  # the next pass that it is given finds that out, too, and tells whoever watches
+        raise not_ready("no replica of the model is ready")
+
     def change_policy(self, policy: Policy) -> None:
         """Another policy from now on; what waits already keeps the terms under which it was admitted."""
         self._rules = replace(self._rules, policy=policy)
@@ -108,6 +136,7 @@ class Lane:
             measured = replica.status.get("pass_ms")
             if isinstance(measured, dict):
                 self.cost.assume(measured.get("fixed", 0.0) / 1000, measured.get("per_token", 0.0) / 1000)
+            self.prompts = Prompts.from_json(replica.status.get("prompts"))
         limits = [replica.status.get("max_tokens") for replica in self.replicas]
         self.estimate.max_tokens = max((limit for limit in limits if isinstance(limit, int)), default=512)
         self.batcher.update(self.replicas)

@@ -8,7 +8,7 @@ References are cached, which saves three calls per pass. They go stale when a mo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import xoscar as xo
@@ -46,6 +46,14 @@ class ActorReplica:
         except asyncio.TimeoutError as error:
             raise ReplicaLost(f"no answer within {self._timeout_s:g} s") from error
         return answer
+
+    async def cut(self, texts: Sequence[str], limit: int) -> list[str]:
+        """Texts as their first `limit` tokens read, see `TextTokenizer.cut`. Raises `ReplicaLost`."""
+        try:
+            shorter: list[str] = await xo.wait_for(self._ref.cut(list(texts), limit), self._timeout_s)
+        except (asyncio.TimeoutError, *GONE) as error:
+            raise ReplicaLost(f"{type(error).__name__}") from error
+        return shorter
 
     async def refresh_status(self) -> None:
         """Read `status` anew. Raises `ReplicaLost`."""

@@ -1,16 +1,18 @@
 """
 From the body of `POST /v1/embeddings` to one frozen value, or to a `Problem` that says which field is wrong.
 
+What Xinference's own engine sentence_transformers honours is honoured: `normalize_embeddings` (true unless given, as
+there null means false), `prompt`, `prompt_name`, `truncate_prompt_tokens`. What it refuses, or takes and ignores
+although the sender must expect other vectors of it, is a 400; all other fields are ignored, as there.
+
 Where OpenAI and stock Xinference differ:
 
 * `input`: a string or a list. Numbers become text (`[1, 2]` is the two texts "1" and "2"), as in stock; lists of
   token ids are refused, since ids of OpenAI's vocabulary mean nothing here (stock answers 500 without tiktoken).
   An empty list or an empty string is refused, as OpenAI does (stock embeds the empty string).
-* `dimensions`: the leading values, normalised again, as OpenAI does; more than the model has is refused. Stock
-  ignores it for BERT models.
+* `dimensions`: the leading values, normalised again, as OpenAI does; more than the model has is refused. Stock does
+  the same if the model is launched with `dimensions`, and ignores the request's for BERT models.
 * `truncate: false` refuses over-long texts with 400 instead of cutting them silently, which is the default as in stock.
-* `truncate_prompt_tokens` is left to Xinference's own handler, which cuts the texts before our engine sees them.
-* Fields that would change the vectors in stock, and are not implemented here, are refused; all others are ignored.
 """
 
 from __future__ import annotations
@@ -24,28 +26,31 @@ import orjson
 from slo.config import LimitsSection
 from slo.serve.door.problem import invalid, unknown_model
 
-# Stock hands these to the engine, where they change the answer. Value: what is harmless because it is the default.
-UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
-    "normalize_embeddings": (None, True),
-    "return_sparse": (None, False),
-    "prompt": (None, ""),
-    "prompt_name": (None, ""),
-    "task": (None, ""),
-    "instruction": (None, ""),
+# What is refused unless it is harmless: the harmless values, and why anything else is refused.
+REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "return_sparse": ((None, False), "this model gives dense vectors only"),
+    "output_value": (("sentence_embedding",), "this engine gives sentence embeddings only"),
+    "task": ((None, ""), "it has no effect on this model; send 'prompt_name' or 'prompt'"),
+    "instruction": ((None, ""), "it has no effect on this model; send 'prompt', which is put before each text"),
 }
+MAX_PROMPT = 8192  # characters; it is put before each of up to thousands of texts
 MAX_DIMENSIONS = 65_536
 MAX_NAME = 200  # characters; names are remembered and asked for, and no model has a longer one
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingRequest:
-    """What was asked for. `dimensions` is None for all of them."""
+    """What was asked for. `dimensions` is None for all of them, `limit` for as many tokens as the model takes."""
 
     model: str
     texts: tuple[str, ...]
     base64: bool = False
     dimensions: int | None = None
     truncate: bool = True
+    normalise: bool = True
+    prompt: str | None = None
+    prompt_name: str | None = None
+    limit: int | None = None
 
 
 def read_json(body: bytes) -> dict[str, Any]:
@@ -69,14 +74,6 @@ def model_of(data: dict[str, Any]) -> str:
     return model
 
 
-def needs_built_in(data: dict[str, Any]) -> bool:
-    """Does the request use what only Xinference's own handler does? Raises `Problem` 400."""
-    limit = data.get("truncate_prompt_tokens")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
-        raise invalid("'truncate_prompt_tokens' must be a whole number", param="truncate_prompt_tokens")
-    return limit is not None and limit >= 0
-
-
 def parse(data: dict[str, Any], limits: LimitsSection) -> EmbeddingRequest:
     """The request in `data`. Raises `Problem` 400 naming the field."""
     model = model_of(data)
@@ -84,19 +81,36 @@ def parse(data: dict[str, Any], limits: LimitsSection) -> EmbeddingRequest:
     encoding = data.get("encoding_format")
     if encoding not in (None, "float", "base64"):
         raise invalid("'encoding_format' must be 'float' or 'base64'", param="encoding_format")
-    truncate = data.get("truncate")
-    if truncate is not None and not isinstance(truncate, bool):
-        raise invalid("'truncate' must be true or false", param="truncate")
-    user = data.get("user")
-    if user is not None and not isinstance(user, str):
-        raise invalid("'user' must be a string", param="user")
-    if len(data) > 2:
-        for name, harmless in UNSUPPORTED.items():
-            if name in data and data[name] not in harmless:
-                raise invalid(f"'{name}' is not supported by this engine", param=name)
+    if len(data) == 2:
+        return EmbeddingRequest(model, texts)
+    _string(data, "user")
+    for name, (harmless, why) in REFUSED.items():
+        if name in data and data[name] not in harmless:
+            raise invalid(f"'{name}' is not supported: {why}", param=name)
+    prompt = _string(data, "prompt")
+    if prompt is not None and len(prompt) > MAX_PROMPT:
+        raise invalid(f"'prompt' has {len(prompt)} characters, at most {MAX_PROMPT} are allowed", param="prompt")
+    limit = data.get("truncate_prompt_tokens")
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool)):
+        raise invalid("'truncate_prompt_tokens' must be a whole number", param="truncate_prompt_tokens")
     return EmbeddingRequest(
-        model, texts, encoding == "base64", _dimensions(data.get("dimensions")), truncate is not False
-    )
+        model, texts, encoding == "base64", _dimensions(data.get("dimensions")), _bool(data, "truncate") is not False,
+        bool(_bool(data, "normalize_embeddings", absent=True)), prompt, _string(data, "prompt_name"), limit,
+    )  # fmt: skip
+
+
+def _bool(data: dict[str, Any], name: str, *, absent: bool | None = None) -> bool | None:
+    value = data.get(name, absent)
+    if value is not None and not isinstance(value, bool):
+        raise invalid(f"'{name}' must be true or false", param=name)
+    return value
+
+
+def _string(data: dict[str, Any], name: str) -> str | None:
+    value = data.get(name)
+    if value is not None and not isinstance(value, str):
+        raise invalid(f"'{name}' must be a string", param=name)
+    return value
 
 
 def _texts(value: Any, limit: int) -> tuple[str, ...]:

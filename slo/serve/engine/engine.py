@@ -13,9 +13,11 @@ import logging
 import os
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from xinference.model.embedding import SUPPORTED_ENGINES, generate_engine_config_by_model_name
 from xinference.model.embedding.core import EmbeddingModel
 from xinference.model.embedding.custom import get_user_defined_embeddings
@@ -24,6 +26,7 @@ from xinference.model.utils import parse_uri
 from slo.errors import SloError
 from slo.memory import offer_to_oom_killer
 from slo.serve.engine.artefacts import NotMade
+from slo.serve.engine.fidelity import Vectors
 from slo.serve.engine.helper import make_in_helper
 from slo.serve.engine.line import Answer, Line
 from slo.serve.engine.loading import Loaded, load
@@ -95,18 +98,26 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
     async def create_embedding(self, sentences: str | list[str], **options: Any) -> dict[str, Any]:
         """What Xinference's own route calls: the answer in OpenAI's shape.
 
-        `model_uid` names the model in the answer, `truncate_prompt_tokens` cuts as in Xinference; the rest of the
-        options concern other engines and are ignored, as they are by them.
+        `model_uid` names the model in the answer. `prompt`, `prompt_name`, `normalize_embeddings` and
+        `truncate_prompt_tokens` mean what they mean to the engine sentence_transformers; the rest is ignored, as there.
         """
         sentences = self._fix_langchain_openai_inputs(sentences)
-        limit = options.pop("truncate_prompt_tokens", None)
-        if limit is not None:
-            sentences = self._truncate_sentences(sentences, limit)
         texts = [sentences] if isinstance(sentences, str) else sentences
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("the engine openvino embeds texts only")
-        answer = await self._line.embed(texts)
+        limit = options.get("truncate_prompt_tokens")
+        if limit is not None:
+            texts = await self.cut(texts, limit)
+        prefix = self._loaded.runtime.files.prompts.prefix(options.get("prompt"), options.get("prompt_name"))
+        answer = await self._line.embed([prefix + text for text in texts])
+        if options.get("normalize_embeddings", True):
+            answer = replace(answer, vectors=_unit(answer.vectors))
         return self._openai(answer, str(options.get("model_uid", self._model_uid)))
+
+    async def cut(self, texts: list[str], limit: int) -> list[str]:
+        """Texts shortened to `limit` tokens; a negative one means the model's own limit, as in Xinference."""
+        limit = limit if limit >= 0 else int(self.model_family.max_tokens)
+        return await asyncio.get_running_loop().run_in_executor(None, self._loaded.tokenizer.cut, texts, limit)
 
     async def engine_status(self) -> dict[str, object]:
         """The engine's account of itself; cheap, callable at any time."""
@@ -124,6 +135,7 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
             "pass_tokens": loaded.runtime.shapes.cap,
             "dimensions": files.dimensions,
             "max_tokens": files.max_tokens,
+            "prompts": files.prompts.to_json(),
             "stand_in": files.stand_in,
             "pid": os.getpid(),
             "rss_bytes": _resident_bytes(),
@@ -180,6 +192,10 @@ def publish() -> None:
             generate_engine_config_by_model_name(family)
         except Exception:  # one odd registration, of whoever's making, must not keep the server from starting
             logger.warning("the registered model %r is passed over", family.model_name, exc_info=True)
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def _resident_bytes() -> int:

@@ -40,6 +40,7 @@ class Loaded:
     """A runtime and how it came about. `hint` is the arithmetic of what is not int8."""
 
     runtime: Runtime
+    tokenizer: TextTokenizer
     choice: Choice
     hint: str
     threads: int
@@ -56,10 +57,13 @@ class Workshop:
         self.artefacts = Artefacts(self.files.directory, cache, f"recipe {RECIPE}", *versions, may_make=may_make)
         self.progress = progress
         self._reference: Vectors | None = None
+        self._tokenizer: TextTokenizer | None = None
 
     def tokenizer(self) -> TextTokenizer:
-        folder = self.artefacts.folder("tokenizer", lambda new: save_tokenizer(self.files, new / "tokenizer.json"))
-        return TextTokenizer(folder / "tokenizer.json", self.files)
+        if self._tokenizer is None:
+            folder = self.artefacts.folder("tokenizer", lambda new: save_tokenizer(self.files, new / "tokenizer.json"))
+            self._tokenizer = TextTokenizer(folder / "tokenizer.json", self.files)
+        return self._tokenizer
 
     def fp32_graph(self) -> Path:
         def make(folder: Path) -> None:
@@ -184,7 +188,8 @@ def load(
     progress("warming up", 0.0)
     runtime.warm_up()
     progress("warming up", 1.0)
-    return Loaded(runtime, choice, hint, threads, "cpu", f"{workshop.artefacts.hash[:16]}-{choice.precision}-{hint}")
+    fingerprint = f"{workshop.artefacts.hash[:16]}-{choice.precision}-{hint}"
+    return Loaded(runtime, workshop.tokenizer(), choice, hint, threads, "cpu", fingerprint)
 
 
 def cores() -> int:
@@ -218,4 +223,4 @@ def _load_torch(workshop: Workshop, request: str, device: str, pass_tokens: int)
     ready = runtime(choice.precision)
     ready.warm_up()
     fingerprint = f"{workshop.artefacts.hash[:16]}-{choice.precision}-{device.partition(':')[0]}"
-    return Loaded(ready, choice, choice.precision, 0, device, fingerprint)
+    return Loaded(ready, workshop.tokenizer(), choice, choice.precision, 0, device, fingerprint)

@@ -1,25 +1,36 @@
 """
 What a sentence-transformers directory says about itself: family, pooling, limits. Reads JSON only.
 
-A model that this engine cannot serve raises QuantizeError with what was met; the caller then launches it with
-Xinference's own sentence_transformers engine.
+Read as sentence-transformers reads it, so that the vectors are the same. A model that this engine cannot serve raises
+QuantizeError with what was met; the caller then launches it with Xinference's own sentence_transformers engine.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from slo.errors import ModelSourceError, QuantizeError
+from slo.errors import ModelSourceError, QuantizeError, SloError
+from slo.serve.prompts import ALWAYS, Prompts
 
 Pooling = Literal["cls", "mean"]
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
 FALL_BACK = "launch it with the engine sentence_transformers instead (--engine sentence_transformers)"
+SENTENCE_SETTINGS = tuple(
+    f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta")
+)
+# Settings of the transformer module that change what goes in or comes out; value: what is harmless.
+PLAIN: Mapping[str, Any] = {
+    "transformer_task": "feature-extraction", "model_args": {}, "model_kwargs": {}, "config_args": {},
+    "config_kwargs": {}, "tokenizer_args": {}, "processor_kwargs": {}, "processing_kwargs": {}, "query_length": None,
+    "document_length": None, "query_expansion": None, "tokenizer_name_or_path": None,
+}  # fmt: skip
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -27,7 +38,8 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 class ModelFiles:
     """A model as its own files describe it.
 
-    `max_tokens` counts the special tokens; a longer text is truncated there, as sentence-transformers does.
+    `max_tokens` counts the special tokens; a longer text is truncated there, as sentence-transformers does. `prompts`
+    are what may be put before a text; `tidies_decoded` is transformers' clean_up_tokenization_spaces.
     """
 
     directory: Path
@@ -40,6 +52,8 @@ class ModelFiles:
     filling_id: int
     lower_case: bool
     stand_in: bool
+    prompts: Prompts = field(default_factory=Prompts)
+    tidies_decoded: bool = False
 
 
 def read_model(directory: Path) -> ModelFiles:
@@ -57,23 +71,26 @@ def read_model(directory: Path) -> ModelFiles:
         raise QuantizeError("only encoders with absolute positions are supported", hint=FALL_BACK)
     if not any((directory / name).is_file() for name in WEIGHTS):
         raise ModelSourceError(f"{directory} holds no weights: none of {', '.join(WEIGHTS)}")
-    pooling, normalise = _modules(directory)
+    modules = _json(directory / "modules.json", None, kind=list)
+    pooling, normalise, sentence, prompts = _bare() if modules is None else _described(directory, modules)
+    tokenizer = _json(directory / "tokenizer_config.json", {})
     padding = _number(config.get("pad_token_id") or 0, "pad_token_id", file, least=0)
     first_position = 0 if family == "bert" else padding + 1  # RoBERTa counts positions from behind the padding id
-    sentence = _json(directory / "sentence_bert_config.json", {})
-    limits = sentence.get("max_seq_length"), _json(directory / "tokenizer_config.json", {}).get("model_max_length")
     room = _number(config.get("max_position_embeddings"), "max_position_embeddings", file) - first_position
+    limit = sentence.get("max_seq_length") or tokenizer.get("model_max_length")
     return ModelFiles(
         directory=directory,
         family=family,
         pooling=pooling,
         normalise=normalise,
         dimensions=_number(config.get("hidden_size"), "hidden_size", file),
-        max_tokens=min(room, *(_limit(value, room) for value in limits)),
+        max_tokens=min(room, _limit(limit, room)),
         first_position=first_position,
         filling_id=padding,
         lower_case=bool(sentence.get("do_lower_case")),
         stand_in=(directory / "STAND_IN.json").is_file(),
+        prompts=prompts,
+        tidies_decoded=bool(tokenizer.get("clean_up_tokenization_spaces")),
     )
 
 
@@ -99,29 +116,61 @@ def file_digest(path: Path) -> bytes:
     return digest.digest()
 
 
-def _modules(directory: Path) -> tuple[Pooling, bool]:
-    """Pooling, and whether vectors are normalised, from modules.json; a bare transformer means the mean, as in ST."""
-    modules = _json(directory / "modules.json", None, kind=list)
-    if modules is None:
-        return "mean", False
-    pooling: Pooling | None = None
-    normalise = False
+def _bare() -> tuple[Pooling, bool, dict[str, Any], Prompts]:
+    """What sentence-transformers assumes of a directory without modules.json; it then reads none of its own files."""
+    return "mean", False, {}, Prompts()
+
+
+def _described(directory: Path, modules: list[Any]) -> tuple[Pooling, bool, dict[str, Any], Prompts]:
+    return *_modules(directory, modules), _sentence_settings(directory), _prompts(directory)
+
+
+def _modules(directory: Path, modules: list[Any]) -> tuple[Pooling, bool]:
+    """Pooling, and whether vectors are normalised, from the content of modules.json."""
     for module in modules:
         if not isinstance(module, dict) or not isinstance(module.get("type"), str):
             raise ModelSourceError(f"{directory / 'modules.json'}: a module without a type: {module!r:.80}")
-        kind = module["type"].rsplit(".", 1)[-1]
-        if kind == "Pooling":
-            pooling = _pooling(_json(directory / str(module.get("path") or "") / "config.json"))
-        elif kind == "Normalize":
-            normalise = True
-        elif kind != "Transformer":
-            raise QuantizeError(f"a module of type {kind!r} behind the encoder is not supported", hint=FALL_BACK)
-    if pooling is None:
-        raise QuantizeError(f"{directory / 'modules.json'} names no pooling", hint=FALL_BACK)
-    return pooling, normalise
+    kinds = [module["type"] for module in modules]
+    paths = [str(module.get("path") or "") for module in modules]
+    names = [kind.rpartition(".")[2] if kind.startswith("sentence_transformers.") else kind for kind in kinds]
+    if names[:2] != ["Transformer", "Pooling"] or set(names[2:]) - {"Normalize"}:
+        raise QuantizeError(
+            f"only Transformer, Pooling and Normalize in this order are supported, not {', '.join(names)}",
+            hint=FALL_BACK,
+        )
+    if paths[0]:
+        raise QuantizeError(f"the transformer lies in the folder {paths[0]!r}", hint=FALL_BACK)
+    return _pooling(_json(directory / paths[1] / "config.json")), len(names) > 2
+
+
+def _sentence_settings(directory: Path) -> dict[str, Any]:
+    """What sentence-transformers was told about the transformer module: the first file of several names."""
+    files: list[dict[str, Any]] = [_json(directory / name, {}) for name in SENTENCE_SETTINGS]
+    found = next((content for content in files if content), {})
+    odd = [name for name, plain in PLAIN.items() if found.get(name) not in (None, plain)]
+    if odd:
+        raise QuantizeError(f"the transformer's setting {', '.join(odd)} is not supported", hint=FALL_BACK)
+    return dict(found)
+
+
+def _prompts(directory: Path) -> Prompts:
+    path = directory / "config_sentence_transformers.json"
+    settings = _json(path, {})
+    if settings.get("model_type") not in (None, "SentenceTransformer"):
+        raise QuantizeError(f"models of the kind {settings['model_type']!r} are not supported", hint=FALL_BACK)
+    named = settings.get("prompts") or {}
+    if not isinstance(named, dict):
+        raise ModelSourceError(f"{path}: prompts is {named!r:.80}, expected texts by name")
+    texts = ALWAYS | {str(name): str(text or "") for name, text in named.items()}
+    default = settings.get("default_prompt_name")
+    if default is not None and default not in texts:
+        raise ModelSourceError(f"{path}: default_prompt_name is {default!r}, which is none of the prompts")
+    return Prompts(texts, default)
 
 
 def _pooling(config: dict[str, Any]) -> Pooling:
+    if config.get("include_prompt") is False:
+        raise QuantizeError("a pooling that leaves the prompt out is not supported", hint=FALL_BACK)
     mode = config.get("pooling_mode")  # newer files name it, older ones set one flag of several
     names = {"cls": "cls", "mean": "mean", "cls_token": "cls", "mean_tokens": "mean"}
     flags = [key.removeprefix("pooling_mode_") for key, on in config.items() if key.startswith("pooling_mode_") and on]
@@ -164,3 +213,17 @@ def _json(path: Path, default: Any = _REQUIRED, *, kind: type = dict) -> Any:
     if not isinstance(content, kind):
         raise ModelSourceError(f"{path} holds no JSON {'list' if kind is list else 'object'}")
     return content
+
+
+def main(arguments: list[str]) -> int:
+    """`python -m slo.serve.engine.model_files MODEL`: 0 if this engine can run it, else 2 and why on stdout."""
+    try:
+        read_model(Path(arguments[0]))
+    except SloError as error:
+        print(error.message)  # noqa: T201 - the answer
+        return SloError.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

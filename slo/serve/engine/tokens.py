@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from slo.errors import ModelSourceError
 from slo.serve.engine.model_files import ModelFiles
+
+# What transformers' clean_up_tokenization takes back of the blanks that decoding puts between words.
+TIDIED = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
+          (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,38 @@ class TextTokenizer:
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(files.max_tokens)
         self._lower_case = files.lower_case
+        self._tidies = files.tidies_decoded and type(self._tokenizer.model).__name__ != "BPE"
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Encode texts in order. A lone surrogate, which no encoding can carry, counts as unknown."""
-        clean = [_encodable(text.lower() if self._lower_case else text) for text in texts]
-        # one by one while few: waking the library's thread pool costs more than it saves
-        found = [self._tokenizer.encode(clean[0])] if len(clean) == 1 else self._tokenizer.encode_batch_fast(clean)
+        found = self._encode([text.lower() if self._lower_case else text for text in texts])
         return Tokens([encoding.ids for encoding in found], [bool(encoding.overflowing) for encoding in found])
+
+    def cut(self, texts: Sequence[str], limit: int) -> list[str]:
+        """Each text as its first `limit` tokens read, special tokens counted: Xinference's `truncate_prompt_tokens`.
+
+        As there, a text goes to tokens and back, so that what the vocabulary does not know is lost, and a limit that
+        leaves no room for the special tokens cuts nothing.
+        """
+        room = limit - int(self._tokenizer.num_special_tokens_to_add(is_pair=False))
+        return [self._decoded(encoding, room) for encoding in self._encode(texts)]
+
+    def _encode(self, texts: Sequence[str]) -> list[Encoding]:
+        clean = [_encodable(text) for text in texts]
+        # one by one while few: waking the library's thread pool costs more than it saves
+        return [self._tokenizer.encode(clean[0])] if len(clean) == 1 else self._tokenizer.encode_batch_fast(clean)
+
+    def _decoded(self, encoding: Encoding, room: int) -> str:
+        ids = [
+            token
+            for part in (encoding, *encoding.overflowing)
+            for token, special in zip(part.ids, part.special_tokens_mask, strict=True)
+            if not special
+        ]
+        text = str(self._tokenizer.decode(ids if room < 0 else ids[:room], skip_special_tokens=True))
+        for blank, tidy in TIDIED if self._tidies else ():
+            text = text.replace(blank, tidy)
+        return text
 
     def unknown_share(self, text: str) -> float:
         """The share of tokens for which the vocabulary has no name."""

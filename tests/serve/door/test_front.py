@@ -123,6 +123,20 @@ async def test_an_over_long_text_is_cut_or_refused_as_asked() -> None:
     assert "input[1]" in error["error"]["message"]
 
 
+async def test_a_limit_of_tokens_is_kept_by_any_replica_that_answers() -> None:
+    gone, there = FakeReplica("rep0", port=1), FakeReplica("rep1", port=2)
+    gone.lost = True
+    body = {"model": "m", "input": ["abcdef", "xy"], "truncate_prompt_tokens": 3, "prompt": "> "}
+    async with opened(FakeFinder(m=[gone, there])) as door:
+        _, answer, _ = await door.embed(body)
+        there.lost = True
+        status, error, headers = await door.embed(body)
+    assert is_vector(rows(answer)[0], "> abc")
+    assert is_vector(rows(answer)[1], "> xy")
+    assert (status, error["error"]["code"]) == (503, "model_not_ready")
+    assert headers["retry-after"]
+
+
 BAD_BODIES: dict[str, tuple[bytes, int]] = {
     "empty": (b"", 400),
     "cut": (b'{"model":', 400),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from slo.config import LimitsSection
 from slo.serve.door.problem import Problem
-from slo.serve.door.request import MAX_NAME, EmbeddingRequest, model_of, needs_built_in, parse, read_json
+from slo.serve.door.request import MAX_NAME, EmbeddingRequest, model_of, parse, read_json
 
 LIMITS = LimitsSection(max_inputs=4)
 
@@ -54,8 +54,14 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "dimensions huge": ({"dimensions": 10**18}, "dimensions"),
     "truncate text": ({"truncate": "no"}, "truncate"),
     "user list": ({"user": []}, "user"),
-    "not normalised": ({"normalize_embeddings": False}, "normalize_embeddings"),
-    "prompt": ({"prompt_name": "query"}, "prompt_name"),
+    "normalised text": ({"normalize_embeddings": "yes"}, "normalize_embeddings"),
+    "prompt number": ({"prompt": 5}, "prompt"),
+    "prompt name list": ({"prompt_name": ["query"]}, "prompt_name"),
+    "sparse": ({"return_sparse": True}, "return_sparse"),
+    "instruction": ({"instruction": "find"}, "instruction"),
+    "limit text": ({"truncate_prompt_tokens": "16"}, "truncate_prompt_tokens"),
+    "limit bool": ({"truncate_prompt_tokens": True}, "truncate_prompt_tokens"),
+    "limit fraction": ({"truncate_prompt_tokens": 1.5}, "truncate_prompt_tokens"),
 }
 
 
@@ -74,9 +80,9 @@ def test_a_bad_field_is_named(fields: dict[str, Any], param: str) -> None:
         {"user": None},
         {"foo": {"bar": 1}},
         {"normalize_embeddings": True},
-        {"truncate_prompt_tokens": -1},
+        {"prompt": None, "prompt_name": None, "truncate_prompt_tokens": None, "return_sparse": False},
     ],
-    ids=["user", "no user", "unknown", "default asked for", "default truncation"],
+    ids=["user", "no user", "unknown", "default asked for", "nulls"],
 )
 def test_harmless_fields_are_accepted(fields: dict[str, Any]) -> None:
     assert parsed(**fields) == EmbeddingRequest("m", ("x",))
@@ -85,6 +91,9 @@ def test_harmless_fields_are_accepted(fields: dict[str, Any]) -> None:
 def test_options_are_read() -> None:
     request = parsed(encoding_format="base64", dimensions=64, truncate=False)
     assert (request.base64, request.dimensions, request.truncate) == (True, 64, False)
+    request = parsed(normalize_embeddings=False, prompt="", prompt_name="query", truncate_prompt_tokens=-1)
+    assert (request.normalise, request.prompt, request.prompt_name, request.limit) == (False, "", "query", -1)
+    assert parsed(normalize_embeddings=None).normalise is False, "as in stock"
 
 
 @pytest.mark.parametrize(
@@ -143,14 +152,3 @@ def test_every_body_is_an_object_or_a_400(body: bytes) -> None:
         assert isinstance(read_json(body), dict)
     except Problem as problem:
         assert problem.status == 400
-
-
-@pytest.mark.parametrize(("value", "expected"), [(None, False), (-1, False), (0, True), (16, True)])
-def test_cutting_to_a_number_of_tokens_is_left_to_the_built_in_handler(value: Any, expected: bool) -> None:
-    assert needs_built_in({"truncate_prompt_tokens": value}) is expected
-
-
-@pytest.mark.parametrize("value", ["16", True, 1.5, []], ids=repr)
-def test_a_bad_number_of_tokens_is_a_400(value: Any) -> None:
-    with pytest.raises(Problem):
-        needs_built_in({"truncate_prompt_tokens": value})

@@ -36,6 +36,13 @@ def test_a_shortened_vector_has_length_one() -> None:
     assert np.linalg.norm(body["data"][0]["embedding"]) == pytest.approx(1, abs=1e-6)
 
 
+@pytest.mark.parametrize(("normalise", "length"), [(True, 1.0), (False, 3.0)])
+def test_a_vector_of_any_length_is_normalised_unless_told_otherwise(normalise: bool, length: float) -> None:
+    long = Vector((vector_of("a") * np.float32(3)).tobytes(), 3, False)
+    body = orjson.loads(embeddings_body(EmbeddingRequest("m", ("a",), normalise=normalise), [long]))
+    assert np.linalg.norm(body["data"][0]["embedding"]) == pytest.approx(length, abs=1e-6)
+
+
 def many(count: int, **fields: Any) -> tuple[EmbeddingRequest, list[Vector]]:
     texts = tuple(f"t{index}" for index in range(count))
     return EmbeddingRequest('模型 "m"', texts, **fields), [packed(text) for text in texts]
