@@ -77,7 +77,8 @@ format: ## Format the code
 lock: ## Compile the lock files again after a change in pyproject.toml
 	@bash scripts/lock.sh
 
-clean: ## Stop the server and remove .slo, caches and build products; keeps .venv
+clean: ## Stop the server and remove the state directory, caches and build products; keeps .venv
 	@[ ! -x $(PY) ] || $(PY) launch_model_server.py --stop
+	@[ ! -x $(PY) ] || $(PY) -m scripts.clean
 	rm -rf .slo .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist model_server.log*
 	find slo tests scripts -name __pycache__ -prune -exec rm -rf {} +

@@ -30,6 +30,12 @@ MAX_BYTES_PER_TEXT = 256 * 1024
 MAX_BYTES_AROUND = 2**20
 FROM_PROXIES = frozenset({403, 407, 502, 503, 504})  # what a proxy may answer in the server's place
 
+BANNED = "(this address is locked out, since too many wrong keys came from it; right ones are refused, too)"
+BAN_HINT = (
+    "find who sends wrong keys in the server's audit.log; the ban ends after an hour, or with a restart of the server; "
+    "behind a proxy set serve.trusted_proxies, so that it does not meet everybody"
+)
+
 
 @dataclass(frozen=True)
 class ApiKey:
@@ -85,6 +91,11 @@ def embeddings_url(endpoint: str) -> str:
     if base.endswith("/embeddings"):
         return base
     return f"{base}/embeddings" if base.endswith("/v1") else f"{base}/v1/embeddings"
+
+
+def is_ban(status: int, text: str) -> bool:
+    """Has Xinference locked the caller out? That is no overload, although its status is the same."""
+    return status == 429 and "Too many failed attempts" in text
 
 
 def longest_answer(texts: int) -> int:
@@ -173,7 +184,7 @@ class EmbeddingsClient:
         return BadAnswer(f"{self.url}: {message}", url=self.url, status=response.status_code)
 
     def _failure(self, response: requests.Response) -> RequestError:
-        status, text = response.status_code, _detail(response)
+        status, text = response.status_code, detail_of(response)
         message = f"{self.url}: HTTP {status}: {text}"
         if status in FROM_PROXIES and (proxy := proxy_of(self.url)):
             message += f" (asked through the proxy {proxy}; name the host in no_proxy if it needs none)"
@@ -182,6 +193,8 @@ class EmbeddingsClient:
             return Unauthorized(
                 f"{message} ({tried})", url=self.url, status=status, hint="set SLO_API_KEY, or --api-key-file"
             )
+        if is_ban(status, text):
+            return Unauthorized(f"{message} {BANNED}", url=self.url, status=status, hint=BAN_HINT)
         if status == 429:
             return Refused(message, url=self.url, status=status, retry_after_s=_seconds(response))
         if status >= 500:
@@ -193,7 +206,7 @@ class EmbeddingsClient:
         return BadRequest(message, url=self.url, status=status)
 
 
-def _detail(response: requests.Response) -> str:
+def detail_of(response: requests.Response) -> str:
     """The server's own words, from either error shape, at most 300 characters."""
     try:
         data = orjson.loads(response.content)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -132,7 +133,15 @@ class ServeSection(Section):
     cache: CacheSection = CacheSection()
     admission: AdmissionSection = AdmissionSection()
     limits: LimitsSection = LimitsSection()
+    trusted_proxies: tuple[str, ...] = ()
     drill: bool = False
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _proxies_are_addresses(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for proxy in proxies:
+            ip_network(proxy, strict=False)  # its `ValueError` says what is wrong
+        return proxies
 
 
 class Config(Section):

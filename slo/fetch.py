@@ -5,7 +5,7 @@ from __future__ import annotations
 import requests
 
 from slo.bounded import BoundedSession, failure_of
-from slo.client import ApiKey
+from slo.client import BAN_HINT, BANNED, ApiKey, detail_of, is_ban
 from slo.errors import BadRequest, ServerFault, Unauthorized
 
 
@@ -34,6 +34,8 @@ class Fetcher:
         status = response.status_code
         if status in (401, 403):
             raise Unauthorized(f"{shown}: HTTP {status}", url=shown, status=status, hint="set SLO_API_KEY")
+        if is_ban(status, detail_of(response)):
+            raise Unauthorized(f"{shown}: HTTP 429 {BANNED}", url=shown, status=status, hint=BAN_HINT)
         if status >= 500:
             raise ServerFault(f"{shown}: HTTP {status}", url=shown, status=status)
         if not 200 <= status < 300:

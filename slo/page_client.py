@@ -8,7 +8,7 @@ import orjson
 import requests
 
 from slo.bounded import BoundedSession, failure_of
-from slo.client import ApiKey
+from slo.client import BAN_HINT, BANNED, ApiKey, detail_of, is_ban
 from slo.errors import BadAnswer, BadRequest, ServerFault, Unauthorized
 
 
@@ -65,6 +65,8 @@ class PageClient:
         if status in (401, 403):
             tried = str(self.api_key) if self.api_key else "no API key was given"
             raise Unauthorized(f"{url}: HTTP {status} ({tried})", url=url, status=status, hint="set SLO_API_KEY")
+        if is_ban(status, detail_of(response)):
+            raise Unauthorized(f"{url}: HTTP 429 {BANNED}", url=url, status=status, hint=BAN_HINT)
         if status >= 500:
             raise ServerFault(f"{url}: HTTP {status}", url=url, status=status)
         if status != 200:

@@ -23,6 +23,11 @@ FAILURES: dict[str, tuple[Reply, str, str]] = {
     "401": (Reply(status=401, body={"detail": "no key"}), "unauthorized", "no API key was given"),
     "403": (Reply(status=403, body={"detail": "wrong scope"}), "unauthorized", "wrong scope"),
     "429": (Reply(status=429, body={"detail": "busy"}, headers={"Retry-After": "2"}), "refused", "busy"),
+    "ban": (
+        Reply(status=429, body={"detail": "Too many failed attempts. IP temporarily banned."}),
+        "unauthorized",
+        "locked out",
+    ),
     "400": (Reply(status=400, body={"detail": "odd"}), "bad_request", "odd"),
     "404": (Reply(status=404, body={"detail": "no model"}), "bad_request", "'stub' the name of a running model"),
     "redirect": (Reply(status=302, headers={"Location": "/x"}), "bad_request", "302"),

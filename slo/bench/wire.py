@@ -19,9 +19,9 @@ import httptools
 
 from slo import __version__
 from slo.bench.exchange import OK, Exchange, outcome_of
-from slo.client import SOURCE_HEADER, ApiKey, embeddings_url, longest_answer
+from slo.client import SOURCE_HEADER, ApiKey, embeddings_url, is_ban, longest_answer
 from slo.clock import Clock
-from slo.errors import BadAnswer, RequestTimeout, Unreachable
+from slo.errors import BadAnswer, Refused, RequestTimeout, Unauthorized, Unreachable
 
 SWEEP_S = 0.02  # how often overdue requests are looked for; their `done` is the deadline itself
 
@@ -284,7 +284,10 @@ class Connection(asyncio.Protocol):
         if not exchange.finished:
             exchange.status = self._parser.get_status_code()
             exchange.answer = b"".join(self._parts) if outcome_of(exchange.status) == OK else b""
-        self._end(outcome_of(exchange.status) if exchange.status else OK, reusable=reusable)
+        outcome = outcome_of(exchange.status) if exchange.status else OK
+        if outcome == Refused.outcome and is_ban(exchange.status, b"".join(self._parts).decode("utf-8", "replace")):
+            outcome = Unauthorized.outcome
+        self._end(outcome, reusable=reusable)
 
     def _end(self, outcome: str, *, reusable: bool) -> None:
         exchange, self.exchange = self.exchange, None

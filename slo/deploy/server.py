@@ -72,6 +72,9 @@ def start_server(job: Job, settings: dict[str, Any]) -> ServerState:
     job.log_offset = open_log(server.log, f"start of xinference-local on {server.host}:{server.port}", job.clock)
     if new_log and server.log.is_file():
         job.undo.callback(_keep_only_a_telling_log, server.log)
+    # Xinference's notes for a worker that comes back at the same address. Here the address is new at every start, so
+    # they are never read, and there would be one folder more each time.
+    shutil.rmtree(config.state_dir / "xinference" / "worker_recovery", ignore_errors=True)
     # Before the process exists: an interrupt between its start and the next line must find it, too.
     job.undo.callback(_undo_start, config.state_dir, instance, job.clock)
     pid = spawn(command, environment=server_environment(config, settings), log=server.log, instance=instance)

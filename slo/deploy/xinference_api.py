@@ -15,7 +15,7 @@ import orjson
 import requests
 
 from slo.bounded import BoundedSession, failure_of
-from slo.client import ApiKey
+from slo.client import BAN_HINT, BANNED, ApiKey, is_ban
 from slo.errors import BadAnswer, RegisterError, RequestTimeout, ServerFault, Unauthorized, Unreachable
 
 REPLICA_TIMEOUT_S = 300.0  # loading one more copy of the model takes as long as loading the first
@@ -177,6 +177,8 @@ class XinferenceApi:
         assert self.account is not None  # noqa: S101
         credentials = {"username": self.account.username, "password": self.account.password}
         response = self._send("POST", "/token", credentials)
+        if is_ban(response.status_code, detail(response)):
+            raise Unauthorized(f"{self.endpoint}: HTTP 429 {BANNED}", url=self.endpoint, status=429, hint=BAN_HINT)
         if response.status_code != 200:
             raise Unauthorized(
                 f"{self.endpoint}: the login of {self.account.username!r} ({self.account.origin}) failed: "
@@ -208,6 +210,10 @@ class XinferenceApi:
         if response.status_code == 401 and self.account is not None:
             self.login()
             response = self._send(method, path, body, timeout_s=timeout_s)
+        if is_ban(response.status_code, detail(response)):
+            raise Unauthorized(
+                f"{self.endpoint}{path}: HTTP 429 {BANNED}", url=self.endpoint, status=429, hint=BAN_HINT
+            )
         if response.status_code in (401, 403):
             who = self.account.origin if self.account else str(self.key) if self.key else "no credentials"
             raise Unauthorized(

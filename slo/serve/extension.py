@@ -13,6 +13,7 @@ import importlib
 import importlib.util
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import xinference
@@ -59,7 +60,7 @@ class Extension:
         from slo.serve.door.replicas import ActorFinder
         from slo.serve.install import install
 
-        _harden_http()
+        _harden_http(self.settings.trusted_proxies)
         if context.auth_enabled:
             context.auth_service._cache = RememberedKeys(context.auth_service._cache, time.monotonic)
 
@@ -77,13 +78,17 @@ class Extension:
         )
 
 
-def _harden_http() -> None:
-    """Let Xinference serve through our protocol class. It asks for one by this name, after `configure_api`."""
+def _harden_http(proxies: Sequence[str]) -> None:
+    """Let Xinference serve through our protocol class, and believe these proxies only.
+
+    It uses both names after `configure_api`. With its guard on, the guard's own list of proxies holds.
+    """
     from xinference.api import restful_api
+    from xinference.api.guard_integration import guard_enabled
     from xinference.core.http_protocol import RequestDeadlineMixin
 
     from slo.serve.connections import Connections
-    from slo.serve.host import most_connections
+    from slo.serve.host import believed_proxies, most_connections
     from slo.serve.protocol import ServerProtocol, protocol_class
 
     kept = Connections(lambda s, act: asyncio.get_running_loop().call_later(s, act), most=most_connections())
@@ -92,7 +97,12 @@ def _harden_http() -> None:
         mixin = RequestDeadlineMixin if request_timeout > 0 else None
         return protocol_class(mixin, kept, request_timeout=float(request_timeout))
 
-    restful_api.create_hardened_http_protocol = hardened
+    plain = restful_api.Config
+
+    def config(*args: Any, **how: Any) -> Any:
+        return plain(*args, **(how if guard_enabled() else {**how, "forwarded_allow_ips": believed_proxies(proxies)}))
+
+    restful_api.create_hardened_http_protocol, restful_api.Config = hardened, config
 
 
 def _something_between(context: Any) -> bool:

@@ -10,7 +10,8 @@ import os
 import resource
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Network, ip_network
 from pathlib import Path
 
 from slo.host import raise_open_files
@@ -18,6 +19,7 @@ from slo.host import raise_open_files
 # The first generation is collected after so many net allocations. CPython's 700 costs a walk of the second generation
 # every few hundred requests; above 5000 the first alone takes several ms. Vectors and bytes hold no cycles.
 GC_THRESHOLDS = (5_000, 20, 50)
+LOCAL = ("127.0.0.0/8", "::1")
 MOST_CONNECTIONS = 8192  # about 20 KB of memory each
 
 
@@ -78,3 +80,17 @@ def most_connections() -> int:
     raise_open_files()
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(16, min(MOST_CONNECTIONS, limit - max(256, limit // 4)))
+
+
+def believed_proxies(listed: Sequence[str]) -> list[str]:
+    """Whose `X-Forwarded-For` uvicorn shall believe: this machine's and the listed ones, also where IPv6 carries IPv4.
+
+    Xinference's "*" believes everybody: whoever sends the header chooses who is locked out for wrong keys.
+    """
+    networks = [ip_network(each, strict=False) for each in (*LOCAL, *listed)]
+    inside_ipv6 = [
+        f"::ffff:{network.network_address}/{96 + network.prefixlen}"
+        for network in networks
+        if isinstance(network, IPv4Network)
+    ]
+    return [*map(str, networks), *inside_ipv6]

@@ -22,6 +22,7 @@ from slo.serve.door.front import Front
 from slo.serve.door.gate import PATH, Gate
 from slo.serve.door.route import embeddings_endpoint
 from slo.serve.host import calm_gc, set_nodelay
+from slo.serve.openapi import described
 from slo.serve.settings import ServeSettings
 from slo.serve.site.board import Board
 from slo.serve.site.pages import page_routes
@@ -58,13 +59,16 @@ def install(
         route_class_override=route_class, include_in_schema=False, response_model=None,
     )  # fmt: skip
     for path, endpoint, is_data in (*routes.table(), *board.table()):
+        guards = secured if is_data else None
         app.router.add_api_route(
-            path, endpoint, methods=["GET"], dependencies=secured if is_data else None, include_in_schema=False,
-            response_model=None,
-        )  # fmt: skip
+            path, endpoint, methods=["GET"], dependencies=guards, response_model=None, **described(path)
+        )
+        app.router.add_api_route(
+            path, endpoint, methods=["HEAD"], dependencies=guards, response_model=None, include_in_schema=False
+        )
     app.router.add_api_route(
-        CONTROL, routes.control(guarded=admin is not None), methods=["POST"], dependencies=admin,
-        include_in_schema=False, response_model=None,
+        CONTROL, routes.control(guarded=admin is not None), methods=["POST"], dependencies=admin, response_model=None,
+        **described(CONTROL),
     )  # fmt: skip
     app.router.routes.extend(page_routes())
     app.add_middleware(Gate, front=front, telemetry=telemetry, short=short)

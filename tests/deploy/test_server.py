@@ -156,7 +156,13 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     config = config.replaced(
         **{"model.name": "minilm", "model.language": ["en"], "model.stand_in": "off", "serve.enabled": False}
     )
+    (config.state_dir / "xinference" / "worker_recovery" / "127.0.0.1_1").mkdir(parents=True)
     yield from running(config, directory)
+
+
+def test_notes_of_earlier_starts_do_not_pile_up(guarded: Server) -> None:
+    kept = guarded.state_dir / "xinference" / "worker_recovery"
+    assert "127.0.0.1_1" not in {entry.name for entry in kept.iterdir()}
 
 
 def test_another_model_runs_by_configuration_alone(guarded: Server) -> None:

@@ -4,7 +4,10 @@ import gc
 import socket
 from pathlib import Path
 
-from slo.serve.host import GC_THRESHOLDS, calm_gc, set_nodelay
+import pytest
+from uvicorn.middleware.proxy_headers import _TrustedHosts
+
+from slo.serve.host import GC_THRESHOLDS, believed_proxies, calm_gc, set_nodelay
 
 
 def open_descriptors() -> int:
@@ -39,3 +42,22 @@ def test_the_collector_is_calmed_and_can_be_restored() -> None:
     undo()
     gc.unfreeze()
     assert gc.get_threshold() == before
+
+
+@pytest.mark.parametrize(
+    ("peer", "listed", "client"),
+    [
+        ("127.0.0.1", [], "203.0.113.9"),
+        ("::1", [], "203.0.113.9"),
+        ("::ffff:127.0.0.1", [], "203.0.113.9"),
+        ("10.0.0.7", [], None),
+        ("10.0.0.7", ["10.0.0.7"], "203.0.113.9"),
+        ("::ffff:10.0.0.7", ["10.0.0.0/24"], "203.0.113.9"),
+        ("10.0.1.7", ["10.0.0.0/24"], None),
+        ("2001:db8::7", ["2001:db8::/32"], "203.0.113.9"),
+    ],
+)
+def test_only_listed_proxies_say_who_the_client_is(peer: str, listed: list[str], client: str | None) -> None:
+    trusted = _TrustedHosts(believed_proxies(listed))
+    said = trusted.get_trusted_client_address("198.51.100.1, 203.0.113.9")[0] if peer in trusted else None
+    assert said == client

@@ -8,6 +8,8 @@ import pytest
 import requests
 
 from scripts.bench_ceiling import MODEL, server
+from slo.client import ApiKey, EmbeddingsClient
+from slo.errors import Unauthorized
 
 pytestmark = pytest.mark.server
 BODY = {"model": MODEL, "input": "你好"}
@@ -50,3 +52,23 @@ def test_orders_need_an_administrator_and_an_api_key_is_none(guarded: tuple[str,
     url, order = f"{endpoint}/slo/api/control", {"action": "clear_cache"}
     assert requests.post(url, json=order, timeout=10).status_code == 401
     assert requests.post(url, json=order, timeout=10, headers={"Authorization": f"Bearer {key}"}).status_code == 403
+
+
+def test_a_ban_meets_its_sender_behind_a_proxy_and_is_named(guarded: tuple[str, str]) -> None:
+    endpoint, key = guarded
+    url = f"{endpoint}/v1/embeddings"
+
+    def ask(sent_by: str, token: str) -> int:
+        headers = {"Authorization": f"Bearer {token}", "X-Forwarded-For": sent_by}
+        return requests.post(url, json=BODY, timeout=10, headers=headers).status_code
+
+    # A proxy adds the address that it sees; what stands before it the sender has made up.
+    assert [ask("198.51.100.1, 203.0.113.9", "xf-wrong") for _ in range(10)] == [401] * 10
+    assert ask("203.0.113.9", key) == 429
+    assert ask("198.51.100.1", key) == 200
+    assert requests.post(url, json=BODY, timeout=10, headers={"Authorization": f"Bearer {key}"}).status_code == 200
+    with EmbeddingsClient(endpoint, MODEL, api_key=ApiKey(key, "a test")) as client:
+        client._session.headers["X-Forwarded-For"] = "203.0.113.9"
+        with pytest.raises(Unauthorized, match="locked out") as caught:
+            client.embed("a")
+    assert "serve.trusted_proxies" in (caught.value.hint or "")

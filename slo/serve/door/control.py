@@ -13,7 +13,6 @@ server's end, a delay for `MAX_DELAY_S` at most. `/slo/api/status` shows the las
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -28,6 +27,7 @@ from slo.serve.door.cache import Cache
 from slo.serve.door.delay import Delay
 from slo.serve.door.directory import Directory
 from slo.serve.door.problem import forbidden, invalid
+from slo.serve.door.request import read_json
 
 PATH = "/slo/api/control"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # as the setting model.name
@@ -54,7 +54,7 @@ class Control:
 
     def obey(self, body: bytes, *, by: str) -> dict[str, Any]:
         """Do what `body` says; the note of it. Raises `Problem` 400 or 403, and then has changed nothing."""
-        order = _order(body)
+        order = read_json(body)
         action = order.pop("action", None)
         deeds: dict[str, Callable[[dict[str, Any]], str]] = {
             "admission": self._admission, "clear_cache": self._clear_cache, "delay": self._hold_back,
@@ -126,16 +126,6 @@ def require_this_machine(peer: str | None, headers: Mapping[str, str]) -> None:
     """Raise `Problem` 403 unless `from_this_machine`."""
     if not from_this_machine(peer, headers):
         raise forbidden("without authentication, control is for programs on the server's own machine alone")
-
-
-def _order(body: bytes) -> dict[str, Any]:
-    try:
-        order = json.loads(body)
-    except ValueError:
-        order = None
-    if not isinstance(order, dict):
-        raise invalid("the body must be a JSON object", param=None)
-    return order
 
 
 def _only(order: Mapping[str, Any], *known: str) -> None:

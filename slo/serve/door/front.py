@@ -82,9 +82,9 @@ class Front:
         """May a longer body be meant for a model of another engine, which has no such limit?"""
         return await self._directory.has_foreign()
 
-    def too_large(self, arrived_s: float) -> tuple[Reply, Trace]:
-        """The answer to a body beyond the limit that was not read."""
-        return self._problem(too_large(self._limits.max_body), Trace(arrived_s))
+    def unread(self, problem: Problem, arrived_s: float) -> tuple[Reply, Trace]:
+        """The answer to a body that was not read, or not to its end."""
+        return self._problem(problem, Trace(arrived_s))
 
     async def answer(self, call: Call) -> tuple[Reply, Trace] | None:
         """The reply and its trace, to be given to `finish` once written. None: another engine serves this model.

@@ -12,10 +12,11 @@ request that any of them would treat (an `Origin` header) still takes the long w
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from slo.serve.door.front import Call, ClientGone, Front
+from slo.serve.door.problem import Problem, require_plain, too_large
 from slo.serve.door.responses import Reply
 from slo.serve.telemetry.telemetry import Telemetry
 
@@ -29,10 +30,6 @@ PATH = "/v1/embeddings"
 ARRIVED = "slo.arrived_s"
 FOREIGN = "slo.foreign"
 OWN_TRAFFIC = {b"probe": "probe", b"bench": "bench"}  # what the toolkit's own requests say in X-SLO-Source
-
-
-class TooLarge(Exception):
-    """The body exceeds the limit."""
 
 
 class Gate:
@@ -57,10 +54,10 @@ class Gate:
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
         arrived_s: float = scope[ARRIVED]
         try:
-            body = await read_body(receive, headers.get(b"content-length"), self._front)
+            body = await read_body(receive, headers, self._front)
             answer = await self._front.answer(make_call(body, arrived_s, headers, receive))
-        except TooLarge:
-            answer = self._front.too_large(arrived_s)
+        except Problem as problem:
+            answer = self._front.unread(problem, arrived_s)
         except ClientGone:
             return
         if answer is None:
@@ -72,8 +69,13 @@ class Gate:
         self._front.finish(reply, trace)
 
 
-async def read_body(receive: Receive, length: bytes | None, front: Front) -> bytes:
-    """The whole body. Raises `TooLarge`, before reading anything if its length is announced, or `ClientGone`."""
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], front: Front) -> bytes:
+    """The whole body. Raises `ClientGone`, or `Problem`: 415 for a packed one, 413 for one that is too long.
+
+    Both are raised before anything is read if the headers tell.
+    """
+    require_plain(headers.get(b"content-encoding", b"").decode("latin-1"))
+    length = headers.get(b"content-length")
     checked = False  # a body beyond our limit is read if a model of another engine runs here
     chunks: list[bytes] = []
     size = int(length) if length is not None and length.isdigit() else 0
@@ -95,7 +97,7 @@ async def read_body(receive: Receive, length: bytes | None, front: Front) -> byt
 
 async def _may_exceed(front: Front) -> bool:
     if not await front.may_exceed():
-        raise TooLarge
+        raise too_large(front.max_body)
     return True
 
 

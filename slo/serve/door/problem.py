@@ -1,9 +1,10 @@
 """
 What a client is told when it gets no embedding: one exception, rendered in OpenAI's error shape.
 
-    {"error": {"message": …, "type": …, "param": …, "code": …}}
+    {"error": {"message": …, "type": …, "param": …, "code": …}, "detail": …}
 
-Messages never quote the text that was to be embedded.
+`detail` repeats the message for clients that know Xinference's own shape, such as xinference-client. Messages never
+quote the text that was to be embedded.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Problem(Exception):
     def body(self) -> bytes:
         """The JSON body."""
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.reason}
-        return orjson.dumps({"error": error})
+        return orjson.dumps({"error": error, "detail": self.message})
 
 
 def invalid(message: str, *, param: str | None = None, reason: str = "invalid_request") -> Problem:
@@ -62,6 +63,15 @@ def forbidden(message: str) -> Problem:
 def too_large(limit_bytes: int) -> Problem:
     """413: the body exceeds the limit."""
     return Problem(413, f"the request body exceeds {limit_bytes} bytes", reason="body_too_large")
+
+
+def require_plain(content_encoding: str) -> None:
+    """Raises `Problem` 415, with what is accepted, for a body that is packed."""
+    if content_encoding.strip().lower() not in ("", "identity"):
+        raise Problem(
+            415, f"bodies in content coding {content_encoding[:40]!r} are not read; send them as they are",
+            reason="unsupported_encoding", headers={"accept-encoding": "identity"},
+        )  # fmt: skip
 
 
 def unknown_model(model: str) -> Problem:

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slo.serve.door.front import ClientGone, Front
-from slo.serve.door.gate import ARRIVED, FOREIGN, TooLarge, make_call, read_body
+from slo.serve.door.gate import ARRIVED, FOREIGN, make_call, read_body
+from slo.serve.door.problem import Problem, require_plain, too_large
 from slo.serve.telemetry.routes import as_response
 
 CLIENT_CLOSED = 499  # nginx's number for it; nobody will read this answer
@@ -32,8 +33,8 @@ def embeddings_endpoint(front: Front, host: Any) -> Callable[[Request], Awaitabl
         try:
             body = await _body(request, headers, front)
             answer = await front.answer(make_call(body, arrived_s, headers, request.receive, permit))
-        except TooLarge:
-            answer = front.too_large(arrived_s)
+        except Problem as problem:
+            answer = front.unread(problem, arrived_s)
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED)
         if answer is None:
@@ -54,7 +55,8 @@ async def _body(request: Request, headers: dict[bytes, bytes], front: Front) -> 
     """The body, which authentication may have read already."""
     if hasattr(request, "_body"):
         body: bytes = await request.body()
+        require_plain(headers.get(b"content-encoding", b"").decode("latin-1"))
         if len(body) > front.max_body and not await front.may_exceed():
-            raise TooLarge
+            raise too_large(front.max_body)
         return body
-    return await read_body(request.receive, headers.get(b"content-length"), front)
+    return await read_body(request.receive, headers, front)

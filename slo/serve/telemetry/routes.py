@@ -15,7 +15,7 @@ from starlette.responses import Response
 from slo.serve.door.cache import Cache
 from slo.serve.door.control import Control, require_this_machine
 from slo.serve.door.directory import Directory
-from slo.serve.door.problem import Problem, invalid, too_large
+from slo.serve.door.problem import Problem, invalid, require_plain, too_large
 from slo.serve.door.readiness import ReadinessCheck
 from slo.serve.door.responses import Reply, json_reply, problem_reply
 from slo.serve.settings import ServeSettings
@@ -122,6 +122,7 @@ class Routes:
             try:
                 if not guarded:
                     require_this_machine(peer, request.headers)
+                require_plain(request.headers.get("content-encoding", ""))
                 return as_response(json_reply(self._control.obey(await _short_body(request), by=peer or "unknown")))
             except Problem as problem:
                 return as_response(problem_reply(problem))

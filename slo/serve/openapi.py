@@ -1,0 +1,70 @@
+"""Our routes in the server's OpenAPI document: what each takes and may answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.responses import Response
+
+from slo.serve.site.board import LONGEST_S as HISTORY_S
+from slo.serve.telemetry.arrivals import LONGEST_S as ARRIVALS_S
+from slo.serve.telemetry.window import SECONDS as WINDOW_S
+
+_PROBLEM = {"application/json": {"schema": {
+    "type": "object", "required": ["error", "detail"],
+    "properties": {"error": {"type": "object"}, "detail": {"type": "string"}},
+}}}  # fmt: skip
+_JSON = {"application/json": {"schema": {"type": "object"}}}
+_LINES = {"application/x-ndjson": {"schema": {"type": "string"}}}
+_TEXT = {"text/plain": {"schema": {"type": "string"}}}
+
+
+def _number(name: str, low: float, high: float, *, whole: bool = False) -> dict[str, Any]:
+    schema = {"type": "integer" if whole else "number", "minimum": low, "maximum": high}
+    return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
+def _route(summary: str, content: Any = _JSON, *parameters: Any, also: dict[int, str] | None = None) -> dict[str, Any]:
+    refusals = {400: "a parameter is wrong"} if parameters else {}
+    problems = {code: {"description": text, "content": _PROBLEM} for code, text in {**refusals, **(also or {})}.items()}
+    return {
+        "summary": summary,
+        "tags": ["slo"],
+        "response_class": Response,
+        "responses": {200: {"description": "as said", "content": content}, **problems},
+        "openapi_extra": {"parameters": list(parameters)} if parameters else {},
+    }
+
+
+def described(path: str) -> dict[str, Any]:
+    """Arguments for `add_api_route` that describe the route at `path`; those of an unknown one are empty."""
+    return _ROUTES.get(path, {})
+
+
+_ORDER = {
+    "type": "object", "required": ["action"],
+    "properties": {"action": {"type": "string"}}, "additionalProperties": True,
+}  # fmt: skip
+_ROUTES: dict[str, dict[str, Any]] = {
+    "/slo/livez": _route("The event loop turns"),
+    "/slo/readyz": {
+        **_route("A real embedding came back"),
+        "responses": {code: {"description": said, "content": _JSON} for code, said in ((200, "ready"), (503, "not"))},
+    },
+    "/slo/metrics": _route("Metrics for Prometheus", _TEXT),
+    "/slo/api/window": _route(
+        "Counts and percentiles of the last seconds", _JSON,
+        _number("seconds", 1, WINDOW_S, whole=True), _number("threshold_ms", 0, 1e9),
+    ),
+    "/slo/api/status": _route("Settings, models, replicas, processes"),
+    "/slo/api/arrivals": _route("When requests came, as a trace", _LINES, _number("seconds", 0.001, ARRIVALS_S)),
+    "/slo/api/board": _route("What the live page shows"),
+    "/slo/api/history": _route("How it got here", _JSON, _number("seconds", 60, HISTORY_S, whole=True)),
+    "/slo/api/control": {
+        **_route(
+            "Orders of the watch's remedies and of drills",
+            also={400: "an order that cannot be", 403: "not for this caller", 413: "too long", 415: "packed"},
+        ),
+        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": {"schema": _ORDER}}}},
+    },
+}  # fmt: skip
