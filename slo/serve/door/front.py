@@ -34,7 +34,10 @@ class ClientGone(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request as it came in. `gone` returns when the client has left; `permit` raises if the host objects."""
+    """One request as it came in: `arrived_s` is when its last byte did, `upload_s` after its headers.
+
+    `gone` returns when the client has left; `permit` raises if the host objects.
+    """
 
     body: bytes
     arrived_s: float
@@ -44,6 +47,7 @@ class Call:
     gone: Callable[[], Awaitable[None]] | None = None
     permit: Callable[[str], None] | None = None
     fresh: bool = False
+    upload_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -108,6 +112,7 @@ class Front:
             trace.length = length_class(request.texts)
             if not call.source:
                 self._telemetry.arrivals.note(call.arrived_s, request.texts)
+                self._telemetry.stage("upload", call.upload_s)
             return await self._embed(lane, request, call, trace), trace
         except Problem as problem:
             return self._problem(problem, trace)
@@ -118,7 +123,7 @@ class Front:
             self._telemetry.in_flight -= 1
 
     def finish(self, reply: Reply, trace: Trace) -> None:
-        """Count the request; its last byte has been handed over."""
+        """Count the request; its answer is about to be handed over."""
         seconds = self._telemetry.now() - trace.arrived_s
         code = code_class(reply.status, trace.reason)
         if trace.source:
@@ -163,7 +168,8 @@ class Front:
         missing = [text for text in dict.fromkeys(texts) if text not in found] if hits else texts
         if not hits and len(missing) > 1:
             missing = list(dict.fromkeys(missing))
-        timing = {"parse": (parsed_s - call.arrived_s) * 1000}
+        timing = {"upload": call.upload_s * 1000} if call.upload_s else {}
+        timing["parse"] = (parsed_s - call.arrived_s) * 1000
         collapsed = False
         if missing:
             collapsed = await self._compute(lane, missing, request, call, trace, timing, found)

@@ -6,7 +6,7 @@ request log. Each of these costs time even when it is switched off: together abo
 `BaseHTTPMiddleware`. So when none of them has anything to do (`short`), the middleware `Gate` answers at once; a
 request that any of them would treat (an `Origin` header) still takes the long way.
 
-`Gate` is there in any case, since it notes the instant at which a request's headers reached us.
+`Gate` is there in any case, since it notes the instants at which a request's headers and its last byte reached us.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from slo.serve.door.front import Call, ClientGone, Front
 from slo.serve.door.problem import Problem, require_plain, too_large
 from slo.serve.door.responses import Reply
+from slo.serve.door.upload import Upload
 from slo.serve.telemetry.telemetry import Telemetry
 
 Scope = MutableMapping[str, Any]
@@ -27,7 +28,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PATH = "/v1/embeddings"
-ARRIVED = "slo.arrived_s"
+UPLOAD = "slo.upload"
 FOREIGN = "slo.foreign"
 OWN_TRAFFIC = {b"probe": "probe", b"bench": "bench"}  # what the toolkit's own requests say in X-SLO-Source
 
@@ -43,30 +44,29 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope[ARRIVED] = self._telemetry.now()
+            receive = scope[UPLOAD] = Upload(receive, self._telemetry.now)
             if self._short and scope["path"] == PATH and scope["method"] == "POST":
                 headers = dict(scope["headers"])
                 if b"origin" not in headers:
-                    await self._answer(scope, headers, receive, send)
+                    await self._answer(scope, headers, scope[UPLOAD], send)
                     return
         await self._app(scope, receive, send)
 
-    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
-        arrived_s: float = scope[ARRIVED]
+    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], upload: Upload, send: Send) -> None:
         try:
-            body = await read_body(receive, headers, self._front)
-            answer = await self._front.answer(make_call(body, arrived_s, headers, receive))
+            body = await read_body(upload, headers, self._front)
+            answer = await self._front.answer(make_call(body, upload, headers))
         except Problem as problem:
-            answer = self._front.unread(problem, arrived_s)
+            answer = self._front.unread(problem, upload.received_s)
         except ClientGone:
             return
         if answer is None:
             scope[FOREIGN] = True
-            await self._app(scope, replayed(body, receive), send)
+            await self._app(scope, replayed(body, upload), send)
             return
         reply, trace = answer
+        self._front.finish(reply, trace)  # before: how fast the client reads is not ours
         await write(reply, request_id(headers), send)
-        self._front.finish(reply, trace)
 
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], front: Front) -> bytes:
@@ -102,23 +102,20 @@ async def _may_exceed(front: Front) -> bool:
 
 
 def make_call(
-    body: bytes,
-    arrived_s: float,
-    headers: dict[bytes, bytes],
-    receive: Receive,
-    permit: Callable[[str], None] | None = None,
+    body: bytes, upload: Upload, headers: dict[bytes, bytes], permit: Callable[[str], None] | None = None
 ) -> Call:
     """The call with the headers that matter here."""
 
     async def gone() -> None:
-        while (await receive())["type"] != "http.disconnect":
+        while (await upload())["type"] != "http.disconnect":
             pass
 
     deadline, class_ = headers.get(b"x-slo-deadline-ms"), headers.get(b"x-slo-class")
     source = headers.get(b"x-slo-source")
     return Call(
         body=body,
-        arrived_s=arrived_s,
+        arrived_s=upload.received_s,
+        upload_s=upload.took_s,
         deadline_ms=None if deadline is None else deadline.decode("latin-1"),
         class_=None if class_ is None else class_.decode("latin-1").lower(),
         source=OWN_TRAFFIC.get(source, "") if source else "",

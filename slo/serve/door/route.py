@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slo.serve.door.front import ClientGone, Front
-from slo.serve.door.gate import ARRIVED, FOREIGN, make_call, read_body
+from slo.serve.door.gate import FOREIGN, UPLOAD, make_call, read_body
 from slo.serve.door.problem import Problem, require_plain, too_large
+from slo.serve.door.upload import Upload
 from slo.serve.telemetry.routes import as_response
 
 CLIENT_CLOSED = 499  # nginx's number for it; nobody will read this answer
@@ -25,16 +26,16 @@ def embeddings_endpoint(front: Front, host: Any) -> Callable[[Request], Awaitabl
         if request.scope.get(FOREIGN):
             return await _built_in(host, request)
         headers = dict(request.scope["headers"])
-        arrived_s: float = request.scope[ARRIVED]
+        upload: Upload = request.scope[UPLOAD]
 
         def permit(model: str) -> None:
             host._check_model_access(request, model, "embedding")
 
         try:
             body = await _body(request, headers, front)
-            answer = await front.answer(make_call(body, arrived_s, headers, request.receive, permit))
+            answer = await front.answer(make_call(body, upload, headers, permit))
         except Problem as problem:
-            answer = front.unread(problem, arrived_s)
+            answer = front.unread(problem, upload.received_s)
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED)
         if answer is None:

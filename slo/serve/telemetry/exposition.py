@@ -58,7 +58,7 @@ class Exposition(Collector):
         telemetry = self._telemetry
         requests = HistogramMetricFamily(
             "slo_request_duration_seconds",
-            "From the arrival of the headers to the handing over of the last byte",
+            "From the arrival of the last byte of the body to the handing over of the answer",
             labels=("model", "length_class", "source", "code", "cache"),
         )
         for (model, length, code, cache), fine in telemetry.requests.items():

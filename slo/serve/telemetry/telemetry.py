@@ -5,7 +5,8 @@ A request is counted by model, length class and code class. Length classes by th
 ≤ 8, medium ≤ 32, else long; requests of the batch class are "batch", since no deadline is held for them (see
 `admission`: an engine that has become slow makes none of them). Codes: 2xx,
 4xx (the client's own mistake), 429 (refused), 5xx, timeout. A client that went away is counted, but not timed.
-Latency runs from the arrival of the request's headers in our code to the handing over of the last byte.
+Latency runs from the arrival of the last byte of the request's body to the handing over of the answer: how slowly the
+client sends and reads is not in it. What sending took is the stage "upload".
 The toolkit's own requests (`X-SLO-Source`) are counted apart and are no events of an objective, so that nobody can
 hide failures among them: their figures are shown beside.
 No text is kept: of each only its length, see `arrivals`.
@@ -22,7 +23,7 @@ from slo.serve.telemetry.arrivals import Arrivals
 from slo.serve.telemetry.edges import STANDARD, Edges
 from slo.serve.telemetry.window import Series, Window
 
-STAGES = ("queue", "tokenise", "wait", "infer", "finish", "call", "serialise", "gc_pause", "loop_lag")
+STAGES = ("upload", "queue", "tokenise", "wait", "infer", "finish", "call", "serialise", "gc_pause", "loop_lag")
 MAX_COMPUTED = 256  # series by replica; beyond that the oldest goes, whatever names a cluster gives
 NO_MODEL = "-"  # label of requests that name no model that runs here: names from outside never become labels
 

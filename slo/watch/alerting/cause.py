@@ -121,6 +121,7 @@ def _stage(now: Evidence, usual: Evidence) -> list[Cause]:
     excess_ms = {
         name: 1000 * (seconds / now.requests - usual.stages.get(name, (0.0, 0))[0] / usual.requests)
         for name, (seconds, _) in now.stages.items()
+        if name != "upload"  # the client's own, and in no latency
     }
     added = sum(value for value in excess_ms.values() if value > 0)
     if added < 5:  # milliseconds per request; less explains no breach
