@@ -8,6 +8,8 @@ import resource
 from pathlib import Path
 from typing import Any
 
+from slo.cgroups import usable_cores
+
 # More is never needed, and some programs walk through all possible descriptors.
 MOST_OPEN_FILES = 65_536
 
@@ -26,7 +28,7 @@ def host_facts() -> dict[str, Any]:
     """The machine, as far as it explains a latency."""
     return {
         "cpu": cpu_name(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": usable_cores(),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "load_1m": round(os.getloadavg()[0], 2),

@@ -59,7 +59,7 @@ def examine(
     return [
         *check_software(machine),
         check_cpu(machine, config.server.engine if config.server.device == "cpu" else ""),
-        check_cores(machine, config.server.replicas),
+        check_cores(machine, config.server.replicas, config.server.threads),
         *check_gpu(machine, config.server.device),
         # A running server has its memory and its port already.
         *([] if running else [check_memory(machine, config, files)]),
@@ -174,14 +174,17 @@ def check_gpu(machine: Machine, device: str) -> list[Check]:
     return [Check("gpu", Level.PASS, ", ".join(machine.gpus) or f"torch {machine.versions['torch']}")]
 
 
-def check_cores(machine: Machine, replicas: int) -> Check:
-    """Cores we may use, against the replicas that want one each."""
+def check_cores(machine: Machine, replicas: int, threads: int | None = None) -> Check:
+    """Cores we may use, against the replicas that want one each, and the threads that each is set to use."""
     usable = min(machine.cores, machine.core_limit or machine.cores)
-    value = f"{machine.cores}" + (f", limited to {machine.core_limit:g}" if machine.core_limit else "")
+    value = f"{machine.cores}" + (f", limited to {machine.core_limit:g} by the container" if machine.core_limit else "")
     if usable < 2:
         return Check("cores", Level.WARN, value, "the API and the model will take turns; give it two cores or more")
     if replicas > usable:
         return Check("cores", Level.WARN, f"{value} for {replicas} replicas", "use no more replicas than cores")
+    if threads is not None and threads * replicas > usable:
+        found = f"{value} for {threads * replicas} threads"
+        return Check("cores", Level.WARN, found, "lower server.threads, or leave it null")
     return Check("cores", Level.PASS, value)
 
 

@@ -1,9 +1,10 @@
 """
 The server's main process: `xinference-local` in this interpreter, started a little better.
 
-Run as `python -m slo.deploy.entry [--stock] [--fork-server] [--admin-file FILE] -- OPTIONS OF xinference-local`.
+Run as `python -m slo.deploy.entry [--stock] [--fork-server] [--admin-file FILE] [--log FILE BYTES] -- OPTIONS OF
+xinference-local`. In any case SIGHUP is ignored, and the log is rotated and reopened (see `slo.deploy.logfile`).
 
-Six things differ from the console script, none of them under `--stock`:
+Seven things differ from the console script, none of them under `--stock`:
 
 * uvloop. On asyncio's own loop the inherited listening socket lacks TCP_NODELAY and every answer on a kept-alive
   connection waits 40 ms for the client's delayed acknowledgement (notes, section 10).
@@ -14,6 +15,7 @@ Six things differ from the console script, none of them under `--stock`:
   process is changed, its children keep the usual heartbeat.
 * OpenVINO reports no import to its maker, and has no thread to do so: nothing can be forked beside a thread.
 * As many files may be open as the system allows: at 1024, the usual soft limit, idle connections alone end the server.
+* Log records cannot be forged by what clients send (see `slo.logrecords`).
 * The first user of an authenticated server exists before the server starts, so no setup token is ever logged.
 """
 
@@ -29,7 +31,9 @@ import signal
 import sys
 from pathlib import Path
 
+from slo.deploy.logfile import tend_for_ever
 from slo.host import raise_open_files
+from slo.logrecords import tame_log_records
 
 QUICK_START = {"XINFERENCE_HEALTH_CHECK_INTERVAL": 0, "XINFERENCE_HEALTH_CHECK_FAILURE_THRESHOLD": 2000}
 # What the main, cluster and model processes import sooner or later.
@@ -47,6 +51,7 @@ def main(arguments: list[str]) -> None:
     stock = "--stock" in ours
     if not stock:
         raise_open_files()
+        tame_log_records()
         preload()
         if "--fork-server" in ours:
             from slo.deploy import forkserver
@@ -58,6 +63,9 @@ def main(arguments: list[str]) -> None:
             if opened is not None:
                 install(opened)
         _quick_start()
+    if "--log" in ours:
+        place = ours.index("--log")
+        tend_for_ever(Path(ours[place + 1]), int(ours[place + 2]))
     if "--admin-file" in ours:
         create_admin(Path(ours[ours.index("--admin-file") + 1]))
     if not stock:

@@ -24,7 +24,7 @@ from slo.clock import Clock, SystemClock
 from slo.deploy import keeper_link
 from slo.deploy.exclusive import SIGNALS, exclusive
 from slo.deploy.health_route import answers
-from slo.deploy.process import append_log, kill_instance, log_tail, spawn, stop_instance
+from slo.deploy.process import append_log, ending, kill_instance, log_tail, spawn, stop_instance
 from slo.deploy.restarts import CLUSTER_HANG_S, HANG_S, Restarts, Silence
 from slo.deploy.state import ServerState, forget_state, processes_of, read_state, write_state
 from slo.errors import EnvironmentProblem, StartError, StoreError
@@ -157,7 +157,7 @@ class Keeper:
     def _fate(self, pid: int) -> str:
         """How a process of ours ended, as far as that can be known."""
         status = self._statuses.pop(pid, None)
-        return "is gone" if status is None else _ending(status)
+        return "is gone" if status is None else ending(status)
 
     def _revive(self, state: ServerState) -> None:
         """Begin to launch the server and its model as they were."""
@@ -180,7 +180,7 @@ class Keeper:
             self._tell("the server is back")
             self._record()
         else:
-            self._note_death(f"the start of the server failed ({_ending(status)})", now_s)
+            self._note_death(f"the start of the server failed ({ending(status)})", now_s)
 
     def _recover_record(self) -> bool:
         """The record is gone: stopped, or lost. A server that still runs without one was not stopped by us."""
@@ -248,15 +248,6 @@ class Keeper:
         if self._known is not None:
             with suppress(EnvironmentProblem):  # a full disk must not end this process
                 append_log(Path(self._known.log), f"keeper: {sentence}", self._clock)
-
-
-def _ending(status: int) -> str:
-    """How a process ended, from its wait status."""
-    code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return f"ended by itself with code {code}"
-    name = signal.Signals(-code).name
-    return f"was ended by {name}" + (", by hand or by the kernel for want of memory" if name == "SIGKILL" else "")
 
 
 def _ignore(_: str) -> None:

@@ -21,6 +21,8 @@ from pathlib import Path
 import psutil
 import pynvml
 
+from slo.cgroups import limits
+
 PACKAGES = ("xinference", "torch", "torchvision", "transformers", "sentence-transformers", "openvino", "uvloop")
 
 
@@ -47,21 +49,22 @@ class Machine:
     @property
     def memory_bytes(self) -> int:
         """Memory that a new process can have."""
-        return min(self.memory_available_bytes, self.memory_limit_bytes or self.memory_available_bytes)
+        limit = self.memory_limit_bytes  # 0 is a limit, too
+        return self.memory_available_bytes if limit is None else min(self.memory_available_bytes, limit)
 
 
 def this_machine() -> Machine:
     """The machine that we run on."""
-    memory = psutil.virtual_memory()
+    memory, container = psutil.virtual_memory(), limits()
     return Machine(
         system=platform.system(),
         python=(int(platform.python_version_tuple()[0]), int(platform.python_version_tuple()[1])),
         architecture=platform.machine(),
         cpu_flags=cpu_flags(_lines(Path("/proc/cpuinfo"))),
         cores=len(os.sched_getaffinity(0)),
-        core_limit=_core_limit(),
+        core_limit=container.cores,
         memory_available_bytes=memory.available,
-        memory_limit_bytes=_memory_left(),
+        memory_limit_bytes=container.memory_left_bytes,
         versions={name: _version(name) for name in PACKAGES},
         torchvision_wants=_torch_wanted_by_torchvision(),
         gpus=nvidia_gpus(),
@@ -180,24 +183,6 @@ def free_port(host: str) -> int:
         return port
 
 
-def _core_limit() -> float | None:
-    """Cores that the container's quota amounts to."""
-    words = _first(Path("/sys/fs/cgroup/cpu.max")).split()
-    if len(words) == 2 and words[0] != "max":
-        return int(words[0]) / int(words[1])
-    return None
-
-
-def _memory_left() -> int | None:
-    """Bytes until the container's memory limit; page cache counts as free, since it is given back."""
-    root = Path("/sys/fs/cgroup")
-    limit, used = _first(root / "memory.max"), _first(root / "memory.current")
-    if not limit.isdigit() or not used.isdigit():
-        return None
-    cache = sum(int(line.split()[1]) for line in _lines(root / "memory.stat") if line.startswith("inactive_file "))
-    return max(0, int(limit) - int(used) + cache)
-
-
 def _most_open_files() -> int | None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if hard == resource.RLIM_INFINITY else hard
@@ -220,11 +205,6 @@ def _torch_wanted_by_torchvision() -> str | None:
         if match and not requirement.startswith("torchvision"):
             return match.group(1).strip()
     return None
-
-
-def _first(path: Path) -> str:
-    lines = _lines(path)
-    return lines[0] if lines else ""
 
 
 def _lines(path: Path) -> list[str]:

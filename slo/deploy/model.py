@@ -30,7 +30,7 @@ from slo.records import Summary
 WARM_UP_TIMEOUT_S = 60.0
 ENGINE_PROGRESS = re.compile(rb"openvino engine: ([a-z0-9 ]+ \d+ %)")  # as `slo.serve.engine.helper` prints it
 # the last line of a traceback: the exception, whom it reached, what it says
-LOAD_FAILURE = re.compile(rb"^[A-Za-z_][\w.]*: (?:\[address=[^\]]*\] )?(.+)$", re.MULTILINE)
+LOAD_FAILURE = re.compile(rb"^(?:  \| )?[A-Za-z_][\w.]*: (?:\[address=[^\]]*\] )?(.+)$", re.MULTILINE)
 LOOK_BACK = 1 << 18  # bytes of the log's end
 ENGINE_REFUSED = "cannot be run on engine"  # Xinference's words
 GRACE_S = 3.0  # a process that died is noticed within half a second; until then it counts as ready
@@ -81,7 +81,8 @@ def _end_of(log: Path, offset: int) -> bytes:
     if not log.exists():
         return b""
     with log.open("rb") as file:
-        file.seek(max(offset, log.stat().st_size - LOOK_BACK))
+        size = log.stat().st_size
+        file.seek(max(offset if offset <= size else 0, size - LOOK_BACK))  # shorter: it has been rotated
         return file.read()
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from slo.cgroups import usable_cores
 from slo.config import Config
 from slo.deploy.auth import wants_auth
 from slo.deploy.model_files import ModelFiles
@@ -92,7 +93,7 @@ def model_plan(config: Config, files: ModelFiles, engine: Engine) -> ModelPlan:
         precision=config.server.precision if engine.name == OPENVINO else "",
         device=config.server.device,
         replicas=config.server.replicas,
-        threads=threads_per_replica(config.server.replicas),
+        threads=config.server.threads or threads_per_replica(config.server.replicas),
     )
 
 
@@ -127,6 +128,8 @@ def server_environment(
         "XINFERENCE_HTTP_TIMEOUT_KEEP_ALIVE": "75",
         "PYTHONUNBUFFERED": "1",
     }
+    if (cores := usable_cores()) < len(os.sched_getaffinity(0)):  # a quota, which libraries do not see
+        environment.setdefault("OMP_NUM_THREADS", str(cores))
     if settings["extension"]:
         environment["XINFERENCE_EXTENSIONS"] = f"{EXTENSION}:create"
         environment["SLO_SERVE_SETTINGS"] = json.dumps(settings["serve"])

@@ -91,6 +91,8 @@ def entry_command(
     stock: bool,
     fork_server: bool,
     admin_file: Path | None,
+    log: Path,
+    log_bytes: int,
 ) -> list[str]:
     """The command line of the server, run by this Python."""
     return [
@@ -99,6 +101,7 @@ def entry_command(
         "slo.deploy.entry",
         *(["--stock"] if stock else ["--fork-server"] if fork_server else []),
         *(["--admin-file", str(admin_file)] if admin_file else []),
+        *("--log", str(log), str(log_bytes)),
         "--",
         *("--host", host, "--port", str(port)),
         *("--metrics-exporter-host", metrics_host, "--metrics-exporter-port", str(metrics_port)),
@@ -109,7 +112,8 @@ def log_tail(log: Path, offset: int = 0) -> str:
     """The last lines written to `log` since `offset`, without the ones that are only decoration."""
     try:
         with log.open("rb") as file:
-            file.seek(max(offset, file.seek(0, os.SEEK_END) - 64 * 1024))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(offset if offset <= size else 0, size - 64 * 1024))  # shorter: it has been rotated
             lines = file.read().decode("utf-8", errors="replace").splitlines()
     except OSError:
         return ""
@@ -119,8 +123,10 @@ def log_tail(log: Path, offset: int = 0) -> str:
 def ensure_running(state: ServerState, log_offset: int) -> None:
     """Raise `StartError` with the end of the log if the main process is gone."""
     if not state.alive:
+        status = _reap(state.pid)
+        how = "ended unexpectedly" + ("" if status is None else f": it {ending(status)}")
         raise StartError(
-            f"the server process {state.pid} ended unexpectedly",
+            f"the server process {state.pid} {how}",
             log_tail=log_tail(Path(state.log), log_offset),
             hint=f"the whole story is in {state.log}",
         )
@@ -165,10 +171,21 @@ def _release(main_pid: int, remaining: list[psutil.Process]) -> None:
                 process.kill()
 
 
-def _reap(pid: int) -> None:
-    """Take the exit status of a child of ours, so that it does not stay as a zombie; nothing to do for others."""
+def ending(status: int) -> str:
+    """How a process ended, from its wait status."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"ended by itself with code {code}"
+    name = signal.Signals(-code).name
+    return f"was ended by {name}" + (", by hand or by the kernel for want of memory" if name == "SIGKILL" else "")
+
+
+def _reap(pid: int) -> int | None:
+    """Take the exit status of a child of ours, so that it does not stay as a zombie; None for others and the living."""
     with suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        return status if ended else None
+    return None
 
 
 def kill_instance(instance: str, *, clock: Clock | None = None) -> None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from slo.cgroups import usable_cores
 from slo.clock import Clock
 from slo.deploy.model_files import STAND_IN_LABEL
 from slo.deploy.xinference_api import XinferenceApi
@@ -105,15 +106,15 @@ def launch_body(plan: ModelPlan, models_dir: Path) -> dict[str, Any]:
             "slo_models_dir": str(models_dir),
             "slo_threads": plan.threads,
         }
-    elif plan.replicas > 1:
-        # Every process would otherwise use all cores, and they would wait for each other.
+    elif plan.threads < len(os.sched_getaffinity(0)):
+        # Every process would otherwise use all cores that it sees, and they would wait for each other.
         body["envs"] = {"OMP_NUM_THREADS": str(plan.threads), "MKL_NUM_THREADS": str(plan.threads)}
     return body
 
 
 def threads_per_replica(replicas: int, cores: int | None = None) -> int:
-    """Cores available to this process, shared out evenly; at least one."""
-    return max(1, (cores or len(os.sched_getaffinity(0))) // replicas)
+    """Cores that this process may keep busy, shared out evenly; at least one."""
+    return max(1, (cores or usable_cores()) // replicas)
 
 
 def ensure_registered(api: XinferenceApi, plan: ModelPlan) -> str:

@@ -66,7 +66,7 @@ def start_server(job: Job, settings: dict[str, Any]) -> ServerState:
     metrics_port = free_port(metrics_host)
     command = entry_command(
         host=server.host, port=server.port, metrics_host=metrics_host, metrics_port=metrics_port, stock=job.stock,
-        fork_server=settings["fork_server"], admin_file=admin_file,
+        fork_server=settings["fork_server"], admin_file=admin_file, log=server.log, log_bytes=server.log_size,
     )  # fmt: skip
     new_log = not server.log.exists()
     job.log_offset = open_log(server.log, f"start of xinference-local on {server.host}:{server.port}", job.clock)

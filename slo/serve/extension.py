@@ -18,6 +18,7 @@ from typing import Any
 
 import xinference
 
+from slo.logrecords import tame_log_records
 from slo.serve.settings import load_settings
 
 HOST_VERSION = "4.1.0"
@@ -35,6 +36,7 @@ class Extension:
                 f"xinference-slo was built for Xinference {HOST_VERSION}, this is {xinference.__version__}: "
                 "install that version, or unset XINFERENCE_EXTENSIONS to run without"
             )
+        tame_log_records()  # for processes that were not forked from one that has
         self.settings = load_settings(os.environ)
         if self.settings.enabled and importlib.util.find_spec("slo.serve.engine.engine"):
             importlib.import_module("slo.serve.engine.engine").publish()

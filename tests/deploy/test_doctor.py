@@ -120,6 +120,17 @@ def test_cores_are_compared_with_replicas(facts: dict[str, Any], replicas: int, 
     assert doctor.check_cores(machine(**facts), replicas).level is level
 
 
+def test_more_threads_than_cores_are_pointed_out() -> None:
+    assert doctor.check_cores(machine(cores=8, core_limit=4.0), 2, 2).level is Level.PASS
+    check = doctor.check_cores(machine(cores=8, core_limit=4.0), 2, 3)
+    assert check.level is Level.WARN
+    assert "6 threads" in check.value
+
+
+def test_memory_that_is_used_up_is_none_at_all() -> None:
+    assert machine(memory_available_bytes=10**10, memory_limit_bytes=0).memory_bytes == 0
+
+
 @pytest.mark.parametrize(
     ("found", "level", "words"),
     [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slo.cgroups import Limits
 from slo.config import Config
 from slo.deploy.model_files import read_model
 from slo.deploy.plan import (
@@ -152,3 +154,22 @@ def test_a_registration_is_the_same_only_with_the_same_files_dimensions_and_labe
     assert not same_model({**known, "dimensions": 3}, wanted)
     assert not same_model({**known, "model_description": ""}, wanted)
     assert not same_model({**known, "model_specs": [{**wanted["model_specs"][0], "model_uri": "file:///x"}]}, wanted)
+
+
+def test_threads_follow_the_setting(tiny_model: Path) -> None:
+    engine = Engine(name="sentence_transformers", extension=False)
+    plan = model_plan(config(server={"threads": 1}), read_model(tiny_model), engine)
+    assert plan.threads == 1
+    limited = launch_body(plan, Path("/models")).get("envs", {}).get("OMP_NUM_THREADS")
+    assert limited == ("1" if len(os.sched_getaffinity(0)) > 1 else None)
+
+
+def test_threads_follow_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    visible = len(os.sched_getaffinity(0))
+    monkeypatch.setattr("slo.cgroups.limits", lambda: Limits(cores=1.0))
+    assert threads_per_replica(1) == 1
+    environment = server_environment(Config(), {"auth": False, "extension": False}, {})
+    assert environment.get("OMP_NUM_THREADS") == ("1" if visible > 1 else None)
+    monkeypatch.setattr("slo.cgroups.limits", Limits)
+    assert threads_per_replica(1) == visible
+    assert "OMP_NUM_THREADS" not in server_environment(Config(), {"auth": False, "extension": False}, {})

@@ -225,3 +225,17 @@ def test_what_is_started_does_not_hold_files_of_who_started_it(tmp_path: Path, s
         state = start(SLEEPER)
         held = {os.path.realpath(entry) for entry in Path(f"/proc/{state.pid}/fd").iterdir()}
     assert str(tmp_path / "lock") not in held
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL, by hand or by the kernel"),
+        ("raise SystemExit(3)", "by itself with code 3"),
+    ],
+)
+def test_how_a_server_ended_is_told_though_its_log_says_nothing(start: Start, code: str, words: str) -> None:
+    state = start(f"print('up', flush=True); {code}")
+    until(lambda: not state.alive)
+    with pytest.raises(StartError, match=words):
+        ensure_running(state, Path(state.log).stat().st_size)

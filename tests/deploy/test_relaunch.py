@@ -244,6 +244,12 @@ def test_the_reason_of_a_failed_load_is_in_the_log(tmp_path: Path) -> None:
     begun = len("slo.errors.QuantizeError: of an earlier start\n")
     assert stage.failure_in(log, begun, "m") == "/m/tokenizer.json is no tokenizer"
     assert stage.failure_in(log, begun, "other") == ""
+    head, tail = log.read_text(encoding="utf-8").split("Traceback", 1)
+    log.write_text(
+        head + "  | Traceback" + tail.replace("\n", "\n  | "), encoding="utf-8"
+    )  # as `slo.logrecords` has it
+    assert stage.failure_in(log, begun, "m") == "/m/tokenizer.json is no tokenizer"
+    assert stage.failure_in(log, 1 << 20, "m") == "/m/tokenizer.json is no tokenizer", "rotated meanwhile"
     assert stage.failure_in(tmp_path / "gone", 0, "m") == ""
 
 

@@ -18,6 +18,7 @@ from slo.serve.door.planner import Load
 from slo.serve.door.problem import Unanswered, not_ready, unknown_model
 
 STATUS_TIMEOUT_S = 5.0
+MOST_NAME = 256  # characters of a model's name
 
 # What a call on a stale or dying reference raises; see xinference-notes, direct references.
 GONE = (xo.ServerClosed, xo.ActorNotExist, ConnectionError, EOFError)
@@ -80,6 +81,8 @@ class ActorFinder:
         Raises `Problem`: 404 for a model that does not run, 503 while it is loading, recovering or stopping, and
         `Unanswered` when the supervisor did not say which of these.
         """
+        if len(model) > MOST_NAME or not model.isprintable():
+            raise unknown_model(model)  # no model can have that name, and the host would log all of it
         try:
             supervisor = await self._supervisor()
             rows = await supervisor.get_replica_statuses(model)

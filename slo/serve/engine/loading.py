@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import statistics
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import openvino as ov
 
+from slo.cgroups import usable_cores
 from slo.serve.engine.artefacts import Artefacts
 from slo.serve.engine.calibration import CHINESE_SAMPLE, calibration_texts, held_out_texts
 from slo.serve.engine.fidelity import Fidelity, Vectors, compare
@@ -194,7 +194,7 @@ def load(
 
 def cores() -> int:
     """The cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return usable_cores()
 
 
 def _timed_ms(runtime: Runtime, packed: Pass) -> float:
