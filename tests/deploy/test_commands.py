@@ -30,8 +30,8 @@ def test_doctor_shows_every_check_and_changes_nothing(
     report = json.loads(capsys.readouterr().out)
     assert report["ok"] is True
     names = [check["name"] for check in report["checks"]]
-    assert names == ["system", "python", "xinference", "torch", "cpu", "cores", "memory", "disk", "open files", "state", "log",
-                     "port", "model"]  # fmt: skip
+    assert names == ["system", "python", "xinference", "torch", "cpu", "cores", "memory", "disk", "open files", "state",
+                     "log", "port", "model"]  # fmt: skip
     assert {check["level"] for check in report["checks"]} <= {"pass", "warn"}
     assert not config.state_dir.exists()
     assert run(cli, ["doctor", "--config", file]) == 0
