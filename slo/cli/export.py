@@ -59,7 +59,7 @@ def _promise(goal: Goal, table: Table, period: Period, config: Config) -> Promis
         threshold_s=None if goal.threshold_ms is None else goal.threshold_ms / 1000,
         windows=tuple(
             BurnWindow(severity=p.severity, long_s=round(p.long_s), short_s=round(p.short_s), factor=p.factor)
-            for p in table.scaled(period.length_s, _EVALUATION_S)
+            for p in table.scaled(period.length_s, _EVALUATION_S, goal.budget)
         ),
         period_days=max(1, round(period.length_s / 86400)),
         min_total=table.guard.min_total,

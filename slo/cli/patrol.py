@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -30,15 +30,31 @@ from slo.watch.history.schema import only_watcher
 from slo.watch.history.store import Store
 from slo.watch.patrol import Outside, Patrol, Source
 from slo.watch.recovery.remediation import Remediator
+from slo.watch.sli.golden import Golden
 from slo.watch.sli.probe import Tally
 from slo.watch.sli.prometheus import PrometheusSource
 from slo.watch.sli.sources import PassiveSource
 from slo.watch.wiring import enabled_remedies, history_path, interval_of, limits_of, settings_of
 
 
+class Probes(Protocol):
+    """Our own requests; `slo.watch.sli.prober`."""
+
+    def harvest(self) -> Tally: ...
+
+    def pace(self, full: bool) -> None: ...
+
+
 @contextmanager
 def on_patrol(
-    ctx: Context, probe: Callable[[], Tally], *, clock: Clock, config_path: Path | None, complain: Callable[[str], None]
+    ctx: Context,
+    probes: Probes,
+    golden: Golden,
+    *,
+    clock: Clock,
+    config_path: Path | None,
+    complain: Callable[[str], None],
+    forget_golden: bool = False,
 ) -> Iterator[Patrol]:
     """The patrol for this configuration. Raises `StoreError` when another one is on duty already."""
     config = ctx.config
@@ -57,12 +73,17 @@ def on_patrol(
             report=lambda attempt: _report(attempt, complain), complain=complain, clock=clock,
         ))  # fmt: skip
         source = _source(config, fetch, beside, clock, store)
+        if not forget_golden:
+            golden.restore(store.state("golden"))
         yield Patrol(
             store,
             settings_of(config),
             Outside(
                 source=source,
-                probe=probe,
+                probe=probes.harvest,
+                pace=probes.pace,
+                serving=golden.serving,
+                memories=lambda: {"golden": golden.state()},
                 health=lambda: _health(config, fetch),
                 hand_over=lambda message: _hand_over(outbox, message, complain),
                 deliver=courier.poke,
@@ -96,7 +117,7 @@ def _source(config: Config, fetch: Fetcher, beside: Fetcher, clock: Clock, store
             selector=chosen.prometheus_selector,
             clock=clock,
             interval_s=interval_of(config),
-            threshold_ms=config.slo.threshold_ms,
+            thresholds_ms=config.thresholds_ms,
         )
     passive = PassiveSource(
         fetch.get,
@@ -104,7 +125,7 @@ def _source(config: Config, fetch: Fetcher, beside: Fetcher, clock: Clock, store
         model=config.model.name,
         clock=clock,
         interval_s=interval_of(config),
-        threshold_ms=config.slo.threshold_ms,
+        thresholds_ms=config.thresholds_ms,
     )
     passive.restore(store.state("source"))
     return passive

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,12 @@ from slo.watch.interrupt import StopSwitch
 from slo.watch.loop import Report, Watcher
 from slo.watch.loop import watch as run_watch
 from slo.watch.patrol import Patrol
-from slo.watch.sli.probe import Tally, probe_batch
+from slo.watch.sli.golden import Golden
+from slo.watch.sli.prober import Prober
 from slo.watch.wiring import goals_of
 
-SPREAD = 0.1  # of the interval: the random pauses between probes
 ATTEMPTS = 4  # probes that may hang within one bound, so that an outage is seen before it
+ROOM = 1.2  # how much longer than the threshold a probe is waited for, at least
 
 
 class DurationType(click.ParamType):
@@ -75,6 +76,7 @@ def check(config_path: Path | None, as_json: bool, timeout: float, **target: Any
 @click.option("--window", help="The verdict covers this long (default: 5m).")
 @click.option("--probes", type=int, help="Requests per check (default: 60).")
 @click.option("--count", type=click.IntRange(min=1), help="Stop after so many checks (default: never).")
+@click.option("--new-golden", is_flag=True, help="Forget the vectors that known texts had: the model has been changed.")
 @target_options
 @config_option
 @json_option
@@ -86,6 +88,7 @@ def watch(
     window: str | None,
     probes: int | None,
     count: int | None,
+    new_golden: bool,
     **target: Any,
 ) -> int:
     """Check every minute over the last five; say ALERT when an alert fires and RECOVERED when none does any more.
@@ -105,10 +108,14 @@ def watch(
         f"{show_duration(settings.interval)}, verdict over {show_duration(settings.window)}; Ctrl-C stops"
     )
     clock = SystemClock()
+    golden = Golden(ctx.config.endpoint, ctx.config.model.name)
     with (
         _last_flush(),
         StopSwitch() as stop,
-        on_patrol(ctx, _prober(ctx, clock), clock=clock, config_path=config_path, complain=_complain) as patrol,
+        _prober(ctx, golden, clock) as prober,
+        on_patrol(
+            ctx, prober, golden, clock=clock, config_path=config_path, complain=_complain, forget_golden=new_golden
+        ) as patrol,
     ):
         state = run_watch(
             _watcher(ctx, patrol),
@@ -125,22 +132,20 @@ def watch(
     return 0
 
 
-def _prober(ctx: Context, clock: Clock) -> Callable[[], Tally]:
-    """One round of probes."""
+def _prober(ctx: Context, golden: Golden, clock: Clock) -> Prober:
     settings, objective = ctx.config.watch, ctx.config.slo
-    # One endless stream for the watcher's whole life: no text is ever sent twice.
-    texts = mix(int(clock.wall()))
-    bound_s = settings.interval / 2
-
-    def probe() -> Tally:
-        # A connection per check: one that idled for a minute may be closed by the server as we use it.
-        with ctx.client(timeout_s=min(ctx.config.client.timeout, bound_s / ATTEMPTS), source="probe") as client:
-            return probe_batch(
-                client, texts, objective, probes=settings.probes, bound_s=bound_s, clock=clock,
-                spread_s=settings.interval * SPREAD,
-            )  # fmt: skip
-
-    return probe
+    patience_s = max(min(ctx.config.client.timeout, settings.interval / ATTEMPTS), ROOM * objective.threshold_s)
+    return Prober(
+        lambda: ctx.client(timeout_s=patience_s, source="probe"),
+        # One endless stream for the watcher's whole life: no text is ever sent twice.
+        mix(int(clock.wall())),
+        objective,
+        golden,
+        probes=settings.probes,
+        interval_s=settings.interval,
+        patience_s=patience_s,
+        clock=clock,
+    )
 
 
 def _watcher(ctx: Context, patrol: Patrol) -> Watcher:

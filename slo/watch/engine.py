@@ -78,7 +78,8 @@ class Engine:
         end_s = slot_s + settings.interval_s
         excuse, quiet = self._agreements(now_s, slot_s, end_s)
         self._keep(minutes, slot_s, excuse, evidence, remember)
-        if any(minute.total for minute in minutes) or state.last_data_s is None:
+        judged = settings.goals[0]  # requests that the main promise cannot be held against are no data
+        if any((minute.counts(judged) or Counts()).total for minute in minutes) or state.last_data_s is None:
             state.last_data_s = now_s
         state.last_data_s = min(state.last_data_s, now_s)  # the wall clock may have gone back
 

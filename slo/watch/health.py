@@ -13,7 +13,8 @@ from slo.errors import RequestError
 class Health:
     """What the server says of itself. None where it does not say. `ready`: a real embedding came back.
 
-    `uptime_s` is the age of the model's youngest replica, or of the server where the engine does not tell.
+    `uptime_s` is the age of the model's youngest replica, or of the server where the engine does not tell. `weights`
+    tells two sets of weights apart; empty where the engine does not.
     """
 
     server_up: bool | None = None
@@ -21,6 +22,7 @@ class Health:
     ready: bool | None = None
     uptime_s: float | None = None
     queueing: bool | None = None
+    weights: str = ""
 
 
 def health_of(
@@ -49,13 +51,20 @@ def health_of(
         ready=_answer(ready) if said and ready else None,
         uptime_s=min(_ages_s(said, model), default=said.get("uptime_s")),
         queueing=None if policy is None else policy == "queue",
-    )
+        weights=" ".join(sorted({str(engine["fingerprint"]) for engine in _engines(said, model)
+                                 if engine.get("fingerprint")})),
+    )  # fmt: skip
 
 
 def _ages_s(said: Mapping[str, Any], model: str) -> list[float]:
     """Since when each replica of `model` is loaded, as far as told."""
-    replicas = (replica for row in said.get("models", ()) if row["model"] == model for replica in row["replicas"])
-    return [float(replica["engine"]["age_s"]) for replica in replicas if "age_s" in replica["engine"]]
+    return [float(engine["age_s"]) for engine in _engines(said, model) if "age_s" in engine]
+
+
+def _engines(said: Mapping[str, Any], model: str) -> list[Mapping[str, Any]]:
+    """What the engine of each replica of `model` says of itself."""
+    rows = (row for row in said.get("models", ()) if row["model"] == model)
+    return [replica["engine"] for row in rows for replica in row["replicas"]]
 
 
 def _answer(ask: Callable[[], bool]) -> bool | None:

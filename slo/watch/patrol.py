@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from slo.clock import Clock
 from slo.errors import StoreError
 from slo.objective import Objective
-from slo.stats import Histogram
+from slo.stats import Histogram, edges_with
 from slo.watch.alerting.cause import causes, evidence_of
 from slo.watch.alerting.grouping import Notice
 from slo.watch.alerting.message import Circumstances, compose
@@ -42,15 +42,15 @@ class Source(Protocol):
 
     def collect(self, start_s: int) -> Harvest: ...
 
-    def skip(self) -> Mapping[str, Any]: ...
-
     def state(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outside:
-    """All that a round needs of the world. `probe` sends this round's probes; `health` asks the server.
+    """All that a round needs of the world. `probe` gives what has come of the probes; `health` asks the server.
 
+    `pace(full)` says how many probes the next round needs, `serving` is told which weights the server says it has,
+    `memories` are states to be kept with the counts, by name.
     `hand_over` takes a message for delivery, durably; `deliver` sends what is due; `delivering` says whether it does.
     """
 
@@ -62,6 +62,9 @@ class Outside:
     complain: Callable[[str], None]
     cpu: Callable[[], CpuTime | None] = cpu_time
     delivering: Callable[[], bool] = lambda: True
+    pace: Callable[[bool], None] = lambda _full: None
+    serving: Callable[[str], None] = lambda _weights: None
+    memories: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
 
 
 class Patrol:
@@ -93,13 +96,16 @@ class Patrol:
         self._now_s = clock.wall()
         self._minutes: list[Minute] = []
         self._evidence: dict[str, Any] = {}
+        self._health = Health()
+        self._blind = ""  # why the source cannot judge latency, once it has been said
 
     @property
     def measured(self) -> dict[str, int]:
         """Requests of the round that is being measured, by source."""
         found: dict[str, int] = {}
         for minute in self._minutes:
-            found[minute.source] = found.get(minute.source, 0) + minute.total
+            if minute.total:
+                found[minute.source] = found.get(minute.source, 0) + minute.total
         return found
 
     def round(self) -> Round:
@@ -110,34 +116,49 @@ class Patrol:
     def measure(self) -> Tally:
         """What users had since the last round, and probes where that is too little, as one tally for the line of text.
 
-        Raises `Unauthorized` or `ConfigError` when probes were needed and our own mistake prevented them; `conclude`
-        is to be called all the same.
+        Probes are looked at in any case: whether vectors are right is known from them alone. Raises `Unauthorized` or
+        `ConfigError` when our own mistake prevented them; `conclude` is to be called all the same.
         """
         self._now_s = self._clock.wall()
-        self._minutes, self._evidence = [], {}
+        self._minutes, self._evidence, self._health = [], {}, Health()
+        self._health = self._outside.health()
+        self._outside.serving(self._health.weights)
         start_s = self._engine.slot_s(self._now_s)
         source = self._outside.source
         harvest = source.collect(start_s) if source else Harvest()
         self._minutes += harvest.minutes
         self._evidence = dict(harvest.evidence)
-        total = Tally(_objective_of(self._settings.goals))
+        self._say_blind(harvest)
+        probes = self._outside.probe()
         interval_s, window_s = self._settings.interval_s, self._settings.window_s
-        if needs_probes(harvest.total, self._thin, interval_s=interval_s, window_s=window_s):
-            total = self._outside.probe()
-            if total.total:
-                self._minutes.append(minute_of_probes(total, self._settings.goals, start_s, interval_s))
-            if source:
-                self._evidence |= source.skip()
+        users = harvest.total - (probes.sent if harvest.sees_probes else 0)
+        thin = harvest.blind or needs_probes(users, self._thin, interval_s=interval_s, window_s=window_s)
+        self._outside.pace(thin)
+        # A source that counts our probes among users' has them already, unless the server does not answer at all.
+        counted = thin and not (harvest.sees_probes and not harvest.blind and harvest.total >= probes.sent > 0)
+        self._minutes += minutes_of_probes(probes, self._settings.goals, start_s, interval_s, counted=counted)
+        total = probes if counted else Tally(_objective_of(self._settings.goals))
         for minute in harvest.minutes:
             _add_users(total, minute, self._settings.goals[0])
         return total
+
+    def _say_blind(self, harvest: Harvest) -> None:
+        """Once, as long as it goes on."""
+        why = harvest.problem if harvest.blind else self._blind if harvest.problem else ""
+        if why and why != self._blind:
+            self._outside.complain(why)
+        self._blind = why
 
     def conclude(self) -> Round:
         """Judge what was measured, tell whom it concerns, repair what may be repaired."""
         source, minutes = self._outside.source, self._minutes
         self._minutes = []
-        health = self._outside.health()
-        if health.ready is False and minutes and not any(minute.histogram.total for minute in minutes):
+        health = self._health
+        if (
+            health.ready is False
+            and any(minute.total for minute in minutes)
+            and not any(minute.histogram.total for minute in minutes)
+        ):
             # In the list, and nobody gets an answer: its process died, and Xinference has not noticed.
             health = replace(health, model_up=False)
         busy, steal = self._cpu_shares()
@@ -145,7 +166,7 @@ class Patrol:
             minutes,
             self._now_s,
             evidence={**self._evidence, **_failures(minutes), "cpu_steal": steal, "uptime_s": health.uptime_s},
-            remember={"source": source.state()} if source else {},
+            remember={**({"source": source.state()} if source else {}), **self._outside.memories()},
             failed_action=self._remediator is not None and self._remediator.failed,
         )
         self._remedy(found, health, busy)
@@ -219,9 +240,19 @@ def _objective_of(goals: tuple[Goal, ...]) -> Objective:
     return Objective(target=latency.target, threshold_ms=latency.threshold_ms)
 
 
-def minute_of_probes(tally: Tally, goals: tuple[Goal, ...], start_s: int, length_s: int) -> Minute:
-    """The probes of one round as a slice."""
-    histogram = Histogram()
+def minutes_of_probes(
+    tally: Tally, goals: tuple[Goal, ...], start_s: int, length_s: int, *, counted: bool
+) -> list[Minute]:
+    """The probes of one round as a slice, if there are any; not `counted`, they tell of vectors alone."""
+    checked = Counts(tally.right, tally.looked_at)
+    if not counted or not tally.total:
+        only = Minute(start_s=start_s, source="probe", length_s=length_s, checked=checked)
+        return [only] if checked.total else []
+    return [_minute_of(tally, goals, start_s, length_s, checked)]
+
+
+def _minute_of(tally: Tally, goals: tuple[Goal, ...], start_s: int, length_s: int, checked: Counts) -> Minute:
+    histogram = Histogram(edges_with(goal.threshold_ms for goal in goals if goal.threshold_ms is not None))
     answered = [value for value in tally.latencies_ms if value != float("inf")]
     for value in answered:
         histogram.observe(value / 1000)
@@ -236,13 +267,17 @@ def minute_of_probes(tally: Tally, goals: tuple[Goal, ...], start_s: int, length
             for goal in goals
             if goal.threshold_ms is not None
         },
+        checked=checked,
     )
 
 
 def _add_users(tally: Tally, minute: Minute, latency: Goal) -> None:
-    """Count a slice of users' requests in `tally`. Their latencies stay in the slice's histogram."""
-    tally.good += (minute.counts(latency) or Counts()).good
-    tally.total += minute.total
+    """Count a slice of users' requests in `tally`, if it can be judged. Their latencies stay in its histogram."""
+    counts = minute.counts(latency)
+    if counts is None:
+        return
+    tally.good += counts.good
+    tally.total += counts.total
     tally.failures.update(minute.outcomes)
 
 

@@ -56,6 +56,8 @@ def state_of(found: Round, window: Judgement, *, measured: bool) -> State:
         return State.EXCUSED
     if window.verdict is Verdict.MISSED:
         return State.MISSED
+    if not window.total:  # requests, and nobody can say how fast they were
+        return State.UNPROVEN
     return State.UNPROVEN if window.bad > window.objective.budget * window.total + 1e-9 else State.OK
 
 

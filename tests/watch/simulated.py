@@ -17,7 +17,7 @@ from slo.watch.engine import Engine
 from slo.watch.history.compaction import Retention
 from slo.watch.history.store import Store
 from slo.watch.round import Round, Settings
-from slo.watch.sli.counts import Minute, Source
+from slo.watch.sli.counts import Counts, Minute, Source
 
 GOALS = {"latency": "p95 <= 150ms", "availability": "errors <= 0.2%", "correctness": "wrong <= 0.1%"}
 START_S = 1_700_000_040.0  # on the minute
@@ -33,7 +33,8 @@ def traffic(
     for _ in range(slow):
         histogram.observe(0.400)
     outcomes = {name: count for name, count in (("timeout", failed), ("bad_answer", wrong)) if count}
-    return Minute(start_s=start_s, source=source, histogram=histogram, outcomes=outcomes)
+    checked = Counts(good + slow, good + slow + wrong)
+    return Minute(start_s=start_s, source=source, histogram=histogram, outcomes=outcomes, checked=checked)
 
 
 class Simulation:

@@ -18,6 +18,7 @@ from slo.config import Config
 from slo.objective import Objective
 from slo.watch.delivery.courier import Courier
 from slo.watch.heartbeat import read_beat
+from slo.watch.sli.golden import Golden
 from slo.watch.sli.probe import Tally
 
 
@@ -57,13 +58,22 @@ def listeners() -> Iterator[tuple[Listener, Listener]]:
             listener.shutdown()
 
 
+class NoProbes:
+    """Nobody probes."""
+
+    def harvest(self) -> Tally:
+        return Tally(Objective())
+
+    def pace(self, full: bool) -> None:
+        pass
+
+
 def a_round(folder: Path, **settings: Any) -> list[str]:
     """One round of a watch that keeps its state in `folder`; what it complained of."""
     config = Config().replaced(**{"state_dir": folder, "alerts.console.enabled": False, **settings})
     ctx, said = Context(config=config, out=Console(), err=Console(stderr=True), json=False), list[str]()
-    with on_patrol(
-        ctx, lambda: Tally(Objective()), clock=SystemClock(), config_path=None, complain=said.append
-    ) as patrol:
+    golden = Golden(config.endpoint, config.model.name)
+    with on_patrol(ctx, NoProbes(), golden, clock=SystemClock(), config_path=None, complain=said.append) as patrol:
         patrol.round()
     return said
 

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from slo.clock import ManualClock
-from slo.errors import StoreError, Unauthorized, Unreachable
-from slo.objective import Objective
+from slo.errors import BadAnswer, StoreError, Unauthorized, Unreachable
+from slo.objective import Objective, judge
 from slo.records import Sample
-from slo.stats import histogram_of
+from slo.stats import Histogram, histogram_of
 from slo.watch.alerting.notification import Notification
 from slo.watch.health import Health
 from slo.watch.heartbeat import Heartbeat, read_beat
@@ -20,6 +20,7 @@ from slo.watch.sli.counts import Counts, Minute
 from slo.watch.sli.host import CpuTime, cpu_time
 from slo.watch.sli.probe import Tally
 from slo.watch.sli.sources import Harvest
+from slo.watch.state import State, state_of
 from tests.watch.simulated import Simulation
 
 UP = Health(server_up=True, model_up=True)
@@ -36,6 +37,16 @@ def probes(good: int, bad: int = 0, lost: int = 0) -> Tally:
     return tally
 
 
+def sent(tally: Tally, number: int) -> Tally:
+    tally.sent = number
+    return tally
+
+
+def recut(histogram: Histogram, edges_s: tuple[float, ...]) -> Histogram:
+    """As many requests, all of them fast, in a histogram with other edges."""
+    return Histogram(edges_s, [histogram.total, *[0] * len(edges_s)])
+
+
 class World:
     """A service, its users and a pager, moved by hand."""
 
@@ -46,8 +57,11 @@ class World:
         self.health = UP
         self.sent: list[Notification] = []
         self.said: list[str] = []
-        self.skipped = self.relaunched = self.asked = 0
+        self.relaunched = 0
+        self.full = True
         self.rejected = False
+        self.full, self.sees_probes, self.blind = True, False, ""
+        self.edges_s: tuple[float, ...] | None = None
         self.delivering = True
         self.patrol = Patrol(
             store,
@@ -61,6 +75,7 @@ class World:
                 complain=self.said.append,
                 cpu=lambda: None,
                 delivering=lambda: self.delivering,
+                pace=self.pace,
             ),
             clock=self.clock,
             thin=60,
@@ -74,7 +89,6 @@ class World:
         self.relaunched += 1
 
     def probe(self) -> Tally:
-        self.asked += 1
         if self.rejected:
             raise Unauthorized("HTTP 401", url="http://h")
         return self.probed()
@@ -82,14 +96,18 @@ class World:
     def collect(self, start_s: int) -> Harvest:
         if self.users is None:
             return Harvest(problem="no such page")
-        return Harvest(minutes=tuple(
-            Minute(start_s=start_s, source=minute.source, histogram=minute.histogram, outcomes=minute.outcomes)
-            for minute in self.users.minutes
-        ))  # fmt: skip
+        return Harvest(
+            minutes=tuple(
+                Minute(start_s=start_s, source=minute.source, outcomes=minute.outcomes,
+                       histogram=minute.histogram if self.edges_s is None else recut(minute.histogram, self.edges_s))
+                for minute in self.users.minutes
+                if minute.total
+            ),
+            problem=self.blind, blind=bool(self.blind), sees_probes=self.sees_probes,
+        )  # fmt: skip
 
-    def skip(self) -> dict[str, Any]:
-        self.skipped += 1
-        return {}
+    def pace(self, full: bool) -> None:
+        self.full = full
 
     def state(self) -> dict[str, Any]:
         return {"read": self.clock.wall()}
@@ -119,17 +137,62 @@ def sources(store: Store) -> set[str]:
     return {minute.source for minute in store.minutes(0, 2e9)}
 
 
-def test_with_users_enough_nobody_probes(world: World, store: Store) -> None:
+def test_where_users_are_enough_probes_tell_of_vectors_alone(world: World, store: Store) -> None:
     world.users = users(100)
     world.rounds(3)
-    assert (world.asked, world.skipped, sources(store)) == (0, 0, {"passive"})
+    assert (world.full, sources(store), world.patrol.measured) == (False, {"passive"}, {})
+    assert store.counts_by_source("latency<=150ms", 0, 2e9) == {"passive": Counts(300, 300)}
+    assert store.counts_by_source("correctness", 0, 2e9) == {"probe": Counts(183, 183)}
+
+
+def test_wrong_vectors_page_though_users_are_many_and_their_requests_are_all_in_time(world: World) -> None:
+    def wrong() -> Tally:
+        tally = Tally(Objective(), opened=True)
+        for _ in range(12):
+            tally.look_at(BadAnswer("wrong vectors: 5 dimensions instead of 768", url=""))
+        return tally
+
+    world.users = users(1000)
+    world.rounds(60)
+    world.probed, started_s = wrong, world.clock.wall()
+    world.rounds(3)
+    assert (world.sent[0].severity, world.sent[0].starts_at_s - started_s <= 180) == ("critical", True)
+    assert "CorrectnessBudgetBurn" in str(world.sent[0])
 
 
 def test_probes_fill_in_where_users_are_few_and_rows_stay_apart(world: World, store: Store) -> None:
     world.users = users(3)
     world.rounds(3)
-    assert (world.asked, world.skipped, sources(store)) == (3, 3, {"passive", "probe"})
+    assert (world.full, sources(store)) == (True, {"passive", "probe"})
     assert store.counts_by_source("latency<=150ms", 0, 2e9) == {"passive": Counts(9, 9), "probe": Counts(180, 180)}
+
+
+def test_probes_that_the_server_counts_as_users_are_counted_once(world: World, store: Store) -> None:
+    world.users, world.sees_probes = users(63), True
+    world.probed = lambda: sent(probes(60), 63)
+    world.rounds(3)
+    assert (world.full, sources(store)) == (True, {"passive"}), "63 requests, and all of them ours: nobody else came"
+    assert store.counts_by_source("latency<=150ms", 0, 2e9) == {"passive": Counts(189, 189)}
+    world.users, world.probed = users(0), lambda: sent(probes(0, lost=60), 60)
+    world.rounds(1)
+    assert store.counts_by_source("latency<=150ms", 0, 2e9)["probe"] == Counts(0, 60), "it hangs, and counts nothing"
+
+
+def test_requests_that_nobody_can_judge_are_no_ok_and_no_data_and_probes_judge_instead(
+    world: World, store: Store
+) -> None:
+    world.users, world.edges_s = users(600), (0.1, 1.0)
+    world.blind = "the server counts latencies at 100, 1000 ms, not at 150 ms"
+    world.probed = lambda: Tally(Objective())
+    world.rounds(7)
+    found = world.patrol.round()
+    assert (world.full, found.windows["latency"]) == (True, Counts())
+    assert state_of(found, judge(0, 0, Objective()), measured=True) is not State.OK
+    assert "NoData" in {rule.alert for rule in found.firing}
+    assert world.said.count(world.blind) == 1, "said once"
+    world.probed = lambda: probes(60)
+    world.rounds(1)
+    assert store.counts_by_source("latency<=150ms", 0, 2e9) == {"probe": Counts(60, 60)}
 
 
 def test_a_server_that_hangs_is_probed_at_once_and_pages_within_three_minutes(world: World) -> None:

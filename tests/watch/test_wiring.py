@@ -34,7 +34,7 @@ def test_minutes_are_kept_as_long_as_alerts_look_back() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        pytest.param({"objective": "p90 <= 1s", "watch.burn.latency": "google"}, "can never fire", id="impossible"),
+        pytest.param({"objective": "p90 <= 1s", "watch.burn.latency": "google"}, "fires only above 80%", id="late"),
         pytest.param({"watch.interval": 600}, "shorter than watch.interval", id="window below the interval"),
         pytest.param({"watch.source.kind": "prometheus"}, "prometheus_url is not set", id="no address"),
         pytest.param({"watch.budget.period": "1h"}, "of the budget by then", id="fires when the budget is gone"),

@@ -128,8 +128,8 @@ class Front:
         code = code_class(reply.status, trace.reason)
         if trace.source:
             self._telemetry.own(trace.model, trace.length, trace.source, code, cached=trace.cached, seconds=seconds)
-            return
-        self._telemetry.request(trace.model, trace.length, code, cached=trace.cached, seconds=seconds)
+        else:
+            self._telemetry.request(trace.model, trace.length, code, cached=trace.cached, seconds=seconds)
         if trace.replica and trace.length != "batch":
             self._telemetry.computed(trace.model, trace.replica, code, seconds)
 

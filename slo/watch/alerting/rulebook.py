@@ -123,7 +123,7 @@ def make_rulebook(
     findings: list[Finding] = []
     for goal in goals:
         table = chosen(tables, (presets or {}).get(goal.name, preset), goal.budget)
-        pairs: tuple[Pair, ...] = table.scaled(period.length_s, interval_s)
+        pairs: tuple[Pair, ...] = table.scaled(period.length_s, interval_s, goal.budget)
         findings += lint(f"{goal.name} ({goal})", pairs, goal.budget, period.length_s)
         burn += burn_rules(goal, table, period_s=period.length_s, interval_s=interval_s)
     return Rulebook(

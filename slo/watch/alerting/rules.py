@@ -102,7 +102,7 @@ class BurnRule:
 
 def burn_rules(goal: Goal, table: Table, *, period_s: float, interval_s: float) -> list[BurnRule]:
     """One rule per severity of `table`, with its windows scaled to `period_s`; rows that can never fire left out."""
-    usable = [pair for pair in table.scaled(period_s, interval_s) if pair.threshold(goal.budget) < 1]
+    usable = [pair for pair in table.scaled(period_s, interval_s, goal.budget) if pair.threshold(goal.budget) < 1]
     return [
         BurnRule(
             rule=Rule(

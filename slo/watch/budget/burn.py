@@ -8,6 +8,7 @@ budget. Against low traffic, e(long) is replaced by its lower Wilson bound and n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -17,15 +18,21 @@ from slo.units import show_duration
 from slo.watch.alerting.notification import SEVERITIES, Severity
 from slo.watch.sli.counts import Counts
 
+MOST_BAD = 0.8  # a row that asked for more might never fire, whatever happens
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One row of a table: fires at more than `factor` × budget over both windows (seconds)."""
+    """One row of a table: fires at more than `factor` × budget over both windows (seconds).
+
+    `bad` is the share of bad requests that the row names instead of a factor, which then follows from the budget.
+    """
 
     severity: Severity
     long_s: float
     short_s: float
-    factor: float
+    factor: float = 0.0
+    bad: float | None = None
 
     def threshold(self, budget: float) -> float:
         """The bad ratio that must be exceeded."""
@@ -57,8 +64,8 @@ class Table:
     pairs: tuple[Pair, ...]
     guard: Guard = Guard()
 
-    def scaled(self, period_s: float, interval_s: float) -> tuple[Pair, ...]:
-        """The pairs for another period: windows in proportion, factors kept.
+    def scaled(self, period_s: float, interval_s: float, budget: float) -> tuple[Pair, ...]:
+        """The pairs for another period and a budget: windows in proportion, factors kept up to `MOST_BAD`.
 
         Windows shorter than what an evaluation every `interval_s` can see become 2 and 1 intervals; they then spend
         more of the budget before they fire, which `lint` reports. Whole intervals only, rounded up.
@@ -66,10 +73,12 @@ class Table:
         return tuple(
             replace(
                 pair,
-                long_s=_whole(pair.long_s * period_s / self.period_s, interval_s, at_least=2),
-                short_s=_whole(pair.short_s * period_s / self.period_s, interval_s, at_least=1),
+                long_s=_whole(pair.long_s * scale, interval_s, at_least=2),
+                short_s=_whole(pair.short_s * scale, interval_s, at_least=1),
+                factor=min(pair.factor if pair.bad is None else math.inf, (pair.bad or MOST_BAD) / budget),
             )
             for pair in self.pairs
+            for scale in (period_s / self.period_s if pair.bad is None else 1.0,)
         )
 
 

@@ -62,9 +62,9 @@ def _table(name: str, row: Any, where: str) -> Table:
 
 def _pair(row: Any, where: str) -> Pair:
     try:
-        severity, factor = row["severity"], float(row["factor"])
+        severity, factor, bad = row["severity"], float(row.get("factor", 1.0)), _share(row)
         long_s, short_s = parse_duration(row["long"]), parse_duration(row["short"])
-        unknown = set(row) - {"severity", "long", "short", "factor"}
+        unknown = set(row) - {"severity", "long", "short", "factor", "bad"}
     except (KeyError, TypeError, ValueError, SloError) as error:
         raise ConfigError(f"missing or not usable: {error}", where=where) from error
     if severity not in SEVERITIES:
@@ -73,4 +73,15 @@ def _pair(row: Any, where: str) -> Pair:
         raise ConfigError(f"no such setting: {', '.join(sorted(map(str, unknown)))}", where=where)
     if factor <= 0 or not 0 < short_s <= long_s:
         raise ConfigError("needs factor > 0 and 0 < short ≤ long", where=where)
-    return Pair(severity=cast("Severity", severity), long_s=long_s, short_s=short_s, factor=factor)
+    if bad is not None and not 0 < bad < 1:
+        raise ConfigError(f"bad {row['bad']!r}", where=where, hint="a share between 0 % and 100 %, like 80%")
+    return Pair(severity=cast("Severity", severity), long_s=long_s, short_s=short_s, factor=factor, bad=bad)
+
+
+def _share(row: Any) -> float | None:
+    """Of `bad: 80%`; None where the row has a factor. Raises `KeyError` for a row with both or neither."""
+    if ("bad" in row) is ("factor" in row):
+        raise KeyError("factor or bad")
+    if "bad" not in row:
+        return None
+    return float(str(row["bad"]).removesuffix("%")) / 100 if str(row["bad"]).endswith("%") else float(row["bad"])

@@ -74,7 +74,8 @@ class Store:
         wanted = tuple(goals)
         with self.transaction() as connection:
             for minute in minutes:
-                add_minute(connection, minute, maintenance=maintenance)
+                if minute.total:
+                    add_minute(connection, minute, maintenance=maintenance)
                 events = {goal.event: goal for goal in wanted}  # two targets may share one event
                 for event, goal in events.items():
                     counted = minute.counts(goal)

@@ -52,7 +52,8 @@ class Minute:
     """Requests that finished within `[start_s, start_s + length_s)`, wall-clock seconds.
 
     `histogram` holds correct answers; `outcomes` the rest by name. `good` overrides the histogram for a latency event
-    whose threshold is no edge, where whoever counted compared the raw latencies.
+    whose threshold is no edge, where whoever counted compared the raw latencies. `checked` are answers whose vectors
+    were looked at: those of probes, and of nobody else.
     """
 
     start_s: int
@@ -61,19 +62,18 @@ class Minute:
     histogram: Histogram = field(default_factory=Histogram)
     outcomes: Mapping[str, int] = field(default_factory=dict)
     good: Mapping[str, int] = field(default_factory=dict)
+    checked: Counts | None = None
 
     @property
     def total(self) -> int:
         return self.histogram.total + sum(self.outcomes.values())
 
     def counts(self, goal: Goal) -> Counts | None:
-        """Good and total for `goal`; None where this slice cannot tell (the threshold is no edge)."""
-        wrong = self.outcomes.get(WRONG, 0)
-        answered = self.histogram.total + wrong
+        """Good and total for `goal`; None where this slice cannot tell: no edge at the threshold, no vector seen."""
         if goal.kind == "availability":
-            return Counts(answered, self.total)
+            return Counts(self.histogram.total + self.outcomes.get(WRONG, 0), self.total)
         if goal.kind == "correctness":
-            return Counts(self.histogram.total, answered)
+            return self.checked
         if goal.event in self.good:
             return Counts(self.good[goal.event], self.total)
         assert goal.threshold_ms is not None  # noqa: S101
@@ -114,4 +114,5 @@ def minute_of(
         histogram=histogram,
         outcomes=dict(outcomes),
         good={latency_event(threshold_ms): number for threshold_ms, number in good.items()},
+        checked=Counts(histogram.total, histogram.total + outcomes[WRONG]) if source == "probe" else None,
     )

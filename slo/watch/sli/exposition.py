@@ -23,6 +23,7 @@ from slo.stats import Histogram
 from slo.watch.sli.counts import Minute, Source, matching_edge
 
 REQUESTS = "slo_request_duration_seconds"
+OWN = "slo_own_request_duration_seconds"  # a server that counts our probes apart has it
 REPLICAS = "slo_replica_request_duration_seconds"
 STAGES = "slo_stage_duration_seconds"
 STARTED = "slo_start_time_seconds"
@@ -39,13 +40,16 @@ OUTCOMES: Mapping[str, str] = {"429": "refused", "5xx": "server_fault", "timeout
 class Reading:
     """Cumulative counts at one instant. `requests` by code and class: counts per edge, the last one +Inf.
 
-    `replicas` are the same by code and replica, of those requests that one computed or owed. `stages` are seconds and
-    number by stage. `other` are single numbers by metric name and sorted labels.
+    `replicas` are the same by code and replica, of those requests that one computed or owed, `probes` those of our
+    probes; `apart` says whether the server counts these apart. `stages` are seconds and number by stage. `other` are
+    single numbers by metric name and sorted labels.
     """
 
     edges_s: tuple[float, ...] = ()
     requests: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     replicas: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    probes: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    apart: bool = False
     stages: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     other: Mapping[str, float] = field(default_factory=dict)
 
@@ -55,6 +59,8 @@ class Reading:
             "edges_s": list(self.edges_s),
             "requests": [[*key, list(counts)] for key, counts in self.requests.items()],
             "replicas": [[*key, list(counts)] for key, counts in self.replicas.items()],
+            "probes": [[*key, list(counts)] for key, counts in self.probes.items()],
+            "apart": self.apart,
             "stages": {name: list(value) for name, value in self.stages.items()},
             "other": dict(self.other),
         }
@@ -67,6 +73,8 @@ class Reading:
             edges_s=self.edges_s,
             requests=_since(self.requests, earlier.requests, _shrank),
             replicas=_since(self.replicas, earlier.replicas, _shrank),
+            probes=_since(self.probes, earlier.probes, _shrank),
+            apart=self.apart,
             stages=_since(self.stages, earlier.stages, _fell),
             other={
                 name: _since({name: (value,)}, {name: (earlier.other.get(name, 0.0),)}, _fell)[name][0]
@@ -108,21 +116,24 @@ class Reading:
     def evidence(self, threshold_ms: float) -> dict[str, Any]:
         """What `alerting.cause` asks for, but for the requests' number and outcomes.
 
-        Good and total by length class and by replica are empty where the threshold is no edge.
+        Good and total by length class and by replica are empty where the threshold is no edge. Our own probes are as
+        good as evidence as anybody's requests.
         """
         return {
-            "classes": self._parts(self.requests, threshold_ms),
-            "replicas": self._parts(self.replicas, threshold_ms),
+            "classes": self._parts((*self.requests.items(), *self.probes.items()), threshold_ms),
+            "replicas": self._parts(self.replicas.items(), threshold_ms),
             "stages": {name: list(value) for name, value in self.stages.items()},
         }
 
-    def _parts(self, parts: Mapping[tuple[str, str], tuple[int, ...]], threshold_ms: float) -> dict[str, list[int]]:
+    def _parts(
+        self, parts: Iterable[tuple[tuple[str, str], tuple[int, ...]]], threshold_ms: float
+    ) -> dict[str, list[int]]:
         """Good and total by the second name of the key, the first one being the code."""
         edge = matching_edge(self.edges_s, threshold_ms)
         if edge is None:
             return {}
         place, found = self.edges_s.index(edge), defaultdict[str, list[int]](lambda: [0, 0])
-        for (code, name), cumulative in parts.items():
+        for (code, name), cumulative in parts:
             if code == GOOD_CODE or code in OUTCOMES:
                 found[name][0] += cumulative[place] if code == GOOD_CODE else 0
                 found[name][1] += cumulative[-1]
@@ -135,6 +146,8 @@ def reading_from_json(data: Mapping[str, Any]) -> Reading:
         edges_s=tuple(data["edges_s"]),
         requests={(code, name): tuple(counts) for code, name, counts in data["requests"]},
         replicas={(code, name): tuple(counts) for code, name, counts in data.get("replicas", ())},
+        probes={(code, name): tuple(counts) for code, name, counts in data.get("probes", ())},
+        apart=bool(data.get("apart")),
         stages={name: (value[0], value[1]) for name, value in data["stages"].items()},
         other=dict(data["other"]),
     )
@@ -145,33 +158,36 @@ def parse_exposition(text: str, *, model: str, url: str) -> Reading:
 
     Raises `BadAnswer` for a page that is not Prometheus text.
     """
-    buckets: dict[tuple[str, str], dict[float, int]] = defaultdict(lambda: defaultdict(int))
-    by_replica: dict[tuple[str, str], dict[float, int]] = defaultdict(lambda: defaultdict(int))
+    buckets, probes, by_replica = _table(), _table(), _table()
+    tables = {
+        f"{REQUESTS}_bucket": (buckets, "length_class"),
+        f"{OWN}_bucket": (probes, "length_class"),
+        f"{REPLICAS}_bucket": (by_replica, "replica"),
+    }
+    apart = False
     seconds: dict[str, float] = defaultdict(float)
     numbers: dict[str, int] = defaultdict(int)
     other: dict[str, float] = {}
     try:
         for family in text_string_to_metric_families(text):
+            apart = apart or family.name == OWN
             for sample in family.samples:
                 labels = sample.labels
-                if sample.name == f"{REQUESTS}_bucket":
-                    if labels.get("model", model) == model and labels.get("length_class") != BATCH:
-                        key = (labels.get("code", GOOD_CODE), labels.get("length_class", ""))
-                        buckets[key][float(labels["le"])] += int(sample.value)
-                elif sample.name == f"{REPLICAS}_bucket":
-                    if labels.get("model", model) == model:
-                        key = (labels.get("code", GOOD_CODE), labels.get("replica", ""))
-                        by_replica[key][float(labels["le"])] += int(sample.value)
+                if sample.name in tables:
+                    table, name = tables[sample.name]
+                    if labels.get("model", model) == model and _counts(sample.name, labels):
+                        key = (labels.get("code", GOOD_CODE), labels.get(name, ""))
+                        table[key][float(labels["le"])] += int(sample.value)
                 elif sample.name == f"{STAGES}_sum":
                     seconds[labels.get("stage", "")] += sample.value
                 elif sample.name == f"{STAGES}_count":
                     numbers[labels.get("stage", "")] += int(sample.value)
-                elif not sample.name.startswith((REQUESTS, REPLICAS, STAGES)):
+                elif not sample.name.startswith((REQUESTS, OWN, REPLICAS, STAGES)):
                     marks = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
                     other[f"{sample.name}{{{marks}}}" if marks else sample.name] = sample.value
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise BadAnswer(f"{url}: not Prometheus text: {error}", url=url) from error
-    rows = (*buckets.values(), *by_replica.values())
+    rows = (*buckets.values(), *by_replica.values(), *probes.values())
     edges = sorted({edge for row in rows for edge in row})
     if any(sorted(row) != edges for row in rows):
         raise BadAnswer(f"{url}: histograms with different edges", url=url)
@@ -181,9 +197,22 @@ def parse_exposition(text: str, *, model: str, url: str) -> Reading:
         edges_s=tuple(edge for edge in edges if edge != float("inf")),
         requests={key: tuple(row[edge] for edge in edges) for key, row in buckets.items()},
         replicas={key: tuple(row[edge] for edge in edges) for key, row in by_replica.items()},
+        probes={key: tuple(row[edge] for edge in edges) for key, row in probes.items()},
+        apart=apart,
         stages={name: (seconds[name], numbers[name]) for name in seconds},
         other=other,
     )
+
+
+def _table() -> dict[tuple[str, str], dict[float, int]]:
+    return defaultdict(lambda: defaultdict(int))
+
+
+def _counts(metric: str, labels: Mapping[str, str]) -> bool:
+    """Is this series an event, or one of our probes?"""
+    if metric.startswith(OWN):
+        return labels.get("source") == "probe"
+    return not metric.startswith(REQUESTS) or labels.get("length_class") != BATCH
 
 
 def spread(minute: Minute, starts_s: Iterable[int]) -> list[Minute]:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 
 from slo.client import EmbeddingsClient
 from slo.clock import Clock
-from slo.errors import Refused, RequestError, Unauthorized
+from slo.errors import BadAnswer, Refused, RequestError, Unauthorized
 from slo.measure import one_by_one
 from slo.objective import Objective
 from slo.records import Sample
@@ -32,10 +32,11 @@ class Tally:
     """Counts over the probes of one check.
 
     The first answer only opens the connection and is not counted, as users keep theirs open; a failure always is.
-    Nor is an answer from a cache, which says nothing about the model.
+    `opened`: that has been done. Nor is an answer from a cache counted, which says nothing about the model.
+    `looked_at` and `right` are of answers whose vectors were looked at; `sent` are all that the server has had.
     """
 
-    def __init__(self, objective: Objective) -> None:
+    def __init__(self, objective: Objective, *, opened: bool = False) -> None:
         self.objective = objective
         self.good = 0
         self.total = 0
@@ -43,7 +44,8 @@ class Tally:
         self.latencies_ms: list[float] = []  # of the counted probes; infinity for a failure
         self.failures: Counter[str] = Counter()
         self.last_error: RequestError | None = None
-        self._opened = False
+        self.looked_at = self.right = self.sent = 0
+        self._opened = opened
         self._in_a_row = 0
 
     @property
@@ -67,8 +69,7 @@ class Tally:
 
     def add(self, sample: Sample, error: RequestError | None) -> None:
         """Count one probe. Raises `Unauthorized` when that is what `error` is."""
-        if isinstance(error, Unauthorized):
-            raise error
+        self.look_at(error)
         opening, self._opened = not self._opened, True
         if error is not None:
             self.last_error = error
@@ -82,6 +83,15 @@ class Tally:
         self.total += 1
         self.good += sample.good(self.objective)
         self.latencies_ms.append(sample.latency_ms if sample.ok else float("inf"))
+
+    def look_at(self, error: RequestError | None) -> None:
+        """Count the vectors of one answer as right, or as wrong. Raises `Unauthorized` when that is what `error` is."""
+        if isinstance(error, Unauthorized):
+            raise error
+        if error is None or isinstance(error, BadAnswer):
+            self.looked_at += 1
+            self.right += error is None
+            self.last_error = error or self.last_error
 
     def lose(self, probes: int) -> None:
         """Count `probes` that an outage left unsent: each would have failed as those before it did."""

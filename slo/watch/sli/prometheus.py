@@ -2,14 +2,13 @@
 Counts by query from a Prometheus that scrapes the server: for more servers than one, or a watcher elsewhere.
 
 `increase(…[60s])` extrapolates to the ends of its window, so these counts are estimates, rounded to whole requests;
-their rows carry the source `prometheus`. The query needs the histogram to have an edge at the objective, and every
-code in the denominator: failures are bad, not absent.
+their rows carry the source `prometheus`. Every code is in the denominator: failures are bad, not absent.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,8 +16,8 @@ import orjson
 
 from slo.clock import Clock
 from slo.errors import BadAnswer, RequestError
-from slo.watch.sli.exposition import BATCH, REQUESTS, Reading
-from slo.watch.sli.sources import Harvest
+from slo.watch.sli.exposition import BATCH, OWN, REQUESTS, Reading
+from slo.watch.sli.sources import Harvest, blindness
 
 
 def query_url(base: str, *, model: str, seconds: float, at_s: float, metric: str = REQUESTS, selector: str = "") -> str:
@@ -69,7 +68,7 @@ class PrometheusSource:
         model: str,
         clock: Clock,
         interval_s: float,
-        threshold_ms: float,
+        thresholds_ms: Sequence[float],
         selector: str = "",
     ) -> None:
         self._fetch = fetch
@@ -77,7 +76,7 @@ class PrometheusSource:
         self._model = model
         self._clock = clock
         self._interval_s = interval_s
-        self._threshold_ms = threshold_ms
+        self._thresholds_ms = tuple(thresholds_ms)
         self._selector = selector
 
     def collect(self, start_s: int) -> Harvest:
@@ -94,12 +93,19 @@ class PrometheusSource:
         minute = reading.minute(start_s=start_s, source="prometheus", length_s=int(self._interval_s))
         return Harvest(
             minutes=(minute,) if minute.total else (),
-            evidence={"classes": reading.evidence(self._threshold_ms)["classes"]},
+            evidence={"classes": reading.evidence(self._thresholds_ms[0])["classes"]},
+            sees_probes=not self._counts_probes_apart(),
+            **blindness(self._base, reading, self._thresholds_ms),
         )
 
-    def skip(self) -> dict[str, Any]:
-        """Nothing to do: the scrape that follows holds our probes, few as they are. Their rows say `probe`."""
-        return {}
+    def _counts_probes_apart(self) -> bool:
+        """Have the servers behind it a histogram of the toolkit's own requests?"""
+        query = urlencode({"query": f"count({OWN}_count)", "time": f"{self._clock.wall():.3f}"})
+        try:
+            answer = orjson.loads(self._fetch(f"{self._base.rstrip('/')}/api/v1/query?{query}"))
+            return bool(answer["data"]["result"])
+        except (RequestError, ValueError, KeyError, TypeError):
+            return False
 
     def state(self) -> dict[str, Any]:
         """Nothing to remember: each query stands for itself."""

@@ -1,22 +1,20 @@
 """
 Where a minute's counts come from, and when probes fill in. Never mixed silently: every row carries its source.
 
-Passive counts come first: they are what users had. Where too few requests came (`needs_probes`), probes
-are sent as well, for a verdict on three requests is none. Our probes pass through the server's own counters too, so
-the counters are read again after probing, and the next difference starts there: no probe is counted as traffic. What
-users sent during those seconds is left out, which only happens when they send little. As evidence of a cause the
-probes are as good as anybody's requests: there they stay.
+Passive counts come first: they are what users had. Where too few requests came (`needs_probes`), or the source cannot
+judge them (`blind`), probes count as well, for a verdict on three requests is none. The server counts our probes apart
+from users' requests; an older one does not (`sees_probes`), and then they are counted once, as what it says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from slo.clock import Clock
 from slo.errors import RequestError
-from slo.watch.sli.counts import Minute
+from slo.watch.sli.counts import Minute, matching_edge
 from slo.watch.sli.exposition import Reading, parse_exposition, reading_from_json, spread
 
 Fetch = Callable[[str], bytes]
@@ -25,11 +23,16 @@ LONGEST_GAP_S = 3600
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Harvest:
-    """What one round brought. `problem` says why passive counts are missing; probes may still be there."""
+    """What one round brought. `problem` says why passive counts are missing; probes may still be there.
+
+    `blind`: there are counts, and no edge at the threshold, so that they tell nothing of latency.
+    """
 
     minutes: tuple[Minute, ...] = ()
     evidence: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
+    blind: bool = False
+    sees_probes: bool = False
 
     @property
     def total(self) -> int:
@@ -40,16 +43,23 @@ class PassiveSource:
     """The extension's counters at `<endpoint>/slo/metrics`."""
 
     def __init__(
-        self, fetch: Fetch, endpoint: str, *, model: str, clock: Clock, interval_s: float, threshold_ms: float
+        self,
+        fetch: Fetch,
+        endpoint: str,
+        *,
+        model: str,
+        clock: Clock,
+        interval_s: float,
+        thresholds_ms: Sequence[float],
     ) -> None:
+        """`thresholds_ms` are those of all latency objectives, the main one first."""
         self._fetch = fetch
         self._url = f"{endpoint.rstrip('/')}/slo/metrics"
         self._model = model
         self._clock = clock
         self._interval_s = int(interval_s)
-        self._threshold_ms = threshold_ms
+        self._thresholds_ms = tuple(thresholds_ms)
         self._last: tuple[float, Reading] | None = None
-        self._round: Reading | None = None  # where the round that is being measured began
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue where the watcher before this one stopped, if it watched the same model at the same address."""
@@ -74,31 +84,16 @@ class PassiveSource:
         except RequestError as error:
             return Harvest(problem=error.message)
         last, self._last = self._last, (self._clock.wall(), reading)
-        self._round = reading if last is None else last[1]
         if last is None or not reading.edges_s:
             return Harvest()
         difference = reading.minus(last[1])
         minute = difference.minute(start_s=start_s, source="passive", length_s=self._interval_s)
         return Harvest(
             minutes=tuple(part for part in spread(minute, self._starts(last[0], start_s)) if part.total),
-            evidence={**difference.evidence(self._threshold_ms), "cache_hit_ratio": difference.cache_hit_ratio},
+            evidence={**difference.evidence(self._thresholds_ms[0]), "cache_hit_ratio": difference.cache_hit_ratio},
+            sees_probes=not reading.apart,
+            **blindness(self._url, reading, self._thresholds_ms),
         )
-
-    def skip(self) -> Mapping[str, Any]:
-        """Leave out what was counted since `collect`: our own probes. Evidence of the whole round, with them.
-
-        Unreadable now: the next difference has them, and there is no evidence.
-        """
-        if self._last is None:
-            return {}
-        try:
-            reading = self._read()
-        except RequestError:
-            # A server that fails right after probing: the probes' failures tell it; no counts, so none to leave out.
-            self._last = self._clock.wall(), self._last[1]
-            return {}
-        self._last = self._clock.wall(), reading
-        return {} if self._round is None else reading.minus(self._round).evidence(self._threshold_ms)
 
     def _read(self) -> Reading:
         return parse_exposition(self._fetch(self._url).decode("utf-8", "replace"), model=self._model, url=self._url)
@@ -108,6 +103,20 @@ class PassiveSource:
         gap_s = min(max(0.0, self._clock.wall() - last_s), LONGEST_GAP_S)
         count = max(1, round(gap_s / self._interval_s))
         return [start_s - self._interval_s * index for index in reversed(range(count))]
+
+
+def blindness(where: str, reading: Reading, thresholds_ms: Sequence[float]) -> dict[str, Any]:
+    """`blind` and `problem` of a harvest from histograms that lack an edge at one of these thresholds."""
+    missing = [ms for ms in thresholds_ms if matching_edge(reading.edges_s, ms) is None]
+    if not missing:
+        return {}
+    edges = ", ".join(f"{edge * 1000:g}" for edge in reading.edges_s)
+    lacks = " and ".join(f"{ms:g}" for ms in missing)
+    problem = (
+        f"{where}: the server counts latencies at {edges} ms, not at {lacks} ms: until it is launched anew with this "
+        "configuration (`slo launch`), latency is judged by probes"
+    )
+    return {"blind": True, "problem": problem}
 
 
 def needs_probes(passive: int, thin: int, *, interval_s: float, window_s: float) -> bool:

@@ -49,7 +49,7 @@ class Service:
             Simulation(store).settings,
             Outside(
                 source=PassiveSource(lambda _: page.text(), "http://h", model="m", clock=self.clock, interval_s=60,
-                                     threshold_ms=150),
+                                     thresholds_ms=[150]),
                 probe=self.probe,
                 health=lambda: Health(server_up=True, model_up=True, uptime_s=self.uptime_s),
                 hand_over=self.sent.append, deliver=lambda: None, complain=lambda _: None,
@@ -150,7 +150,7 @@ async def evidence_of_use(
     statuses = Counter[int]()
     async with opened(FakeFinder(m=found), settings) as door:
         source = PassiveSource(
-            lambda _: page, door.url, model="m", clock=ManualClock(), interval_s=60, threshold_ms=150
+            lambda _: page, door.url, model="m", clock=ManualClock(), interval_s=60, thresholds_ms=[150]
         )
         for round_ in range(2):
             statuses.clear()

@@ -75,12 +75,12 @@ def test_a_pair_is_breached_when_both_windows_are(long: Counts, short: Counts, e
 @pytest.mark.parametrize(
     ("preset", "goal", "error"),
     [
-        pytest.param("google", "p90 <= 150ms", True, id="14.4 × 10 % asks for more than all requests"),
+        pytest.param("google", "p90 <= 150ms", False, id="14.4 × 10 % would ask for more than all requests: 80 % do"),
         pytest.param("google", "p95 <= 150ms", False, id="14.4 × 5 % asks for 72 %"),
         pytest.param("p95", "p95 <= 150ms", False, id="the table that is made for it"),
     ],
 )
-def test_an_alert_that_can_never_fire_is_found(preset: str, goal: str, error: bool) -> None:
+def test_no_row_asks_for_more_than_can_happen(preset: str, goal: str, error: bool) -> None:
     book = make_rulebook([parse_goal("latency", goal)], TABLES, period=MONTH, preset=preset)
     assert any(finding.level == "error" for finding in book.findings) is error
     assert all(pair.threshold(burn.goal.budget) < 1 for burn in book.burn for pair in burn.pairs)
@@ -103,7 +103,7 @@ def test_lint_says_how_much_must_be_slow() -> None:
 def test_windows_follow_the_period_and_never_fall_below_what_can_be_seen(
     period: str, expected: list[tuple[float, float]]
 ) -> None:
-    pairs = TABLES["p95"].scaled(parse_period(period).length_s, 60)
+    pairs = TABLES["p95"].scaled(parse_period(period).length_s, 60, 0.05)
     assert [(pair.long_s, pair.short_s) for pair in pairs] == expected
 
 

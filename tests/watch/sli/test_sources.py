@@ -70,7 +70,10 @@ class ExtensionPage:
 
     def use(self, count: int, seconds: float = 0.02, source: str = "") -> None:
         for _ in range(count):
-            self._telemetry.request("m", "short", "2xx", cached=False, seconds=seconds)
+            if source:
+                self._telemetry.own("m", "short", source, "2xx", cached=False, seconds=seconds)
+            else:
+                self._telemetry.request("m", "short", "2xx", cached=False, seconds=seconds)
 
     def __call__(self, url: str) -> bytes:
         return self._page.text()
@@ -92,7 +95,7 @@ def source(server: Server, clock: ManualClock) -> PassiveSource:
 
 
 def made(server: Callable[[str], bytes], clock: ManualClock) -> PassiveSource:
-    return PassiveSource(server, "http://h:9997/", model="m", clock=clock, interval_s=60, threshold_ms=150)
+    return PassiveSource(server, "http://h:9997/", model="m", clock=clock, interval_s=60, thresholds_ms=[150])
 
 
 def counted(source: PassiveSource, clock: ManualClock) -> list[tuple[int, Counts | None]]:
@@ -224,20 +227,46 @@ def test_counters_of_another_server_are_not_continued(
 ) -> None:
     server.use(5)
     counted(source, clock)
-    other = PassiveSource(server, "http://elsewhere", model="m", clock=clock, interval_s=60, threshold_ms=150)
+    other = PassiveSource(server, "http://elsewhere", model="m", clock=clock, interval_s=60, thresholds_ms=[150])
     other.restore(source.state())
     assert counted(other, clock) == []
 
 
-def test_our_own_probes_are_no_traffic(server: Server, source: PassiveSource, clock: ManualClock) -> None:
+def test_our_own_probes_are_no_traffic_but_evidence(clock: ManualClock) -> None:
+    page = ExtensionPage()
+    source = made(page, clock)
+    page.use(5)
+    counted(source, clock)
+    page.use(3)
+    page.use(20, 0.4, source="probe")
+    page.use(9, 0.4, source="bench")
+    clock.advance(60)
+    harvest = source.collect(int(clock.wall()) - 60)
+    (minute,) = harvest.minutes
+    assert minute.counts(P95) == Counts(3, 3)
+    assert harvest.evidence["classes"] == {"short": [3, 23]}
+    assert not harvest.sees_probes
+
+
+def test_a_server_that_counts_probes_among_users_is_known(
+    server: Server, source: PassiveSource, clock: ManualClock
+) -> None:
     server.use(5)
     counted(source, clock)
-    server.use(2)
-    assert counted(source, clock) == [(0, Counts(2, 2))]
-    server.use(60)  # the probes
-    source.skip()
-    server.use(1)
-    assert counted(source, clock) == [(0, Counts(1, 1))]
+    server.use(5)
+    assert source.collect(0).sees_probes
+
+
+def test_a_histogram_without_the_threshold_is_refused_with_its_edges(server: Server, clock: ManualClock) -> None:
+    source = PassiveSource(server, "http://h", model="m", clock=clock, interval_s=60, thresholds_ms=[120])
+    server.use(5)
+    source.collect(0)
+    server.use(600, 0.4)
+    harvest = source.collect(60)
+    assert harvest.blind
+    assert [minute.counts(parse_goal("latency", "p95 <= 120ms")) for minute in harvest.minutes] == [None]
+    assert "counts latencies at 5, 10, 20, 30, 50, 75, 100, 125, 150, " in harvest.problem
+    assert "not at 120 ms: until it is launched anew with this configuration" in harvest.problem
 
 
 def test_a_server_that_does_not_answer_is_a_problem_and_no_error(
@@ -247,22 +276,9 @@ def test_a_server_that_does_not_answer_is_a_problem_and_no_error(
     counted(source, clock)
     server.down = True
     assert "nobody answers" in source.collect(0).problem
-    source.skip()
     server.down = False
     server.use(4)
     assert sum(counts.total for _, counts in counted(source, clock) if counts) == 4
-
-
-def test_probes_are_no_traffic_but_evidence(server: Server, source: PassiveSource, clock: ManualClock) -> None:
-    server.use(5)
-    counted(source, clock)
-    server.use(3)
-    clock.advance(60)
-    harvest = source.collect(int(clock.wall()) - 60)
-    server.use(20, 0.4, length="long")  # our probes
-    assert (harvest.total, harvest.evidence["classes"]) == (3, {"short": [3, 3]})
-    assert source.skip()["classes"] == {"short": [3, 3], "long": [0, 20]}
-    assert counted(source, clock) == []
 
 
 def test_a_cache_that_is_off_answers_nothing_and_an_idle_server_says_nothing() -> None:
@@ -329,7 +345,7 @@ def test_prometheus_is_asked_by_query_and_its_estimates_are_rounded_to_whole_req
         return vector(("2xx", "0.15", 9.6), ("2xx", "+Inf", 11.8), ("5xx", "0.15", 0.9), ("5xx", "+Inf", 1.1))
 
     source = PrometheusSource(fetch, "http://p:9090/", model='a"b', clock=ManualClock(), interval_s=60,
-                              threshold_ms=150, selector='cluster="x"')  # fmt: skip
+                              thresholds_ms=[150], selector='cluster="x"')  # fmt: skip
     (minute,) = source.collect(0).minutes
     assert (minute.source, minute.counts(P95)) == ("prometheus", Counts(10, 13))
     assert re.search(r"model%3D%22a%5C%22b%22%2Clength_class%21%3D%22batch%22%2Ccluster", asked[0])
@@ -347,7 +363,7 @@ def test_what_is_no_answer_of_prometheus_is_an_error(body: bytes) -> None:
 
 def test_a_prometheus_without_our_series_is_a_problem_that_names_the_model() -> None:
     source = PrometheusSource(lambda _: vector(), "http://p", model="m", clock=ManualClock(), interval_s=60,
-                              threshold_ms=150)  # fmt: skip
+                              thresholds_ms=[150])  # fmt: skip
     assert "no series for model 'm'" in source.collect(0).problem
 
 
