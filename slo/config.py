@@ -43,6 +43,7 @@ class ModelSection(Section):
     download: bool = True
     stand_in: Annotated[Literal["full", "tiny", "off"], BeforeValidator(switch)] = "full"
     language: tuple[str, ...] = ("zh",)
+    max_artefacts: Size = 4 * 2**30
 
 
 class ServerSection(Section):

@@ -23,6 +23,7 @@ COMMANDS: dict[str, str] = {
     "validate": "slo.cli.setup",
     "similarity": "slo.cli.setup",
     "quantize": "slo.cli.quantize",
+    "models": "slo.cli.models",
     "baseline": "slo.cli.bench",
     "compare": "slo.cli.bench",
     "load": "slo.cli.load",

@@ -18,8 +18,10 @@ from slo.config import Config
 from slo.deploy import machine as machines
 from slo.deploy.machine import Machine
 from slo.deploy.model_files import ModelFiles, read_model
+from slo.deploy.registration import OPENVINO
 from slo.deploy.state import ServerState, processes_of, read_state
 from slo.errors import EnvironmentProblem, ModelSourceError, StoreError
+from slo.model_store import parts_made
 from slo.units import show_bytes
 
 XINFERENCE = "4.1.0"
@@ -30,6 +32,9 @@ REPLICA_BYTES = 800 * MIB
 WEIGHT_FACTOR = 3  # read, converted, and in use
 STAND_IN_BYTES = {"full": 400 * MIB, "tiny": 15 * MIB, "off": 0}
 LOG_BYTES = 100 * MIB
+# Measured shares of the weights in fp32: graphs, and kernels compiled for this CPU.
+INT8_SHARES = {"fp32": 1.0, "int8": 0.3, "compiled": 0.4}
+FP32_SHARES = {"fp32": 1.0, "compiled": 1.0}
 FEW_OPEN_FILES = 4096
 
 
@@ -63,7 +68,7 @@ def examine(
         *check_gpu(machine, config.server.device),
         # A running server has its memory and its port already.
         *([] if running else [check_memory(machine, config, files)]),
-        check_disk(config, files),
+        check_disk(config, files, own),
         check_open_files(machine),
         check_writable("state", machines.unwritable(config.state_dir), f"{config.state_dir}", "state_dir"),
         check_writable("log", machines.unwritable_file(config.server.log), f"{config.server.log}", "server.log"),
@@ -205,15 +210,37 @@ def check_memory(machine: Machine, config: Config, files: ModelFiles | None) -> 
     return Check("memory", Level.PASS, value)
 
 
-def check_disk(config: Config, files: ModelFiles | None) -> Check:
-    """Space for logs and converted models, and for weights that are still to come."""
-    weights = 0 if files else STAND_IN_BYTES[config.model.stand_in]
-    needed = LOG_BYTES + weights + (files.weight_bytes if files else weights)
+def missing_bytes(config: Config, files: ModelFiles | None, own: ServerState | None = None) -> int:
+    """Bytes still to be written before the model can serve: a stand-in's weights, and the graphs of our engine."""
+    models_dir = config.state_dir / "models"
+    directory = files.directory if files else models_dir / f"stand-in-{config.model.stand_in}"
+    fp32 = files.fp32_bytes if files else STAND_IN_BYTES[config.model.stand_in]
+    weights = 0 if files or (directory / "model.safetensors").is_file() else fp32
+    if config.server.engine != OPENVINO or config.server.device != "cpu":
+        return weights
+    precision = config.server.precision
+    if (
+        own is not None
+        and own.alive
+        and {"directory": str(directory), "precision": precision}.items() <= own.model.items()
+    ):
+        return weights  # it serves with them, whatever is recorded beside them
+    made = set() if weights else parts_made(models_dir, directory)
+    shares = INT8_SHARES if precision in ("auto", "int8") else FP32_SHARES
+    return weights + round(sum(share * fp32 for part, share in shares.items() if part not in made))
+
+
+def check_disk(config: Config, files: ModelFiles | None, own: ServerState | None = None) -> Check:
+    """Space for what has to be made, and for the log. A full disk must not forbid a repair that writes nothing."""
+    missing = missing_bytes(config, files, own)
     available = machines.free_bytes(config.state_dir)
-    value = f"{show_bytes(available)} free at {config.state_dir}, {show_bytes(needed)} needed"
-    if available < needed:
-        return Check("disk", Level.FAIL, f"not enough: {value}", "free some, or set state_dir to another disk")
-    return Check("disk", Level.PASS, value)
+    value = f"{show_bytes(available)} free at {config.state_dir}"
+    fix = "free some (`slo models prune` removes graphs not in use), or set state_dir to another disk"
+    if available < missing:
+        return Check("disk", Level.FAIL, f"not enough: {value}, {show_bytes(missing)} still to be written", fix)
+    if available < missing + LOG_BYTES:
+        return Check("disk", Level.WARN, f"{value}: little room for the log", fix)
+    return Check("disk", Level.PASS, f"{value}, {show_bytes(missing + LOG_BYTES)} needed")
 
 
 def check_open_files(machine: Machine) -> Check:

@@ -93,7 +93,7 @@ def _files(job: Job, api: XinferenceApi, *, running: bool, required: bool) -> Mo
         return ModelFiles(
             directory=Path("/on/the/server"), architecture="unknown", dimension=int(listed[0]["dimensions"]),
             max_tokens=int(listed[0].get("max_tokens") or 0), pooling="unknown", normalizes=False, weight_bytes=0,
-            stand_in=listed[0].get("model_revision") == STAND_IN_REVISION,
+            fp32_bytes=0, stand_in=listed[0].get("model_revision") == STAND_IN_REVISION,
         )  # fmt: skip
     raise ModelSourceError(
         f"{job.config.model.path}: no such model directory on this machine",

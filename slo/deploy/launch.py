@@ -28,7 +28,18 @@ from slo.deploy.relaunch import make_way
 from slo.deploy.server import living_server, same_server, start_server, wait_for_workers
 from slo.deploy.state import ServerState, read_state, write_state
 from slo.deploy.xinference_api import XinferenceApi
-from slo.errors import DeployError, Interrupted, RequestError, RequestTimeout, ServerFault, StartError, Unreachable
+from slo.errors import (
+    DeployError,
+    EnvironmentProblem,
+    Interrupted,
+    RequestError,
+    RequestTimeout,
+    ServerFault,
+    StartError,
+    Unreachable,
+)
+from slo.model_store import prune
+from slo.units import show_bytes
 
 
 def launch(
@@ -133,8 +144,16 @@ def _bring_up(job: Job, start_s: float) -> Launched:
         seconds=job.clock.monotonic() - start_s, stages=dict(progress.seconds), first=first,
     )  # fmt: skip
     if job.changed:
-        append_log(config.server.log, str(launched), job.clock)
+        with suppress(EnvironmentProblem):  # a full disk is no reason to undo a good launch
+            append_log(config.server.log, str(launched), job.clock)
+        _prune(job)
     return launched
+
+
+def _prune(job: Job) -> None:
+    """Remove graphs that were not used for long, beyond the bound. The model that serves now holds its own."""
+    for entry in prune(job.models_dir, job.config.model.max_artefacts):
+        job.progress.say(f"removed {entry.path}, not used for long ({show_bytes(entry.size_bytes)})")
 
 
 def _announce(job: Job, api: XinferenceApi, name: str) -> None:

@@ -43,7 +43,8 @@ def ensure_model(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPl
             start_model(job, api, plan)
         except RegisterError as error:
             raise _with_reason(api, plan, error) from error
-    write_state(job.config.state_dir, state.with_model(plan.to_json()))
+    if state.model != plan.to_json():  # a full disk must not forbid to launch again what is recorded already
+        write_state(job.config.state_dir, state.with_model(plan.to_json()))
     log = job.config.server.log
     begun = log.stat().st_size if log.exists() else 0
     count = wait_ready(

@@ -8,6 +8,7 @@ names its own length in its first bytes, so a truncated download is found in mil
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,10 @@ POOLINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFiles:
-    """A complete model directory and what its files promise. `weight_bytes` is the size on disk."""
+    """A complete model directory and what its files promise. `weight_bytes` is the size on disk.
+
+    `fp32_bytes` is what the same weights take in fp32, whatever precision they are stored in.
+    """
 
     directory: Path
     architecture: str
@@ -41,6 +45,7 @@ class ModelFiles:
     pooling: str
     normalizes: bool
     weight_bytes: int
+    fp32_bytes: int
     stand_in: bool
 
     @property
@@ -64,8 +69,7 @@ def read_model(directory: Path) -> ModelFiles:
         raise ModelSourceError(f"{directory}: no tokenizer ({', '.join(TOKENIZERS[:2])} …)", hint=_AGAIN)
     weights = _weights(directory)
     hidden = _positive(config, "hidden_size", directory / "config.json")
-    for path in weights:
-        _check_whole(path, hidden=hidden)
+    fp32_bytes = sum(_check_whole(path, hidden=hidden) for path in weights)
     pooling, normalizes, dimension = _modules(directory, hidden)
     return ModelFiles(
         directory=directory,
@@ -75,6 +79,7 @@ def read_model(directory: Path) -> ModelFiles:
         pooling=pooling,
         normalizes=normalizes,
         weight_bytes=sum(path.stat().st_size for path in weights),
+        fp32_bytes=fp32_bytes,
         stand_in=is_standin(directory),
     )
 
@@ -100,8 +105,11 @@ def _weights(directory: Path) -> list[Path]:
     raise ModelSourceError(f"{directory}: no weights (model.safetensors or pytorch_model.bin)", hint=_AGAIN)
 
 
-def _check_whole(path: Path, *, hidden: int) -> None:
-    """Compare the file's size with what its own header promises, and its embedding table with `config.json`."""
+def _check_whole(path: Path, *, hidden: int) -> int:
+    """Compare the file's size with what its own header promises, and its embedding table with `config.json`.
+
+    Returns what its weights take in fp32, as far as the file tells.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(64)
@@ -110,7 +118,7 @@ def _check_whole(path: Path, *, hidden: int) -> None:
         if path.suffix != ".safetensors":
             if start[:2] == b"PK" and not zipfile.is_zipfile(path):
                 raise ModelSourceError(f"{path}: truncated: its closing index is missing", hint=_AGAIN)
-            return
+            return size
         length = int.from_bytes(start[:8], "little")
         if len(start) < 8 or length > HEADER_LIMIT_BYTES:
             raise ModelSourceError(f"{path}: not a safetensors file", hint=_AGAIN)
@@ -119,6 +127,7 @@ def _check_whole(path: Path, *, hidden: int) -> None:
     try:
         tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
         expected = 8 + length + max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+        values = sum(math.prod(map(int, entry["shape"])) for entry in tensors.values())
         widths = {name: entry["shape"][-1] for name, entry in tensors.items() if name.endswith(EMBEDDING_TABLE)}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ModelSourceError(f"{path}: its header cannot be read; truncated or damaged", hint=_AGAIN) from error
@@ -133,6 +142,7 @@ def _check_whole(path: Path, *, hidden: int) -> None:
                 f"{path}: wrong dimension: the weights are {width} wide, config.json says {hidden}",
                 hint="the files belong to different models; " + _AGAIN,
             )
+    return 4 * values
 
 
 def _modules(directory: Path, hidden: int) -> tuple[str, bool, int]:

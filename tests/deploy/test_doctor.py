@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from slo.config import Config
 from slo.deploy import doctor
+from slo.deploy import machine as machines
 from slo.deploy.doctor import Level
 from slo.deploy.machine import Machine, cpu_flags, free_port, port_taken, this_machine, unwritable, unwritable_file
+from slo.deploy.model_files import ModelFiles, read_model
+from slo.deploy.standin import write_standin
+from slo.deploy.state import ServerState
 from slo.errors import EnvironmentProblem
+from slo.serve.engine.loading import Workshop, load
 
 GIB = 2**30
 
@@ -228,3 +236,55 @@ def test_a_low_limit_of_open_files_is_told(limit: int | None, level: Level) -> N
     check = doctor.check_open_files(machine(open_files=limit))
     assert check.level is level
     assert ("LimitNOFILE" in check.fix) == (level is Level.WARN)
+
+
+def disk(config: Config, files: ModelFiles | None, free: int, monkeypatch: pytest.MonkeyPatch, **own: Any) -> Level:
+    monkeypatch.setattr(machines, "free_bytes", lambda _: free)
+    return doctor.check_disk(config, files, cast("ServerState", SimpleNamespace(**own)) if own else None).level
+
+
+@pytest.fixture
+def openvino(config: Config, tiny_model: Path) -> Config:
+    return config.replaced(**{"model.path": tiny_model, "server.precision": "int8"})
+
+
+def test_a_full_disk_forbids_only_what_has_to_be_written(
+    openvino: Config, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = read_model(tiny_model)
+    to_write = doctor.missing_bytes(openvino, files)
+    assert to_write > 1.5 * files.fp32_bytes, "fp32 and int8 graphs, and compiled kernels"
+    assert disk(openvino, files, to_write - 1, monkeypatch) is Level.FAIL
+    assert disk(openvino, files, to_write, monkeypatch) is Level.WARN, "no room for the log"
+    assert disk(openvino, files, to_write + doctor.LOG_BYTES, monkeypatch) is Level.PASS
+    Workshop(tiny_model, openvino.state_dir / "models").choose("int8")
+    assert doctor.missing_bytes(openvino, files) < to_write / 2, "compiled by the first start"
+    load(tiny_model, openvino.state_dir / "models", precision="int8")
+    assert doctor.missing_bytes(openvino, files) == 0
+    assert disk(openvino, files, 0, monkeypatch) is Level.WARN
+
+
+def test_a_server_that_serves_has_all_it_needs(
+    openvino: Config, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an earlier version made the graphs and left no note."""
+    model = {"directory": str(tiny_model), "precision": "int8"}
+    assert disk(openvino, read_model(tiny_model), 0, monkeypatch, alive=True, model=model) is Level.WARN
+    assert disk(openvino, read_model(tiny_model), 0, monkeypatch, alive=False, model=model) is Level.FAIL
+    model["precision"] = "fp32"
+    assert disk(openvino, read_model(tiny_model), 0, monkeypatch, alive=True, model=model) is Level.FAIL
+
+
+def test_a_stand_in_that_is_there_is_not_to_be_written(config: Config) -> None:
+    before = doctor.missing_bytes(config, None)
+    write_standin(config.state_dir / "models" / "stand-in-tiny", size="tiny")
+    assert before - doctor.missing_bytes(config, None) == doctor.STAND_IN_BYTES["tiny"]
+
+
+def test_weights_stored_in_half_precision_are_counted_as_they_will_be_written(tiny_model: Path, tmp_path: Path) -> None:
+    half = tmp_path / "half"
+    shutil.copytree(tiny_model, half)
+    weights = load_file(half / "model.safetensors")
+    save_file({name: value.astype("f2") for name, value in weights.items()}, half / "model.safetensors")
+    assert read_model(half).fp32_bytes == read_model(tiny_model).fp32_bytes
+    assert read_model(half).weight_bytes < 0.6 * read_model(half).fp32_bytes

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from slo.client import EmbeddingsClient
 from slo.config import Config
-from slo.deploy import relaunch
+from slo.deploy import machine, relaunch
 from slo.deploy.launch import launch
 from slo.deploy.progress import Progress
 from slo.deploy.state import read_state
@@ -109,3 +109,14 @@ def test_a_folder_with_an_odd_name_is_served_like_any_other(server: Server, tiny
                 assert len(client.embed("路径", fresh=True).vectors[0]) == server.dimension
         finally:
             launch(server.config, progress)
+
+
+@pytest.mark.timeout(240)
+def test_a_full_disk_does_not_forbid_to_launch_what_serves(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "free_bytes", lambda _: 0)
+    with (tmp_path / "launch.txt").open("w", encoding="utf-8") as report:
+        launched = launch(server.config, Progress(Console(file=report, width=200)))
+    assert not launched.changed
+    assert "little room for the log" in (tmp_path / "launch.txt").read_text(encoding="utf-8")

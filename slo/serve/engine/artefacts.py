@@ -2,7 +2,7 @@
 What was made from a model, kept by content hash: converted once, quantised once, found again at every start.
 
     <cache>/digests.json                   SHA-256 of large files, see `slo.serve.engine.digests`
-    <cache>/<hash of weights, tokenizer, recipe, library versions>/
+    <cache>/<hash of weights, tokenizer, recipe, library versions>/    held while it is used, see `slo.model_store`
         tokenizer/tokenizer.json
         fp32/graph.xml  graph.bin          each folder with a manifest.json: sizes and SHA-256 of its files
         int8/graph.xml  graph.bin
@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from slo.model_store import Held, made_from, note_source
 from slo.serve.engine.digests import Digests
 from slo.serve.engine.model_files import content_hash, file_digest
 
@@ -44,11 +45,13 @@ class Artefacts:
 
     def __init__(self, model_directory: Path, cache: Path, *recipe: str, may_make: bool = True) -> None:
         self.may_make = may_make
+        model_directory = Path(model_directory)
         Path(cache).mkdir(parents=True, exist_ok=True)
         self.digests = Digests(Path(cache).absolute() / DIGESTS)
         self.hash = content_hash(model_directory, *recipe, digest_of=self.digests)
         self.directory = Path(cache).absolute() / self.hash[:24]
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self._held = Held(self.directory)
+        note_source(self.directory, made_from(model_directory, list(recipe)))
 
     def folder(self, name: str, make: Callable[[Path], None]) -> Path:
         """The folder `name`, made by `make(empty folder)` unless an intact one is there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import statistics
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 import openvino as ov
 
 from slo.cgroups import usable_cores
+from slo.model_store import recipe
 from slo.serve.engine.artefacts import Artefacts
 from slo.serve.engine.calibration import CHINESE_SAMPLE, calibration_texts, held_out_texts
 from slo.serve.engine.fidelity import Fidelity, Vectors, compare
@@ -29,7 +29,6 @@ from slo.serve.engine.progress import Progress, silent
 from slo.serve.engine.runtime import Runtime
 from slo.serve.engine.tokens import TextTokenizer, save_tokenizer
 
-RECIPE = "1"  # raise when conversion, quantisation or the texts change
 DEFAULT_PASS_TOKENS = 160
 GPU_PASS_TOKENS = 2048  # mask and scores grow with its square
 GRAPH = "graph.xml"
@@ -45,6 +44,7 @@ class Loaded:
     hint: str
     threads: int
     device: str
+    artefacts: Artefacts  # held for as long as the model is served: not pruned meanwhile
     fingerprint: str  # the same for the same weights, tokenizer, recipe and precision
 
 
@@ -53,8 +53,7 @@ class Workshop:
 
     def __init__(self, directory: Path, cache: Path, *, progress: Progress = silent, may_make: bool = True) -> None:
         self.files = read_model(directory)
-        versions = [f"{name} {importlib.metadata.version(name)}" for name in ("openvino", "nncf")]
-        self.artefacts = Artefacts(self.files.directory, cache, f"recipe {RECIPE}", *versions, may_make=may_make)
+        self.artefacts = Artefacts(self.files.directory, cache, *recipe(), may_make=may_make)
         self.progress = progress
         self._reference: Vectors | None = None
         self._tokenizer: TextTokenizer | None = None
@@ -82,8 +81,8 @@ class Workshop:
         def make(folder: Path) -> None:
             from slo.serve.engine.quantize import RECIPES, quantize  # noqa: PLC0415 - brings nncf and torch
 
-            for recipe in RECIPES:
-                quantised = quantize(core().read_model(fp32), self._calibration(), recipe, self.progress)
+            for way in RECIPES:
+                quantised = quantize(core().read_model(fp32), self._calibration(), way, self.progress)
                 ov.save_model(quantised, folder / GRAPH, compress_to_fp16=False)
                 if self._compare(folder / GRAPH, supported_precisions()["int8"]).passes:
                     return
@@ -189,7 +188,7 @@ def load(
     runtime.warm_up()
     progress("warming up", 1.0)
     fingerprint = f"{workshop.artefacts.hash[:16]}-{choice.precision}-{hint}"
-    return Loaded(runtime, workshop.tokenizer(), choice, hint, threads, "cpu", fingerprint)
+    return Loaded(runtime, workshop.tokenizer(), choice, hint, threads, "cpu", workshop.artefacts, fingerprint)
 
 
 def cores() -> int:
@@ -223,4 +222,4 @@ def _load_torch(workshop: Workshop, request: str, device: str, pass_tokens: int)
     ready = runtime(choice.precision)
     ready.warm_up()
     fingerprint = f"{workshop.artefacts.hash[:16]}-{choice.precision}-{device.partition(':')[0]}"
-    return Loaded(ready, workshop.tokenizer(), choice, choice.precision, 0, device, fingerprint)
+    return Loaded(ready, workshop.tokenizer(), choice, choice.precision, 0, device, workshop.artefacts, fingerprint)

@@ -17,6 +17,7 @@ from slo.serve.engine.model_files import ModelFiles
 from slo.serve.engine.packing import Pass, Shapes, pack, split
 from slo.serve.engine.tokens import Tokens
 
+WARM_TOKENS = 512  # the limit of most models
 Forward = Callable[[Pass], Vectors]  # a packed pass → one vector per text in it
 
 
@@ -62,8 +63,14 @@ class Runtime:
         return self.finish(batch, [self.infer(packed) for packed in batch.passes])
 
     def warm_up(self) -> None:
-        """Run every shape once, so that no request waits for kernels to be compiled (50 ms for a new shape)."""
+        """Run the usual shapes once, so that no request waits for kernels to be compiled (50 ms for a new shape).
+
+        Texts of more than `WARM_TOKENS` are rare and take long anyway: their shapes are compiled when they first come.
+        A model of 8192 tokens would otherwise take minutes to start, and its memory would be that of its longest text.
+        """
         for count in self.shapes.counts:
+            if count > max(self.shapes.fit(self.shapes.cap), WARM_TOKENS):
+                break
             room = min(count, self.files.max_tokens)
             ids = [[self.files.filling_id] * (length) for length in _parts(count, room)]
             self.infer(self._pack(ids, range(len(ids))))

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slo.serve.engine.packing import FILLING, ROWS_PER_TOKENS, Shapes, pack, split
+from slo.serve.engine.fidelity import Vectors
+from slo.serve.engine.model_files import read_model
+from slo.serve.engine.packing import FILLING, ROWS_PER_TOKENS, Pass, Shapes, pack, split
+from slo.serve.engine.runtime import Runtime
+from slo.serve.engine.tokens import Tokens
 
 lengths_lists = st.lists(st.integers(2, 128), min_size=1, max_size=60)
 SHAPES = Shapes.up_to(96, 128)
@@ -83,3 +91,26 @@ def test_every_pass_that_splitting_can_make_has_a_shape(cap: int, longest: int) 
 def test_a_pass_beyond_the_largest_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="more than the largest pass"):
         SHAPES.fit(129)
+
+
+def test_a_long_context_model_warms_up_its_usual_shapes_only(tiny: Path) -> None:
+    """A dense mask of 8192 × 8192 and 32 shapes took minutes at every start; a long text brings its own shape."""
+    met: list[int] = []
+
+    def forward(packed: Pass) -> Vectors:
+        met.append(packed.ids.size)
+        return np.zeros((len(packed.texts), 128), np.float32)
+
+    def tokenize(texts: Sequence[str]) -> Tokens:
+        return Tokens([[1] * len(text) for text in texts], [False] * len(texts))
+
+    files = replace(read_model(tiny), max_tokens=8192)
+    runtime = Runtime(files, tokenize, forward, pass_tokens=160)
+    runtime.warm_up()
+    assert met == [count for count in runtime.shapes.counts if count <= 512]
+    met.clear()
+    runtime.embed(["x" * 8192, "x" * 20])
+    assert sorted(met) == [24, 8192]
+    met.clear()
+    Runtime(files, tokenize, forward, pass_tokens=2048).warm_up()  # as on a GPU, where passes are larger
+    assert max(met) == 2048
