@@ -126,6 +126,7 @@ class LimitsSection(Section):
 
     max_body: Size = 4 * 2**20
     max_inputs: int = Field(2048, ge=1)
+    max_queue: Size = 64 * 2**20
 
 
 class ServeSection(Section):
@@ -137,6 +138,7 @@ class ServeSection(Section):
     admission: AdmissionSection = AdmissionSection()
     limits: LimitsSection = LimitsSection()
     trusted_proxies: tuple[str, ...] = ()
+    patience: Duration = Field(8.0, ge=3.0)
     drill: bool = False
 
     @field_validator("trusted_proxies")

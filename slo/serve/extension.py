@@ -69,9 +69,7 @@ class Extension:
         install(
             context.app,
             context.app.state.api,
-            ActorFinder(
-                context.get_supervisor_ref, self.settings.admission.request_timeout, loading=ModelNotReadyError
-            ),
+            ActorFinder(context.get_supervisor_ref, loading=ModelNotReadyError),
             self.settings,
             secured=[Security(context.auth_service, scopes=["models:read"])] if context.auth_enabled else None,
             admin=[Security(context.auth_service, scopes=["admin"])] if context.auth_enabled else None,

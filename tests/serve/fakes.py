@@ -26,6 +26,11 @@ def vector_of(text: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     return np.asarray(values / np.linalg.norm(values), dtype="<f4")
 
 
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class FakeReplica:
     """Answers as the engine does. `behave(call number, texts)` gives seconds to take, or an error to raise."""
 
@@ -35,6 +40,8 @@ class FakeReplica:
         self.status: dict[str, Any] = {"fingerprint": "w1", "dimensions": DIMENSIONS, "max_tokens": 512, **status}
         self.calls: list[list[str]] = []
         self.lost = False
+        self.out: list[asyncio.Future[None]] = []  # calls under way
+        self.ended = False
         self._behave = behave
 
     async def embed(self, texts: list[str]) -> Embedded:
@@ -42,7 +49,15 @@ class FakeReplica:
         step = self._behave(len(self.calls) - 1, texts)
         if isinstance(step, Exception):
             raise step
-        await asyncio.sleep(step)
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        self.out.append(over)
+        timer = loop.call_later(step, _settle, over)
+        try:
+            await over
+        finally:
+            timer.cancel()
+            self.out.remove(over)
         packed = np.stack([vector_of(text) for text in texts]).tobytes()
         stages = {"tokenise": 0.1, "infer": step * 1000, "finish": 0.1, "wait": 0.0}
         return packed, [min(512, len(t) + 2) for t in texts], [len(t) + 2 > 512 for t in texts], stages
@@ -55,6 +70,14 @@ class FakeReplica:
     async def refresh_status(self) -> None:
         return None
 
+    def give_up(self, reason: str) -> None:
+        for future in self.out:
+            if not future.done():
+                future.set_exception(ReplicaLost(reason))
+
+    async def end_by_worker(self) -> None:
+        self.ended = True
+
 
 class FakeFinder:
     """`found` by model: replicas, an empty list for another engine's model, or the error to raise."""
@@ -62,6 +85,7 @@ class FakeFinder:
     def __init__(self, **found: list[FakeReplica] | Problem | Exception) -> None:
         self.found = found
         self.words: dict[str, dict[str, str]] = {}  # what is said of replicas that do not serve, by model and uid
+        self.quiet: dict[str, list[FakeReplica]] = {}
         self.asked: list[str] = []
 
     async def find(self, model: str) -> list[FakeReplica]:
@@ -71,6 +95,9 @@ class FakeFinder:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def silent(self, model: str) -> list[FakeReplica]:
+        return self.quiet.get(model, [])
 
     def states(self, model: str) -> dict[str, str]:
         answer = self.found.get(model)

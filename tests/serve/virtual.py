@@ -84,6 +84,12 @@ class SlowReplica:
     async def refresh_status(self) -> None:
         return None
 
+    def give_up(self, reason: str) -> None:
+        raise AssertionError(f"a healthy replica was given up: {reason}")
+
+    async def end_by_worker(self) -> None:
+        raise AssertionError("a healthy replica was ended")
+
 
 @dataclass(frozen=True)
 class Outcome:

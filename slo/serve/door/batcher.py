@@ -4,71 +4,54 @@ The planner, running: jobs in, passes out to the replicas, results back to every
 No host imports: a replica is anything with `embed(texts)`. Every job ends in a vector or an exception, also when an
 engine raises, a replica dies, or the server shuts down:
 
-* engine raises → only that pass fails, and of it only the texts that are to blame (halving, if the other half works)
-* replica lost  → its jobs go back to the head of the queue once, for another or a fresh replica; the second time: 503
+* engine raises → the pass is tried once on another replica. If it fails there, too, only the texts that are to blame
+                  fail (halving, if the other half works)
+* replica lost  → its jobs go back to the head of the queue once, for another or a fresh replica; the second time: 503.
+                  Those that were being computed when it died are suspects: they follow one by one, each alone, and not
+                  while that might end the last replica. A text during which two died is not computed any more
 * no replica    → 503 as soon as that is known; texts are not kept waiting for something that may never come
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
-import numpy as np
-
-from slo.serve.door.cache import Vector
 from slo.serve.door.cost import TokenEstimate
-from slo.serve.door.planner import Dispatch, Load, Planner
-from slo.serve.door.problem import Problem, engine_fault, not_ready
+from slo.serve.door.health import BLAMED, Blame, Health, Identity
+from slo.serve.door.passes import Embedded, Observer, Replica, ReplicaLost, size_of, vectors_of
+from slo.serve.door.planner import Dispatch, Planner
+from slo.serve.door.problem import Problem, blamed, engine_fault, not_ready, refused
 from slo.serve.door.work import Job, PassTiming, State, Ticket
 
-# What an engine answers: float32 vectors row by row, tokens after truncation, truncated?, milliseconds by stage.
-Embedded = tuple[bytes, list[int], list[bool], dict[str, float]]
-
-
-class ReplicaLost(Exception):
-    """The replica cannot be reached, or is not the one that it was."""
-
-
-class Replica(Protocol):
-    """One model process; `identity` is its uid and address."""
-
-    identity: tuple[str, str]
-
-    @property
-    def load(self) -> Load: ...
-
-    async def embed(self, texts: list[str]) -> Embedded:
-        """Raises `ReplicaLost`, or whatever the engine raised."""
-        ...
-
-
-class Observer(Protocol):
-    """Who wants to know what happened."""
-
-    def computed(self, replica: Replica, text: str, vector: Vector) -> None:
-        """A vector is there."""
-        ...
-
-    def passed(self, texts: int, tokens: int, timing: PassTiming) -> None:
-        """A pass succeeded."""
-        ...
-
-    def lost(self, replica: Replica) -> None:
-        """A replica was given up; the list of replicas should be read anew."""
-        ...
+__all__ = ["Batcher", "Embedded", "Observer", "Replica", "ReplicaLost"]
 
 
 class Batcher:
     """One model's queue on the running event loop."""
 
     def __init__(
-        self, planner: Planner, estimate: TokenEstimate, observer: Observer, monotonic: Callable[[], float]
+        self,
+        planner: Planner,
+        estimate: TokenEstimate,
+        observer: Observer,
+        monotonic: Callable[[], float],
+        health: Health | None = None,
+        max_bytes: int = 2**62,
     ) -> None:
         self.planner = planner
+        self.health = health or Health(0.0)
         self.replicas: list[Replica] = []
+        self._wanted = 0  # replicas that the host means to have
+        self._blame = Blame()
+        self._suspects: deque[Job] = deque()
+        self._on_trial: Job | None = None
+        self._passes: dict[Identity, deque[list[Job]]] = {}  # handed over, the oldest first
+        self._dying: set[Identity] = set()  # lost while passes are still out
+        self._max_bytes = max_bytes
+        self._bytes = 0  # of all texts that wait or are computed
         self._estimate = estimate
         self._observer = observer
         self._now = monotonic
@@ -97,6 +80,11 @@ class Batcher:
         if self._closed or not (self.replicas or self._expecting):
             raise not_ready("no replica of the model is ready")
         now_s = self._now()
+        new = [text for text in texts if text not in self._jobs]
+        if self._bytes and self._bytes + sum(map(size_of, new)) > self._max_bytes:
+            raise refused("queue_full", "the queue is full: its texts take too much memory", self.running_s(), 1.0)
+        if any(self._blame.deaths(text, now_s) >= BLAMED for text in new):
+            raise blamed()
         if due_s is None or not online:
             due_s = now_s + (self.planner.deadline_s if online else 0.0)
         terms = Job("", 0, online, now_s, due_s, deferrable, deferred)
@@ -115,12 +103,16 @@ class Batcher:
                 self._forget(job)
         ticket.future.cancel()
 
-    def update(self, replicas: Sequence[Replica]) -> None:
-        """Serve from these replicas from now on. With none, everything that waits fails with 503."""
+    def update(self, replicas: Sequence[Replica], *, wanted: int = 0, hold: bool = False) -> None:
+        """Serve from these replicas from now on, of which there should be `wanted`.
+
+        With none, everything that waits fails with 503, unless it is to `hold` for one that may recover.
+        """
         self.replicas = list(replicas)
+        self._wanted = wanted
         self._expecting = False
-        if not self.replicas:
-            self.fail(self.planner.drain(), not_ready("no replica of the model is ready"))
+        if not self.replicas and not hold:
+            self._fail_all(not_ready("no replica of the model is ready"))
         self.wake()
 
     def wake(self) -> None:
@@ -134,7 +126,7 @@ class Batcher:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        self.fail(self.planner.drain(), not_ready("the server is shutting down"))
+        self._fail_all(not_ready("the server is shutting down"))
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -144,7 +136,12 @@ class Batcher:
         job = self._jobs.get(text)
         if job is None:
             job = self._jobs[text] = replace(terms, text=text, tokens=tokens, tickets=[])
-            self.planner.add(job)
+            self._bytes += size_of(text)
+            if self._blame.deaths(text, terms.enqueued_s):
+                self._suspects.append(job)
+                job.state = State.RUNNING  # the planner does not know it
+            else:
+                self.planner.add(job)
         elif terms.online and job.state is State.QUEUED:
             self.planner.promote(job, terms)
         return job
@@ -156,7 +153,7 @@ class Batcher:
             self._timer = None
         while not self._closed:
             now_s = self._now()
-            step = self.planner.decide(now_s, self.replicas)
+            step = self._trial() or self.planner.decide(now_s, self.replicas)
             if isinstance(step, Dispatch):
                 replica = self.replicas[step.target]
                 replica.load.start(now_s, step.predicted_s, len(step.jobs), step.tokens)
@@ -168,31 +165,79 @@ class Batcher:
                 self._timer = self._loop.call_later(max(0.0, step - now_s), self._pump)
             return
 
+    def _trial(self) -> Dispatch | None:
+        """The next suspect, alone in its pass: one at a time, and only if another replica serves on if it dies.
+
+        One that is the only one there should be is no exception to be waited for.
+        """
+        while self._suspects and not self._suspects[0].tickets:
+            self.fail([self._suspects.popleft()], not_ready("nobody waits for it"))
+        loads = [replica.load for replica in self.replicas]
+        safe = len(loads) > 1 or len(loads) >= self._wanted
+        free = [index for index, load in enumerate(loads) if len(load.passes_s) < self.planner.in_flight]
+        if not (self._suspects and safe and free) or self._on_trial is not None:
+            return None
+        job = self._on_trial = self._suspects.popleft()
+        index = min(free, key=lambda each: len(loads[each].passes_s))
+        return Dispatch(index, [job], job.tokens, self.planner.cost.of(job.tokens))
+
     async def _run(self, replica: Replica, step: Dispatch) -> None:
         try:
             error = await self._attempt(replica, step.jobs)
             if error is not None:
-                await self._isolate(replica, step.jobs, error)
+                await self._elsewhere(replica, step, error)
         except asyncio.CancelledError:
             self.fail(step.jobs, not_ready("the server is shutting down"))
             raise
         finally:
+            if self._on_trial in step.jobs:
+                self._on_trial = None
             replica.load.end(self._now(), step.tokens)
             self.wake()
 
+    async def _elsewhere(self, replica: Replica, step: Dispatch, error: Exception) -> None:
+        """Try a failed pass once on another replica. What fails there as well is the texts' fault."""
+        others = [other for other in self.replicas if other is not replica]
+        if others:
+            now_s = self._now()
+            other = min(others, key=lambda each: each.load.remaining_s(now_s))
+            other.load.start(now_s, step.predicted_s, len(step.jobs), step.tokens)
+            try:
+                again = await self._attempt(other, step.jobs)
+                if again is not None:
+                    self.health.excuse(replica.identity)
+                    self.health.excuse(other.identity)
+                    await self._isolate(other, step.jobs, again)
+            finally:
+                other.load.end(self._now(), step.tokens)
+        else:
+            await self._isolate(replica, step.jobs, error)
+
     async def _attempt(self, replica: Replica, jobs: list[Job]) -> Exception | None:
         """One call. None when its jobs are settled or queued again, else what the engine raised."""
-        started_s, uid = self._now(), replica.identity[0]
+        started_s, (uid, _) = self._now(), replica.identity
         for job in jobs:
             job.replica = uid
+        passes = self._passes.setdefault(replica.identity, deque())
+        passes.append(jobs)
+        self.health.started(replica.identity, started_s, self.planner.cost.of(sum([job.tokens for job in jobs])))
+        ok: bool | None = None
         try:
             answer = await replica.embed([job.text for job in jobs])
-            vectors = _vectors(answer, len(jobs))
+            vectors = vectors_of(answer, len(jobs))
+            ok = True
         except ReplicaLost as error:
             self._retry(replica, jobs, error)
             return None
         except Exception as error:  # noqa: BLE001 - whatever an engine raises is answered to the requests of this pass
+            ok = False
             return error
+        finally:
+            passes.remove(jobs)
+            if not passes:
+                self._passes.pop(replica.identity, None)
+                self._dying.discard(replica.identity)
+            self.health.ended(replica.identity, self._now(), ok=ok)
         timing = PassTiming(started_s, self._now() - started_s, answer[3])
         self._learn(jobs, answer, timing)
         for job, vector in zip(jobs, vectors, strict=True):
@@ -200,6 +245,7 @@ class Batcher:
             if vector is None:
                 job.fail(engine_fault("a vector holds a value that is not a number"))
             else:
+                self._blame.clear(job.text)
                 job.finish(vector, timing)
                 self._observer.computed(replica, job.text, vector)
         return None
@@ -218,17 +264,37 @@ class Batcher:
         self.fail(jobs, error if isinstance(error, Problem) else engine_fault(f"{type(error).__name__}: {error}"))
 
     def _retry(self, replica: Replica, jobs: list[Job], error: ReplicaLost) -> None:
-        again = [job for job in jobs if not job.retried and job.tickets]
-        self.fail(
-            [job for job in jobs if job.retried or not job.tickets], not_ready(f"the model process is gone: {error}")
-        )
-        for job in again:
-            job.retried = True
+        """Jobs of a replica that is gone: back into the queue, or among the suspects."""
+        if replica.identity not in self._dying:
+            self._dying.add(replica.identity)
+            if not error.leaving:
+                self._suspect(replica)
+        if any(replica is other for other in self.replicas):
+            self.replicas = [other for other in self.replicas if other is not replica]
+            self._expecting = not self.replicas
+            self._observer.lost(replica, leaving=error.leaving)
+        problem = not_ready(f"the model process is gone: {error}")
+        again: list[Job] = []
+        for job in jobs:
+            if job in self._suspects or job.state is State.DONE:
+                continue
+            if job.tickets and (error.leaving or not job.retried):
+                job.retried = job.retried or not error.leaving
+                again.append(job)
+            else:
+                self.fail([job], problem)
         self.planner.add_first(again)
-        self.replicas = [other for other in self.replicas if other is not replica]
-        if not self.replicas:
-            self._expecting = True
-        self._observer.lost(replica)
+        if not (self.replicas or self._expecting):
+            self._fail_all(problem)
+
+    def _suspect(self, replica: Replica) -> None:
+        """A replica died: what it was computing, the oldest pass, may be why."""
+        now_s = self._now()
+        for job in self._passes.get(replica.identity, deque([[]]))[0]:
+            if self._blame.died(job.text, now_s) >= BLAMED:
+                self.fail([job], blamed())
+            else:
+                self._suspects.append(job)
 
     def _learn(self, jobs: list[Job], answer: Embedded, timing: PassTiming) -> None:
         _, tokens, _, stages_ms = answer
@@ -236,6 +302,11 @@ class Batcher:
         self.planner.cost.observe(sum(tokens), engine_s, timing.wall_s, stages_ms.get("wait", 0.0) / 1000)
         self._estimate.observe([job.text for job in jobs], tokens)
         self._observer.passed(len(jobs), sum(tokens), timing)
+
+    def _fail_all(self, problem: Problem) -> None:
+        """Everything that waits."""
+        self.fail([*self.planner.drain(), *self._suspects], problem)
+        self._suspects.clear()
 
     def fail(self, jobs: Sequence[Job], problem: Problem) -> None:
         """These jobs will not be computed: everybody who waits for them gets the problem."""
@@ -247,16 +318,4 @@ class Batcher:
     def _forget(self, job: Job) -> None:
         if self._jobs.get(job.text) is job:
             del self._jobs[job.text]
-
-
-def _vectors(answer: Embedded, expected: int) -> list[Vector | None]:
-    """One vector per text, None for one that holds NaN or infinity. Raises `ValueError` if the counts do not fit."""
-    packed, tokens, truncated, _ = answer
-    if len(tokens) != expected or len(truncated) != expected or not packed or len(packed) % (4 * expected):
-        raise ValueError(f"{len(packed)} bytes, {len(tokens)} counts for {expected} texts")
-    finite = np.isfinite(np.frombuffer(packed, dtype="<f4").reshape(expected, -1)).all(axis=1).tolist()
-    size = len(packed) // expected
-    return [
-        Vector(packed[i * size : (i + 1) * size], tokens[i], truncated[i]) if finite[i] else None
-        for i in range(expected)
-    ]
+            self._bytes -= size_of(job.text)

@@ -25,6 +25,7 @@ from slo.config import ServeSection
 from slo.serve.door.admission import Policy
 from slo.serve.door.cache import Cache
 from slo.serve.door.lane import Lane, ServedReplica
+from slo.serve.door.liveness import Liveness
 from slo.serve.door.problem import Problem, Unanswered, not_ready
 from slo.serve.telemetry.telemetry import Telemetry
 
@@ -50,6 +51,10 @@ class Finder(Protocol):
 
     def states(self, model: str) -> Mapping[str, str]:
         """The host's word for each replica found last, ready or not, by uid."""
+        ...
+
+    def silent(self, model: str) -> Sequence[ServedReplica]:
+        """Replicas found last that count as ready and did not tell their status."""
         ...
 
     async def models(self) -> Sequence[str]:
@@ -82,6 +87,7 @@ class Directory:
         self._telemetry = telemetry
         self._entries: OrderedDict[str, Entry] = OrderedDict()
         self._lanes: dict[str, Lane] = {}
+        self._alive: dict[str, Liveness] = {}  # for each lane
         self._foreign: set[str] = set()  # names of models that run on another engine
         self._discovering: asyncio.Task[None] | None = None
         self._discovered_s = -1e9
@@ -163,6 +169,8 @@ class Directory:
     def start(self) -> None:
         """Begin to watch; on the event loop."""
         self._watching = asyncio.get_running_loop().create_task(self._watch())
+        for liveness in self._alive.values():
+            liveness.start()
 
     async def close(self) -> None:
         """Stop watching and end everything that waits."""
@@ -172,6 +180,8 @@ class Directory:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for liveness in self._alive.values():
+            await liveness.close()
         for lane in self.lanes:
             await lane.batcher.close()
 
@@ -222,10 +232,13 @@ class Directory:
                 on_lost=lambda: self._replica_lost(model, entry),
             )  # fmt: skip
             entry.lane.change_policy(self.policy)
+            self._alive[model] = Liveness(entry.lane, self._telemetry, patience_s=self._settings.patience)
+            if self._watching is not None:
+                self._alive[model].start()
         if entry.lane is not None:
             entry.lane.states = self._finder.states(model)
             if replicas or problem is not None:
-                entry.lane.update(replicas)
+                entry.lane.update(replicas, self._finder.silent(model))
             else:  # relaunched on another engine
                 await self._retire(model, entry)
         return problem
@@ -243,6 +256,8 @@ class Directory:
     async def _retire(self, model: str, entry: Entry) -> None:
         lane, entry.lane = entry.lane, None
         self._lanes.pop(model, None)
+        if (liveness := self._alive.pop(model, None)) is not None:
+            await liveness.close()
         if lane is not None:
             self._cache.forget(lane.generation)
             await lane.batcher.close()

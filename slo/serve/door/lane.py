@@ -11,10 +11,12 @@ from typing import Any, Protocol
 
 from slo.config import ServeSection
 from slo.serve.door.admission import ONLINE_TEXTS, Ask, Decision, Policy, QueueState, Rules, decide
-from slo.serve.door.batcher import Batcher, Replica, ReplicaLost
+from slo.serve.door.batcher import Batcher
 from slo.serve.door.cache import Cache, Vector
 from slo.serve.door.comeback import Comeback
 from slo.serve.door.cost import Headroom, PassCost, TokenEstimate, UsualSize
+from slo.serve.door.health import Fitness, Health
+from slo.serve.door.passes import Replica, ReplicaLost
 from slo.serve.door.planner import Planner
 from slo.serve.door.problem import invalid, not_ready, refused
 from slo.serve.door.request import EmbeddingRequest
@@ -35,6 +37,10 @@ class ServedReplica(Replica, Protocol):
 
     async def cut(self, texts: Sequence[str], limit: int) -> list[str]:
         """Texts as their first `limit` tokens read. Raises `ReplicaLost`."""
+        ...
+
+    async def end_by_worker(self) -> None:
+        """Have the process killed by the worker that started it. Raises `ReplicaLost`."""
         ...
 
 
@@ -58,6 +64,8 @@ class Lane:
         self.usual = UsualSize()
         self.generation = new_generation()
         self.replicas: list[ServedReplica] = []
+        self.silent: list[ServedReplica] = []  # those that count as ready and do not tell their status
+        self.health = Health(settings.patience)
         self.states: Mapping[str, str] = {}  # the host's word for each replica, those that do not serve included
         self.prompts = Prompts()
         self._cache = cache
@@ -79,7 +87,7 @@ class Lane:
             max_deferred_s=wait_s,
         )
         self._comeback = Comeback(chance or random.Random())
-        self.batcher = Batcher(self.planner, self.estimate, self, telemetry.now)
+        self.batcher = Batcher(self.planner, self.estimate, self, telemetry.now, self.health, settings.limits.max_queue)
 
     @property
     def dimensions(self) -> int | None:
@@ -116,9 +124,13 @@ class Lane:
         """Another policy from now on; what waits already keeps the terms under which it was admitted."""
         self._rules = replace(self._rules, policy=policy)
 
-    def update(self, replicas: Sequence[ServedReplica]) -> None:
-        """Serve from these. Processes known already keep their load; other weights begin a new generation."""
-        known = {replica.identity: replica for replica in self.replicas}
+    def update(self, replicas: Sequence[ServedReplica], silent: Sequence[ServedReplica] = ()) -> None:
+        """Serve from these. Processes known already keep their load; other weights begin a new generation.
+
+        `silent` ones do not serve, but are looked after: they may be hung.
+        """
+        known = {replica.identity: replica for replica in (*self.replicas, *self.silent)}
+        self.silent = [known.get(replica.identity, replica) for replica in silent]
         self.replicas = [known.get(replica.identity, replica) for replica in replicas]
         for replica, fresh in zip(self.replicas, replicas, strict=True):
             replica.status = fresh.status
@@ -139,7 +151,15 @@ class Lane:
             self.prompts = Prompts.from_json(replica.status.get("prompts"))
         limits = [replica.status.get("max_tokens") for replica in self.replicas]
         self.estimate.max_tokens = max((limit for limit in limits if isinstance(limit, int)), default=512)
-        self.batcher.update(self.replicas)
+        self.serve()
+
+    def serve(self) -> None:
+        """Hand passes to the replicas that are fit, as judged last; to those in doubt only if there are no others."""
+        judged = [(replica, self.health.fitness(replica.identity)) for replica in self.replicas]
+        fit = [replica for replica, fitness in judged if fitness is Fitness.FIT]
+        doubted = [replica for replica, fitness in judged if fitness is Fitness.DOUBTED]
+        hold = any(fitness is Fitness.SILENT for _, fitness in judged)
+        self.batcher.update(fit or doubted, wanted=self._expected(), hold=hold)
 
     def admit(self, ask: Ask) -> Decision:
         """Admission's answer for the queue as it is now."""
@@ -209,9 +229,11 @@ class Lane:
     def passed(self, texts: int, tokens: int, timing: PassTiming) -> None:
         self._telemetry.passed(texts, tokens, timing)
 
-    def lost(self, replica: Replica) -> None:
+    def lost(self, replica: Replica, *, leaving: bool) -> None:
+        if leaving:
+            self.health.left(replica.identity, self._telemetry.now())
         self.replicas = [other for other in self.replicas if other is not replica]
-        self._telemetry.count("replica", "lost")
+        self._telemetry.count("replica", "leaving" if leaving else "lost")
         self._on_lost()
 
 

@@ -96,6 +96,14 @@ def engine_fault(detail: str) -> Problem:
     return Problem(500, f"the engine failed: {detail[:300]}", reason="engine_fault")
 
 
+def blamed() -> Problem:
+    """500: processes died while they computed this text, so that it is not computed any more. Not to be retried."""
+    return Problem(
+        500, "a text of this request has ended model processes and is not computed", reason="engine_fault",
+        headers={"x-should-retry": "false"},
+    )  # fmt: skip
+
+
 def timed_out(seconds: float) -> Problem:
     """503: no result within the time that the server allows itself."""
     return Problem(

@@ -12,68 +12,109 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import xoscar as xo
+from xoscar.backends.message import (
+    DEFAULT_PROTOCOL,
+    ControlMessage,
+    ControlMessageType,
+    _AsCauseBase,
+    new_message_id,
+)
+from xoscar.context import get_context
 
-from slo.serve.door.batcher import Embedded, ReplicaLost
+from slo.serve.door.passes import Embedded, ReplicaLost
 from slo.serve.door.planner import Load
 from slo.serve.door.problem import Unanswered, not_ready, unknown_model
+from slo.serve.model_process import Leaving
 
-STATUS_TIMEOUT_S = 5.0
+STATUS_TIMEOUT_S = 2.0
 MOST_NAME = 256  # characters of a model's name
 
-# What a call on a stale or dying reference raises; see xinference-notes, direct references.
-GONE = (xo.ServerClosed, xo.ActorNotExist, ConnectionError, EOFError)
+# What a call on a stale or dying reference raises; see xinference-notes, direct references. A dead host: OSError.
+GONE = (xo.ServerClosed, xo.ActorNotExist, OSError, EOFError)
 
 
 class ActorReplica:
-    """One model process that has our engine. `identity` changes when the process does."""
+    """One model process that has our engine. `identity` changes when the process does.
 
-    def __init__(self, ref: Any, status: dict[str, Any], timeout_s: float) -> None:
+    `worker` is the address of the worker whose process it is. No call ends by a clock: whoever judges the process
+    gives it up.
+    """
+
+    def __init__(self, ref: Any, status: dict[str, Any], worker: str) -> None:
         self.load = Load()
         self.identity = (_text(ref.uid), str(ref.address))
         self.status = status
         self._ref = ref
-        self._timeout_s = timeout_s
+        self._worker = worker
+        self._out: set[asyncio.Future[Any]] = set()
 
     @property
     def uid(self) -> str:
         return self.identity[0]
 
     async def embed(self, texts: list[str]) -> Embedded:
-        """One actor call. Raises `ReplicaLost` when the process is gone or silent, else what the engine raised."""
-        try:
-            answer: Embedded = await xo.wait_for(self._ref.embed_batch(texts), self._timeout_s)
-        except GONE as error:
-            raise ReplicaLost(f"{type(error).__name__}") from error
-        except asyncio.TimeoutError as error:
-            raise ReplicaLost(f"no answer within {self._timeout_s:g} s") from error
+        """One actor call. Raises `ReplicaLost` when the process is gone or given up, else what the engine raised."""
+        answer: Embedded = await self._call("embed_batch", texts)
         return answer
 
     async def cut(self, texts: Sequence[str], limit: int) -> list[str]:
         """Texts as their first `limit` tokens read, see `TextTokenizer.cut`. Raises `ReplicaLost`."""
-        try:
-            shorter: list[str] = await xo.wait_for(self._ref.cut(list(texts), limit), self._timeout_s)
-        except (asyncio.TimeoutError, *GONE) as error:
-            raise ReplicaLost(f"{type(error).__name__}") from error
+        shorter: list[str] = await self._call("cut", list(texts), limit)
         return shorter
 
     async def refresh_status(self) -> None:
         """Read `status` anew. Raises `ReplicaLost`."""
-        self.status = await _engine_status(self._ref)
+        self.status = await self._call("engine_status")
+
+    def give_up(self, reason: str) -> None:
+        """Let all calls that are out raise `ReplicaLost`."""
+        for future in self._out:
+            if not future.done():
+                future.set_exception(ReplicaLost(reason))
+
+    async def end_by_worker(self) -> None:
+        """Ask the worker to kill the process, as it does when it removes one by force. Raises `ReplicaLost`."""
+        order = ControlMessage(
+            new_message_id(), self.identity[1], ControlMessageType.stop, (None, True), protocol=DEFAULT_PROTOCOL
+        )
+        try:
+            await xo.wait_for(get_context()._call(self._worker, order), STATUS_TIMEOUT_S)
+        except (asyncio.TimeoutError, KeyError, *GONE) as error:
+            raise ReplicaLost(f"the worker {self._worker} did not end it: {type(error).__name__}") from error
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        try:
+            task = asyncio.ensure_future(getattr(self._ref, method)(*arguments))
+        except xo.ActorNotExist as error:
+            raise ReplicaLost("ActorNotExist") from error
+        task.add_done_callback(lambda done: _settle(result, done))
+        self._out.add(result)
+        try:
+            return await result
+        finally:
+            self._out.discard(result)
+            if not task.done():
+                task.cancel()
 
 
 class ActorFinder:
     """Finds the replicas of a model through the supervisor."""
 
-    def __init__(self, supervisor: Callable[[], Awaitable[Any]], timeout_s: float, *, loading: type[Exception]) -> None:
+    def __init__(self, supervisor: Callable[[], Awaitable[Any]], *, loading: type[Exception]) -> None:
         """`loading` is what the host raises while a model is being loaded."""
         self._supervisor = supervisor
-        self._timeout_s = timeout_s
         self._loading = loading
         self._states: dict[str, dict[str, str]] = {}
+        self._silent: dict[str, list[ActorReplica]] = {}
 
     def states(self, model: str) -> Mapping[str, str]:
         """What the supervisor last said of each replica, READY or not: LOADING, ERROR … by uid."""
         return self._states.get(model, {})
+
+    def silent(self, model: str) -> Sequence[ActorReplica]:
+        """Replicas that count as ready, found last, and did not tell their status in time."""
+        return self._silent.get(model, ())
 
     async def find(self, model: str) -> list[ActorReplica]:
         """All ready replicas; empty when the model runs on an engine that is not ours.
@@ -99,7 +140,9 @@ class ActorFinder:
         found = await asyncio.gather(*(self._probe(row) for row in ready), return_exceptions=True)
         if any(isinstance(result, AttributeError) for result in found):
             return []
-        replicas = [result for result in found if isinstance(result, ActorReplica)]
+        told = [result for result in found if isinstance(result, ActorReplica)]
+        replicas = [replica for replica in told if replica.status]
+        self._silent[model] = [replica for replica in told if not replica.status]
         if not replicas:
             raise not_ready(f"no replica of '{model}' answers")
         return replicas
@@ -127,25 +170,48 @@ class ActorFinder:
             await _engine_status(ref)
         except AttributeError:
             return
-        except ReplicaLost:
+        except (asyncio.TimeoutError, *GONE):
             pass
         # It is ours. Either it has become ready in between, or the worker has not told the supervisor its address.
         raise Unanswered(f"where the replicas of '{model}' are is not known yet")
 
     async def _probe(self, row: dict[str, Any]) -> ActorReplica:
-        """The replica of one status row. Raises `AttributeError` when its engine is not ours."""
-        ref = await xo.wait_for(xo.actor_ref(row["model_address"], row["replica_model_uid"]), STATUS_TIMEOUT_S)
-        return ActorReplica(ref, await _engine_status(ref), self._timeout_s)
+        """The replica of one status row, with an empty status if it is silent.
+
+        Raises `AttributeError` when its engine is not ours, and what is in `GONE`.
+        """
+        address, uid = row["model_address"], row["replica_model_uid"]
+        ref = await xo.wait_for(xo.actor_ref(address, uid), STATUS_TIMEOUT_S)
+        try:
+            status = await _engine_status(ref)
+        except asyncio.TimeoutError:
+            status = {}
+        return ActorReplica(ref, status, row.get("worker_address") or "")
 
 
 async def _engine_status(ref: Any) -> dict[str, Any]:
-    try:
-        status: dict[str, Any] = await xo.wait_for(ref.engine_status(), STATUS_TIMEOUT_S)
-    except GONE as error:
-        raise ReplicaLost(type(error).__name__) from error
-    except asyncio.TimeoutError as error:
-        raise ReplicaLost(f"no status within {STATUS_TIMEOUT_S:g} s") from error
+    status: dict[str, Any] = await xo.wait_for(ref.engine_status(), STATUS_TIMEOUT_S)
     return status
+
+
+def _settle(result: asyncio.Future[Any], done: asyncio.Future[Any]) -> None:
+    """Hand the outcome of a call on, in the queue's terms. A cancellation that is not ours: the engine ends."""
+    error = asyncio.CancelledError() if done.cancelled() else done.exception()
+    if result.done():
+        return
+    if error is None:
+        result.set_result(done.result())
+    elif isinstance(error, Leaving):
+        result.set_exception(ReplicaLost("it is being stopped", leaving=True))
+    elif isinstance(error, asyncio.CancelledError) or (isinstance(error, GONE) and not _raised_there(error)):
+        result.set_exception(ReplicaLost(type(error).__name__))
+    else:
+        result.set_exception(error)
+
+
+def _raised_there(error: BaseException) -> bool:
+    """Did the engine itself meet with this, a missing file perhaps? Then its process answers, and is not gone."""
+    return isinstance(error, _AsCauseBase) and not isinstance(error, xo.ServerClosed | xo.ActorNotExist)
 
 
 def _text(uid: str | bytes) -> str:

@@ -31,6 +31,7 @@ from slo.serve.engine.helper import make_in_helper
 from slo.serve.engine.line import Answer, Line
 from slo.serve.engine.loading import Loaded, load
 from slo.serve.engine.model_files import read_model
+from slo.serve.model_process import ModelProcess
 
 logger = logging.getLogger("xinference.slo")
 ENGINE = "openvino"
@@ -85,7 +86,7 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
         gc.freeze()  # a collection then looks at a request's own objects only
 
     def stop(self) -> None:
-        """End the threads; whoever waits gets an error."""
+        """Finish what is there, take no more, and end the threads. Xinference calls it in a thread of its own."""
         line = self.__dict__.get("_line")
         if line is not None:
             line.close()
@@ -138,6 +139,7 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
             "prompts": files.prompts.to_json(),
             "stand_in": files.stand_in,
             "pid": os.getpid(),
+            "process": process.to_json() if (process := ModelProcess.own()) else None,
             "rss_bytes": _resident_bytes(),
             "cpu_s": time.process_time(),
             "age_s": round(time.monotonic() - self._loaded_s, 1),

@@ -9,6 +9,7 @@ itself, so that a call of a thousand texts lets others in between.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from slo.serve.door.cost import PassCost
 from slo.serve.engine.fidelity import Vectors
 from slo.serve.engine.packing import Pass
 from slo.serve.engine.runtime import Batch, Runtime
+from slo.serve.model_process import Leaving
 
+DRAIN_S = 20.0  # for the calls that are under way when the model is stopped
 INLINE_CHARACTERS = 4000  # about 3 ms of tokenising; more would hold up the loop
 
 
@@ -50,11 +53,29 @@ class Line:
         self.tally = Tally()
         self.cost = PassCost()
         self._now_s = now_s
+        self._idle = threading.Condition()
+        self._calls = 0  # under way
+        self._leaving = False
         self._inferring = ThreadPoolExecutor(1, thread_name_prefix="infer")
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare")
 
     async def embed(self, texts: Sequence[str]) -> Answer:
-        """Embed texts in order. A cancelled call drops its passes that have not begun; others notice nothing."""
+        """Embed texts in order. A cancelled call drops its passes that have not begun; others notice nothing.
+
+        Raises `Leaving` once the line is being closed, and whatever the runtime raises.
+        """
+        with self._idle:
+            if self._leaving:
+                raise Leaving("the model is being stopped")
+            self._calls += 1
+        try:
+            return await self._embed(texts)
+        finally:
+            with self._idle:
+                self._calls -= 1
+                self._idle.notify_all()
+
+    async def _embed(self, texts: Sequence[str]) -> Answer:
         loop = asyncio.get_running_loop()
         begun = self._now_s()
         if sum(map(len, texts)) <= INLINE_CHARACTERS:
@@ -78,8 +99,11 @@ class Line:
         }
         return self._answer(batch, vectors, stages_s)
 
-    def close(self) -> None:
-        """Drop what waits, finish what runs, end both threads. Later calls raise RuntimeError."""
+    def close(self, drain_s: float = DRAIN_S) -> None:
+        """Take no more, finish what is there within `drain_s`, end both threads. Not on the loop that waits for it."""
+        with self._idle:
+            self._leaving = True
+            self._idle.wait_for(lambda: self._calls == 0, timeout=drain_s)
         self._preparing.shutdown(wait=True, cancel_futures=True)
         self._inferring.shutdown(wait=True, cancel_futures=True)
 

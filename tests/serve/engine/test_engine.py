@@ -26,6 +26,7 @@ from slo.serve.engine.model_files import read_model
 from slo.serve.engine.packing import Pass
 from slo.serve.engine.runtime import Runtime
 from slo.serve.engine.tokens import TextTokenizer
+from slo.serve.model_process import Leaving
 
 CHARACTERS = "你好世界今天气真不错适合出去散步拍照片"
 some_texts = st.lists(st.text(alphabet=CHARACTERS, max_size=60), min_size=1, max_size=12)
@@ -200,8 +201,26 @@ async def test_after_stop_the_threads_are_gone_and_calls_are_refused(tiny: Path,
     await line.embed(["你"])
     line.close()
     assert threading.active_count() == before
-    with pytest.raises(RuntimeError):
+    with pytest.raises(Leaving):
         await line.embed(["你"])
+
+
+async def test_a_line_that_is_closed_finishes_what_it_has_and_takes_no_more(
+    tiny: Path, tokenizer: TextTokenizer
+) -> None:
+    forward = Scripted()
+    forward.gate.clear()
+    line = scripted_line(tiny, tokenizer, forward, pass_tokens=8)
+    calls = [asyncio.create_task(line.embed(["你好" * 3])) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    closing = asyncio.create_task(asyncio.to_thread(line.close))
+    await asyncio.sleep(0.05)
+    with pytest.raises(Leaving):
+        await line.embed(["世"])
+    assert not closing.done()
+    forward.gate.set()
+    assert [len(answer.tokens) for answer in await asyncio.gather(*calls)] == [1, 1, 1]
+    await closing
 
 
 def test_warming_up_meets_every_shape_once(tiny: Path, tokenizer: TextTokenizer) -> None:
