@@ -6,6 +6,7 @@ Only a folder that is a state directory by its contents is removed, never one th
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -26,7 +27,8 @@ def clean(state_dir: Path, log: Path) -> str | None:
         return None
     here = Path.cwd().resolve()
     mine = any((folder / mark).exists() for mark in MARKS) or not any(folder.iterdir())
-    if not mine or (folder / ".git").exists() or folder in (Path.home().resolve(), here, *here.parents):
+    home = Path(os.environ.get("HOME") or "/").resolve()
+    if not mine or (folder / ".git").exists() or folder in (home, here, *here.parents):
         return f"{folder} is more than the toolkit's state; remove what you mean by hand"
     shutil.rmtree(folder)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import platform
 import resource
@@ -22,6 +23,14 @@ def raise_open_files(most: int = MOST_OPEN_FILES) -> int:
         return most if soft == resource.RLIM_INFINITY else soft
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
     return wanted
+
+
+def user_name() -> str:
+    """Who runs this; the number where the system knows no name for it, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return str(os.getuid())
 
 
 def host_facts() -> dict[str, Any]:

@@ -185,3 +185,8 @@ def named_secrets(alerts: AlertsSection) -> frozenset[str]:
 
 
 CHANNEL_SECRETS = frozenset(secret_variable(kind, part, named=False) for kind, parts in PARTS.items() for part in parts)
+
+
+def is_channel_secret(variable: str) -> bool:
+    """Does this environment variable hold the secret of a channel? The server and its keeper need none of them."""
+    return variable in CHANNEL_SECRETS or variable.startswith(NAMED_PREFIX)

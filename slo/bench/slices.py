@@ -16,7 +16,7 @@ from slo.bench.exchange import Exchange
 from slo.bench.stationary import trend
 from slo.bench.verdict import effective_size
 from slo.errors import BadAnswer, StoreError
-from slo.files import write_atomically
+from slo.files import private_folder, write_atomically
 from slo.objective import Objective
 from slo.records import Sample
 from slo.stats import nearest_rank, rank
@@ -173,7 +173,7 @@ def read_slices(path: Path) -> tuple[Row, list[Row]]:
 
 def append_row(path: Path, row: Row) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             file.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from slo.cli.remedies import add_replica, order, remove_replica
 from slo.clock import SystemClock, iso
 from slo.errors import BadAnswer, ConfigError, StoreError
 from slo.fetch import Fetcher
+from slo.host import user_name
 from slo.watch.history.chronicle import Event, write
 from slo.watch.history.store import Store
 from slo.watch.wiring import history_path
@@ -102,7 +102,7 @@ def _done(ctx: Context, said: str) -> int:
     try:
         with Store(history_path(ctx.config), max_bytes=ctx.config.watch.store.max_size) as store:
             now_s = SystemClock().wall()
-            write(store, Event(at_s=now_s, kind="change", subject=said, author=getpass.getuser()))
+            write(store, Event(at_s=now_s, kind="change", subject=said, author=user_name()))
     except StoreError as error:
         click.echo(f"warning: not noted in the history: {error.message}", err=True)
     return 0

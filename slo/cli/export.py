@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,8 @@ import click
 from slo.cli.options import config_option, context
 from slo.config import Config
 from slo.errors import ConfigError
-from slo.files import write_atomically
+from slo.files import usual_folder, write_atomically
+from slo.host import user_name
 from slo.report.alertmanager import alertmanager_file
 from slo.report.grafana import dashboard_file, provisioning_files
 from slo.report.openslo import openslo_file, read_openslo
@@ -74,6 +74,7 @@ def emit(files: Mapping[str, str], folder: Path | None) -> None:
             click.echo(f"# ===== {name}\n{text}" if len(files) > 1 else text, nl=False)
         return
     for name, text in files.items():
+        usual_folder((folder / name).parent)
         write_atomically(folder / name, text)
         click.echo(f"wrote {folder / name}", err=True)
 
@@ -180,5 +181,5 @@ def _installation(config_path: Path | None, user: str | None) -> Installation:
         python=python,
         slo=python.with_name("slo"),
         config=(config_path or Path("configs/slo.yaml")).absolute(),
-        user=user or getpass.getuser(),
+        user=user or user_name(),
     )

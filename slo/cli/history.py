@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from slo.cli.options import Context, config_option, context, json_option
 from slo.clock import SystemClock, iso
 from slo.errors import ConfigError
+from slo.host import user_name
 from slo.objective import parse_objective
 from slo.units import parse_duration, show_duration, show_ratio
 from slo.watch.alerting.silences import Silence, parse_matcher
@@ -105,7 +105,7 @@ def silence(config_path: Path | None, matchers: tuple[str, ...], length: str, sh
             chronicle.end_span(store, end, now_s)
         else:
             made = Silence(id=chronicle.new_id(), matchers=tuple(map(parse_matcher, matchers)), starts_s=now_s,
-                           ends_s=now_s + parse_duration(length), author=who["author"] or getpass.getuser(),
+                           ends_s=now_s + parse_duration(length), author=who["author"] or user_name(),
                            comment=who["comment"] or "")  # fmt: skip
             chronicle.add_silence(store, made)
             click.echo(f"silence {made.id} until {iso(made.ends_s)}")
@@ -133,7 +133,7 @@ def maintenance(config_path: Path | None, start: str, length: str, show: bool, e
             back = start.startswith("-")
             starts_s = now_s + (-1 if back else 1) * parse_duration(start.lstrip("+-"))
             made = Maintenance(id=chronicle.new_id(), starts_s=starts_s, ends_s=starts_s + parse_duration(length),
-                               reason=who["reason"] or "", author=who["author"] or getpass.getuser())  # fmt: skip
+                               reason=who["reason"] or "", author=who["author"] or user_name())  # fmt: skip
             chronicle.add_maintenance(store, made)
             click.echo(f"maintenance {made.id}: {made}")
     return 0
@@ -149,7 +149,7 @@ def note(config_path: Path | None, text: str, change: bool, author: str | None) 
     ctx = context(config_path)
     with _store(ctx) as store:
         chronicle.write(store, chronicle.Event(at_s=SystemClock().wall(), kind="change" if change else "note",
-                                               subject=text, author=author or getpass.getuser()))  # fmt: skip
+                                               subject=text, author=author or user_name()))  # fmt: skip
     return 0
 
 

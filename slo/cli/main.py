@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import io
 import sys
 from pathlib import Path
 
@@ -94,6 +95,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(command: click.Command, arguments: list[str] | None = None) -> int:
     """Exit code of `command`; an expected failure is one message on stderr, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # in Latin-1 and its like most of what we say has no characters
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = command.main(arguments, standalone_mode=False)
     except SloError as error:

@@ -11,7 +11,7 @@ from slo.bench.trace import parse_trace
 from slo.cli.loading import DURATION
 from slo.cli.options import config_option, context, json_option, target_options
 from slo.client import embeddings_url
-from slo.files import write_atomically
+from slo.files import usual_folder, write_atomically
 from slo.page_client import PageClient
 from slo.units import show_duration
 
@@ -36,6 +36,7 @@ def record(file: Path, seconds: float, config_path: Path | None, as_json: bool, 
     with PageClient(address, api_key=ctx.api_key(), timeout_s=ctx.config.client.timeout) as client:
         text = client.arrivals(seconds)
     trace = parse_trace(text, f"the last {show_duration(seconds)} of {address}")
+    usual_folder(file.parent)
     write_atomically(file, text)
     span_s, complete = trace.duration_s, '"complete": true' in text.partition("\n")[0]
     if ctx.json:

@@ -7,6 +7,7 @@ watch goes on meanwhile. `impossible` says which remedies cannot work with a con
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -20,6 +21,8 @@ from slo.config import Config
 from slo.deploy import auth
 from slo.deploy.xinference_api import Account, XinferenceApi
 from slo.errors import EnvironmentProblem, SloError
+from slo.files import private_folder
+from slo.settings_alerts import is_channel_secret
 from slo.watch.recovery.remediation import Executor, Undo
 from slo.watch.recovery.remedies import Remedy
 from slo.watch.wiring import enabled_remedies
@@ -154,10 +157,11 @@ def _done(_: object) -> None:
 def _start(config: Config, arguments: list[str]) -> None:
     """Start a command of ours beside the watch; what it says goes to `remediation.log`."""
     try:
-        config.state_dir.mkdir(parents=True, exist_ok=True)
+        private_folder(config.state_dir)
         with (config.state_dir / "remediation.log").open("ab") as log:
             subprocess.Popen(
                 [sys.executable, "-c", *arguments],
+                env={k: v for k, v in os.environ.items() if not is_channel_secret(k)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

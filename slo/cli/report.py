@@ -14,7 +14,7 @@ from slo.cli.options import Context, config_option, context, json_option
 from slo.cli.period import period_of
 from slo.clock import SystemClock
 from slo.errors import ConfigError, RunError, StoreError
-from slo.files import write_atomically
+from slo.files import usual_folder, write_atomically
 from slo.records import Run, load_run
 from slo.report.html import html_report
 from slo.report.markdown import markdown_report
@@ -61,6 +61,7 @@ def report(
     story, written = material.story(words), dict[str, str]()
     if out is not None or not (markdown or picture):
         path = out or Path("report.html")
+        usual_folder(path.parent)
         write_atomically(path, html_report(story, words))
         written["html"] = str(path)
     if picture is not None:

@@ -71,6 +71,7 @@ def examine(
         check_disk(config, files, own),
         check_open_files(machine),
         check_writable("state", machines.unwritable(config.state_dir), f"{config.state_dir}", "state_dir"),
+        check_private(config.state_dir),
         check_writable("log", machines.unwritable_file(config.server.log), f"{config.server.log}", "server.log"),
         check_port(config, own),
     ]
@@ -251,6 +252,15 @@ def check_open_files(machine: Machine) -> Check:
         "open files", Level.WARN, f"at most {machine.open_files} (hard limit)",
         "idle connections are closed early: raise it by LimitNOFILE=, `ulimit -Hn`, `docker run --ulimit nofile=65536`",
     )  # fmt: skip
+
+
+def check_private(state_dir: Path) -> Check:
+    """Folders that earlier versions have made are open to everybody; they stay as they are."""
+    if not state_dir.is_dir() or not state_dir.stat().st_mode & 0o077:
+        return Check("privacy", Level.PASS, f"{state_dir} is for its owner alone")
+    return Check(
+        "privacy", Level.WARN, f"{state_dir} can be read by other users of this machine", f"chmod 700 {state_dir}"
+    )
 
 
 def check_writable(name: str, problem: str | None, value: str, setting: str) -> Check:

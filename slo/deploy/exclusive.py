@@ -14,6 +14,7 @@ from types import FrameType
 from slo.clock import Clock
 from slo.deploy.machine import unwritable
 from slo.errors import EnvironmentProblem, Interrupted, StartError
+from slo.files import private_folder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -27,7 +28,7 @@ def exclusive(state_dir: Path, *, wait_s: float, clock: Clock, on_wait: Callable
     """
     created = not state_dir.exists()
     try:
-        state_dir.mkdir(parents=True, exist_ok=True)
+        private_folder(state_dir)
         lock = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         reason = unwritable(state_dir) or error.strerror

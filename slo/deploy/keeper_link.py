@@ -19,6 +19,7 @@ from slo.deploy.process import spawn
 from slo.deploy.state import INSTANCE_VARIABLE
 from slo.files import write_atomically
 from slo.notify import VARIABLES
+from slo.settings_alerts import is_channel_secret
 
 LOCK, RECORD = "keeper.lock", "keeper.json"
 PR_SET_CHILD_SUBREAPER = 36
@@ -128,8 +129,9 @@ def keeper_command(state_dir: Path, *, foreground: bool = False) -> list[str]:
 
 
 def quiet_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` without what is meant for one process alone: a service manager's channel, and a server's mark."""
-    return {name: value for name, value in environ.items() if name not in (*VARIABLES, INSTANCE_VARIABLE)}
+    """`environ` without a service manager's channel and a server's mark, meant for one process, and alerts' secrets."""
+    foreign = (*VARIABLES, INSTANCE_VARIABLE)
+    return {k: v for k, v in environ.items() if k not in foreign and not is_channel_secret(k)}
 
 
 def adopt_orphans() -> None:

@@ -22,6 +22,7 @@ from slo.deploy.auth import wants_auth
 from slo.deploy.model_files import ModelFiles
 from slo.deploy.registration import OPENVINO, STOCK_ENGINE, ModelPlan, threads_per_replica
 from slo.errors import SloError
+from slo.settings_alerts import is_channel_secret
 
 EXTENSION = "slo.serve.extension"
 ENGINE = "slo.serve.engine.engine"  # published by the extension
@@ -112,11 +113,16 @@ def server_settings(config: Config, engine: Engine, *, stock: bool) -> dict[str,
     }
 
 
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` without what only our own commands need to know."""
+    return {k: v for k, v in environ.items() if k not in SECRETS and not is_channel_secret(k)}
+
+
 def server_environment(
     config: Config, settings: Mapping[str, Any], environ: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """The environment of the server process: ours, on top of the one we run in, without our secrets."""
-    environment = {k: v for k, v in (os.environ if environ is None else environ).items() if k not in SECRETS}
+    environment = without_secrets(os.environ if environ is None else environ)
     environment |= {
         "XINFERENCE_HOME": str(config.state_dir / "xinference"),
         "XINFERENCE_AUTH_ADVANCED": "1" if settings["auth"] else "0",
@@ -127,6 +133,8 @@ def server_environment(
         "HF_HUB_OFFLINE": "1",
         "XINFERENCE_HTTP_TIMEOUT_KEEP_ALIVE": "75",
         "PYTHONUNBUFFERED": "1",
+        # Whatever the locale: names and texts are Chinese.
+        "PYTHONUTF8": "1",
     }
     if (cores := usable_cores()) < len(os.sched_getaffinity(0)):  # a quota, which libraries do not see
         environment.setdefault("OMP_NUM_THREADS", str(cores))

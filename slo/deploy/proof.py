@@ -15,7 +15,7 @@ import tempfile
 from typing import Any
 
 from slo.deploy.job import Job
-from slo.deploy.plan import SECRETS
+from slo.deploy.plan import without_secrets
 from slo.deploy.registration import POLL_S, ModelPlan
 from slo.errors import DeployError, SloError
 
@@ -34,7 +34,7 @@ def prove(job: Job, plan: ModelPlan) -> None:
         sys.executable, "-m", PROGRAM, plan.engine, plan.device, plan.precision or "auto", plan.directory,
         str(job.models_dir),
     ]  # fmt: skip
-    environment = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    environment = without_secrets(os.environ)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=said, env={**environment, "HF_HUB_OFFLINE": "1"}

@@ -24,6 +24,7 @@ from slo.config import ModelSection
 from slo.deploy.model_files import ModelFiles, read_model
 from slo.deploy.standin import write_standin
 from slo.errors import ModelSourceError
+from slo.files import private_folder
 
 PROBE_LIMIT_S = 4.0
 # Formats that the engines here never read; they would double the download.
@@ -113,7 +114,7 @@ def download(model: ModelSection, models_dir: Path, say: Callable[[str], None], 
         say(f"no network: {' and '.join(hub.name for hub in hubs)} do not answer")
     for hub in answering:
         say(f"downloading {model.name} from {hub.name}")
-        models_dir.mkdir(parents=True, exist_ok=True)
+        private_folder(models_dir)
         fresh = Path(tempfile.mkdtemp(prefix=f".{model.name}.", dir=models_dir))
         try:
             hub.download(fresh)

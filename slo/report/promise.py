@@ -5,7 +5,7 @@ The SLI of all exports, in counts of `slo_request_duration_seconds`:
 
 * counted   every request but the caller's own mistakes (code 4xx; 429 is ours), and those of the batch class: no
             deadline is held for them (`slo watch` leaves them out, too)
-* good      latency: code 2xx within the threshold, at which the server that `slo launch` starts has an edge.
+* good      latency: code 2xx within the threshold, at which the server that `make launch` starts has an edge.
             availability: code 2xx
 
 Failures are in the denominator only, so they are bad. Without any request there is no ratio: the rules record nothing

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from slo.files import private_folder
 from slo.model_store import Held, made_from, note_source
 from slo.serve.engine.digests import Digests
 from slo.serve.engine.model_files import content_hash, file_digest
@@ -46,7 +47,7 @@ class Artefacts:
     def __init__(self, model_directory: Path, cache: Path, *recipe: str, may_make: bool = True) -> None:
         self.may_make = may_make
         model_directory = Path(model_directory)
-        Path(cache).mkdir(parents=True, exist_ok=True)
+        private_folder(Path(cache))
         self.digests = Digests(Path(cache).absolute() / DIGESTS)
         self.hash = content_hash(model_directory, *recipe, digest_of=self.digests)
         self.directory = Path(cache).absolute() / self.hash[:24]

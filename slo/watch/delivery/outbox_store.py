@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from slo.errors import StoreError
+from slo.files import advice_on, private_folder
 from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.limiter import Gate, Limit
 from slo.watch.delivery.outbox_entry import Entry, decode, encode
@@ -62,7 +63,7 @@ class OutboxStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent)
             self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
             path.chmod(0o600)
             self._db.execute("PRAGMA journal_mode=WAL")
@@ -74,7 +75,7 @@ class OutboxStore:
             self._db.executescript(_SCHEMA)
             self._db.execute(f"PRAGMA user_version={FORMAT}")
         except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"{path}: {error}", hint="move it away to start a new outbox") from error
+            raise StoreError(f"{path}: {error}", hint=advice_on(error, "move it away to start a new outbox")) from error
 
     def close(self) -> None:
         """Close the database."""
@@ -92,7 +93,7 @@ class OutboxStore:
                 raise
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: {error}", hint="is the disk full?") from error
+            raise StoreError(f"{self.path}: {error}", hint=advice_on(error, "is the disk full?")) from error
 
     @contextmanager
     def sole_sender(self) -> Iterator[bool]:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from slo.errors import StoreError
+from slo.files import private_folder
 
 MAX_BYTES = 4 * 2**20  # about ten days of minutes, and as many in the older file
 
@@ -24,7 +25,7 @@ class Journal:
         """Write one line. Raises `StoreError` naming the file."""
         line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(self.path.parent)
             if self.path.exists() and self.path.stat().st_size + len(line) > self._max_bytes:
                 self.path.replace(self.path.with_suffix(".jsonl.1"))
             file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

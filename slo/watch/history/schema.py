@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slo.errors import StoreError
+from slo.files import advice_on, private_folder
 
 VERSION = 1
 PAGE_BYTES = 4096
@@ -57,7 +58,7 @@ def connect(path: Path, *, max_bytes: int, read_only: bool = False) -> sqlite3.C
         raise StoreError(f"{path}: no history yet", hint="`slo watch` writes it")
     try:
         if not read_only:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent)
         mode = "ro" if read_only else "rwc"
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=BUSY_S, isolation_level=None
@@ -72,7 +73,9 @@ def connect(path: Path, *, max_bytes: int, read_only: bool = False) -> sqlite3.C
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.Error as error:
         connection.close()
-        raise StoreError(f"{path}: {error}", hint="move the file away to start a new history") from error
+        raise StoreError(
+            f"{path}: {error}", hint=advice_on(error, "move the file away to start a new history")
+        ) from error
     if version != VERSION:
         connection.close()
         raise StoreError(f"{path}: history format {version}, this version reads {VERSION}",
@@ -125,7 +128,7 @@ def only_watcher(path: Path) -> Iterator[None]:
     Raises `StoreError` with the other's process id. The kernel frees the lock however its holder ends.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         handle = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise StoreError(f"{path.with_suffix('.lock')}: cannot be opened: {error.strerror}") from error

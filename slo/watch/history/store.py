@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from slo.errors import StoreError
+from slo.files import advice_on
 from slo.stats import Histogram
 from slo.watch.budget.budget import Slices
 from slo.watch.budget.objectives import Goal
@@ -62,7 +63,7 @@ class Store:
             yield
         except sqlite3.Error as error:
             hint = "free space, or raise watch.store.max_size" if "full" in str(error) else None
-            raise StoreError(f"{self.path}: {error}", hint=hint) from error
+            raise StoreError(f"{self.path}: {error}", hint=advice_on(error, hint)) from error
 
     def query(self, sql: str, arguments: Collection[object] = ()) -> list[Any]:
         """All rows of a query."""

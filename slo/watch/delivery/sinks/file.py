@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 
 from slo.clock import iso
+from slo.files import private_folder
 from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Outcome, Retry
@@ -34,7 +35,7 @@ class FileSink:
     def send(self, notification: Notification, now: float) -> Outcome:
         line = orjson.dumps(as_json(notification) | {"written_at": iso(now)}, option=orjson.OPT_APPEND_NEWLINE)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(self.path.parent)
             if self.path.exists() and self.path.stat().st_size + len(line) > self._max_bytes:
                 self.path.replace(self.path.with_name(self.path.name + ".1"))
             with self.path.open("ab") as file:
