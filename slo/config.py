@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from slo.errors import ConfigError
 from slo.objective import Objective, latency_thresholds_ms, parse_objective
-from slo.settings import Device, Duration, Precision, Section, Size, switch
+from slo.settings import Address, Device, Duration, ListeningHost, Precision, Section, Size, switch
 from slo.settings_alerts import CHANNEL_SECRETS, NAMED_PREFIX, AlertsSection, named_secrets
 from slo.settings_watch import WatchSection
+from slo.yaml_file import read_yaml
 
 DEFAULT_PATH = Path("configs/slo.yaml")
 
@@ -49,9 +50,9 @@ class ModelSection(Section):
 class ServerSection(Section):
     """The Xinference server that runs the model."""
 
-    host: str = "127.0.0.1"
+    host: ListeningHost = "127.0.0.1"
     port: int = Field(9997, ge=1, le=65535)
-    endpoint: str | None = None
+    endpoint: Address | None = None
     engine: str = "openvino"
     precision: Precision = "auto"
     device: Device = "cpu"
@@ -62,15 +63,15 @@ class ServerSection(Section):
     log_size: Size = Field(100 * 2**20, ge=2**20)
     restart: bool = True
     fork_server: bool = True
-    start_timeout: Duration = 180.0
-    launch_timeout: Duration = 300.0
-    stop_timeout: Duration = 40.0
+    start_timeout: Duration = Field(180.0, gt=0)
+    launch_timeout: Duration = Field(300.0, gt=0)
+    stop_timeout: Duration = Field(40.0, gt=0)
 
 
 class ClientSection(Section):
     """How this toolkit talks to an embeddings endpoint."""
 
-    timeout: Duration = 10.0
+    timeout: Duration = Field(10.0, gt=0)
     api_key_file: Path | None = None
 
 
@@ -105,10 +106,10 @@ class AdmissionSection(Section):
     """What happens when the objective cannot be met for one more request."""
 
     policy: Literal["defer", "shed", "queue"] = "defer"
-    deadline: Duration | None = None
+    deadline: Duration | None = Field(None, gt=0)
     max_wait: Duration = 5.0
     max_queue_tokens: int = Field(200_000, ge=512)
-    request_timeout: Duration = 10.0
+    request_timeout: Duration = Field(10.0, gt=0)
 
     @property
     def deadline_s(self) -> float:
@@ -124,7 +125,7 @@ class AdmissionSection(Section):
 class LimitsSection(Section):
     """Bounds on what one request may carry."""
 
-    max_body: Size = 4 * 2**20
+    max_body: Size = Field(4 * 2**20, ge=1024)
     max_inputs: int = Field(2048, ge=1)
     max_queue: Size = 64 * 2**20
 
@@ -171,6 +172,18 @@ class Config(Section):
         except ConfigError as error:
             raise ValueError(f"{error.message}; {error.hint}") from error
         return text
+
+    @model_validator(mode="after")
+    def _the_server_does_not_give_up_before_the_deadline(self) -> Config:
+        admission = self.serve.admission
+        deadline_s = self.slo.threshold_s if admission.deadline is None else admission.deadline
+        if deadline_s > admission.request_timeout:
+            said = "objective" if admission.deadline is None else "serve.admission.deadline"
+            raise ValueError(
+                f"serve.admission.request_timeout ({admission.request_timeout:g} s) is shorter than the deadline of a "
+                f"request ({deadline_s:g} s, by {said}): every answer would be given up before it is late"
+            )
+        return self
 
     @property
     def slo(self) -> Objective:
@@ -228,18 +241,33 @@ def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) 
             raise ConfigError("no such setting", where=f"environment variable {name}",
                               hint="`slo validate --variables` lists them all")  # fmt: skip
         try:
-            value = yaml.safe_load(environ[name])
+            value = read_yaml(environ[name])
         except yaml.YAMLError as error:
             raise ConfigError("not readable as a YAML value", where=f"environment variable {name}") from error
         origins[leaves[name]] = f"environment variable {name}"
         _put(data, leaves[name], value)
     config = _validated(data, origins, source)
+    _check_places(config, source)
     known = named_secrets(config.alerts)
     for name in sorted(environ):
         if name.startswith(NAMED_PREFIX) and name not in known:
             raise ConfigError("no channel of that name takes it", where=f"environment variable {name}",
                               hint=f"alerts.more knows {', '.join(sorted(known)) or 'no channel'}")  # fmt: skip
     return config
+
+
+def _check_places(config: Config, source: str) -> None:
+    """Folders that are files, and files that are folders. What is not there yet is no problem."""
+    for key, path, wants_folder in (
+        ("state_dir", config.state_dir, True), ("server.log", config.server.log, False),
+        ("model.path", config.model.path, True),
+    ):  # fmt: skip
+        there = path.expanduser()
+        if there.is_file() if wants_folder else there.is_dir():
+            raise ConfigError(
+                f"{path} is a {'file' if wants_folder else 'folder'}", where=f"{source}: {key}",
+                hint=f"give the path of a {'folder' if wants_folder else 'file'}",
+            )  # fmt: skip
 
 
 def variables() -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -266,7 +294,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
     try:
-        data = yaml.safe_load(text)
+        data = read_yaml(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
@@ -289,19 +317,29 @@ def _put(data: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
 
 
 def _validated(data: dict[str, Any], origins: dict[tuple[str, ...], str], source: str = "settings") -> Config:
+    misread = [
+        (origins.get(path, f"{source}: {'.'.join(path)}"), said) for path, said in Config.misunderstandings(data)
+    ]
+    if misread:
+        raise _refusal(misread)
     try:
         return Config.model_validate(data)
     except ValidationError as error:
         lines = []
         for item in error.errors(include_url=False):
             path = tuple(str(part) for part in item["loc"])
-            where = origins.get(path, f"{source}: {'.'.join(path)}")
+            where = origins.get(path, f"{source}: {'.'.join(path)}" if path else source)
             message = item["msg"].removeprefix("Value error, ")
             if item["type"] == "extra_forbidden":
                 message = "no such setting"
-            else:
+            elif path:
                 message += f", got {item['input']!r}"
             lines.append((where, message))
-        where, message = lines[0]
-        more = "".join(f"\n{w}: {m}" for w, m in lines[1:])
-        raise ConfigError(message + more, where=where, hint="configs/slo.yaml documents every setting") from error
+        raise _refusal(lines) from error
+
+
+def _refusal(lines: list[tuple[str, str]]) -> ConfigError:
+    """One error for all that is wrong: where, and what."""
+    where, message = lines[0]
+    more = "".join(f"\n{w}: {m}" for w, m in lines[1:])
+    return ConfigError(message + more, where=where, hint="configs/slo.yaml documents every setting")

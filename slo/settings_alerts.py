@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from slo.settings import Duration, Section
+from slo.settings import Address, Duration, Section
 
 # Secrets of alert channels: read where the channel is made, never part of the configuration.
 NAMED_PREFIX = "SLO_CHANNEL_"  # of channels of alerts.more, followed by their name
@@ -60,7 +60,7 @@ class WebhookSection(Section):
 class AlertmanagerSection(Section):
     """Push to every one of `peers`."""
 
-    peers: tuple[str, ...] = ()
+    peers: tuple[Address, ...] = ()
     repeat: Duration = Field(60.0, ge=1, le=100)  # Alertmanager forgets after five minutes
 
 
@@ -149,7 +149,7 @@ class AlertsSection(Section):
     language: Literal["zh", "en", "both"] = "zh"
     timeout: Duration = Field(10.0, gt=0, le=60)
     ca_file: Path | None = None
-    external_url: str = ""
+    external_url: Address = ""
     routes: RoutesSection = RoutesSection()
     retry: RetrySection = RetrySection()
     console: ConsoleSection = ConsoleSection()

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from slo.settings import Duration, Section, Size
+from slo.settings import Address, Duration, Section, Size
 
 
 class ObjectivesSection(Section):
@@ -38,7 +38,7 @@ class SourceSection(Section):
 
     kind: Literal["auto", "passive", "prometheus", "probe"] = "auto"
     thin: int = Field(60, ge=0)
-    prometheus_url: str | None = None
+    prometheus_url: Address | None = None
     prometheus_selector: str = ""
 
 
@@ -69,7 +69,7 @@ class NotifySection(Section):
 class HeartbeatSection(Section):
     """The sign of life of the watcher; `url` is called after each round, and whoever runs it alerts when it is not."""
 
-    url: str | None = None
+    url: Address | None = None
     timeout: Duration = Field(5.0, gt=0, le=30)
 
 

@@ -157,3 +157,80 @@ def sections(cls: type[BaseModel] = Config) -> Iterator[type[BaseModel]]:
 @pytest.mark.parametrize("section", list(sections()))
 def test_no_section_tolerates_unknown_keys(section: type[BaseModel]) -> None:
     assert section.model_config["extra"] == "forbid"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        pytest.param("server: {port: 9000}\nmodel: {}\nserver: {restart: false}\n", "after line 1", id="a block twice"),
+        pytest.param("server: {port: 1, port: 2}\n", "'port' stands here a second time", id="a key twice"),
+        pytest.param("serve: {limits: {max_body: 0}}\n", "serve.limits.max_body", id="no body at all"),
+        pytest.param("serve: {admission: {request_timeout: 0s}}\n", "request_timeout", id="no time at all"),
+        pytest.param("serve: {admission: {deadline: 60s, request_timeout: 1s}}\n", "is shorter than", id="deadline"),
+        pytest.param("objective: p95 <= 20s\n", "by objective", id="an objective beyond the timeout"),
+        pytest.param("server: {host: 999.1.1.1}\n", "neither an IP address", id="no address"),
+        pytest.param("server: {host: 'a b'}\n", "server.host", id="no host name"),
+        pytest.param("server: {endpoint: 'file:///etc/passwd'}\n", "server.endpoint", id="a file"),
+        pytest.param("server: {endpoint: 'http://'}\n", "server.endpoint", id="an address without a host"),
+        pytest.param("server: {endpoint: 'http://h:99999'}\n", "Port out of range", id="no port"),
+        pytest.param("watch: {source: {prometheus_url: 'prometheus:9090'}}\n", "prometheus_url", id="without a scheme"),
+        pytest.param("watch: {heartbeat: {url: 'ftp://h/x'}}\n", "heartbeat.url", id="ftp"),
+        pytest.param("alerts: {alertmanager: {peers: ['am-0:9093']}}\n", "alertmanager.peers", id="a peer"),
+        pytest.param("alerts: {external_url: 'javascript:alert(1)'}\n", "external_url", id="a script"),
+        pytest.param("server: {port: true}\n", "not true or false", id="true is no port"),
+        pytest.param("client: {timeout: yes}\n", "not true or false", id="yes is no duration"),
+        pytest.param("model: {name: on}\n", "not true or false", id="on is no name"),
+        pytest.param("state_dir: ''\n", "the path is empty", id="an empty path"),
+        pytest.param("client: {api_key_file: ''}\n", "or null", id="an empty optional path"),
+    ],
+)  # fmt: skip
+def test_what_cannot_work_is_not_accepted_without_a_word(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "slo.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(file, environ={})
+    assert words in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "server: {host: '::1'}", "server: {host: '[::1]'}", "server: {host: localhost}", "server: {host: a-1.b}",
+        "server: {host: 0.0.0.0}", "server: {endpoint: 'http://[::1]:9997/v1'}", "server: {auth: on}",
+        "model: {stand_in: off}", "serve: {enabled: false}", "serve: {cache: {max_size: 0}}", "baseline: {seed: null}",
+        "a: &a {x: 1}\nb: {<<: *a}",
+    ],
+)  # fmt: skip
+def test_what_works_is_accepted(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "slo.yaml"
+    file.write_text(text, encoding="utf-8")
+    if text.startswith("a:"):
+        with pytest.raises(ConfigError, match="no such setting"):  # and not "a second time"
+            load(file, environ={})
+    else:
+        load(file, environ={})
+
+
+def test_no_number_is_ever_a_truth_value() -> None:
+    for _, path in variables():
+        value: Any = Config().model_dump()
+        for key in path:
+            value = value[key]
+        if not isinstance(value, bool) and path not in {("model", "stand_in"), ("server", "auth")}:
+            with pytest.raises(ConfigError):
+                Config().replaced(**{".".join(path): True})
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    file = tmp_path / "slo.yaml"
+    for text, key in (
+        (f"state_dir: {tmp_path / 'file'}", "state_dir"),
+        (f"model: {{path: {tmp_path / 'file'}}}", "model.path"),
+        (f"server: {{log: {tmp_path}}}", "server.log"),
+    ):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError, match=rf"slo\.yaml: {key}: "):
+            load(file, environ={})

@@ -152,6 +152,8 @@ def show_status(ctx: Context) -> int:
                      f"{show_bytes(found.memory_bytes)}")  # fmt: skip
         grid.add_row("metrics", f"http://127.0.0.1:{found.metrics_port}/metrics (worker)")
         grid.add_row("log", found.log)
+    if found.pid and found.outdated:
+        grid.add_row("code", "[yellow]other than is installed here: stop and launch the server to change that[/]")
     if found.keeper or found.pid:
         grid.add_row("kept by", _kept(found.keeper))
     ctx.out.print(grid)

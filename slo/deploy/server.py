@@ -9,8 +9,10 @@ from typing import Any
 
 from slo.clock import Clock
 from slo.deploy import auth
+from slo.deploy.code import code_digest
 from slo.deploy.job import Job
 from slo.deploy.machine import free_port
+from slo.deploy.marks import known_server, mark
 from slo.deploy.plan import differences, server_environment
 from slo.deploy.process import (
     ensure_running,
@@ -21,15 +23,23 @@ from slo.deploy.process import (
     spawn,
     stop_instance,
 )
-from slo.deploy.state import ServerState, forget_state, read_state, write_state
+from slo.deploy.state import ServerState, forget_state, write_state
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import ConfigError, StartError
 
 
 def living_server(job: Job) -> ServerState | None:
     """The server that we started earlier, if it still runs. What is left of a dead one is cleared away."""
-    own = read_state(job.config.state_dir)
-    if own is None or own.alive:
+    own = known_server(job.config.state_dir)
+    if own is None:
+        return None
+    if own.alive:
+        write_state(job.config.state_dir, own)  # it may have been lost
+        if own.code != code_digest():
+            job.progress.say(
+                f"the server (pid {own.pid}) runs other code than is installed here; stop and launch it to change that",
+                style="yellow",
+            )
         return own
     if job.revive:  # a start that fails leaves what the next one begins with
         job.undo.callback(write_state, job.config.state_dir, own)
@@ -77,12 +87,13 @@ def start_server(job: Job, settings: dict[str, Any]) -> ServerState:
     shutil.rmtree(config.state_dir / "xinference" / "worker_recovery", ignore_errors=True)
     # Before the process exists: an interrupt between its start and the next line must find it, too.
     job.undo.callback(_undo_start, config.state_dir, instance, job.clock)
-    pid = spawn(command, environment=server_environment(config, settings), log=server.log, instance=instance)
-    job.started = job.changed = True
     state = ServerState(
         instance=instance, endpoint=config.endpoint, log=str(server.log), server=settings, metrics_port=metrics_port,
-        launch=job.facts(),
-    ).started(pid)  # fmt: skip
+        launch=job.facts(), code=code_digest(),
+    )  # fmt: skip
+    pid = spawn(command, environment={**server_environment(config, settings), **mark(state)}, log=server.log)
+    job.started = job.changed = True
+    state = state.started(pid)
     write_state(config.state_dir, state)
     return state
 

@@ -42,7 +42,8 @@ class ServerState:
     """The server of this state directory. `server` and `model` hold the settings that it and the model run with.
 
     `launch` holds what it takes to launch both again as they were: the whole configuration, and how it was used.
-    Records of earlier versions lack `start_ticks` and `boot_id`, or `launch`.
+    `code` is the digest of our code that it runs. Records of earlier versions lack `start_ticks`, `boot_id`, `launch`
+    and `code`.
     """
 
     instance: str
@@ -56,6 +57,7 @@ class ServerState:
     metrics_port: int = 0
     model: dict[str, Any] = field(default_factory=dict)
     launch: dict[str, Any] = field(default_factory=dict)
+    code: str = ""
 
     @property
     def alive(self) -> bool:

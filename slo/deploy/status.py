@@ -11,11 +11,13 @@ from slo.client import find_api_key
 from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy import auth
+from slo.deploy.code import code_digest
 from slo.deploy.exclusive import exclusive
 from slo.deploy.keeper_link import KeeperFacts, end_keeper, living_keeper
+from slo.deploy.marks import known_server
 from slo.deploy.plan import absolute
 from slo.deploy.process import stop_instance
-from slo.deploy.state import forget_state, memory_of, processes_of, read_state, start_of
+from slo.deploy.state import forget_state, memory_of, processes_of, start_of
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import DeployError, RequestError
 
@@ -37,6 +39,7 @@ class Status:
     replicas: dict[str, int] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     keeper: KeeperFacts | None = None
+    outdated: bool = False  # the code installed here is not what the server runs
 
     @property
     def up(self) -> bool:
@@ -52,7 +55,7 @@ def status(config: Config, *, clock: Clock | None = None) -> Status:
     config, clock = absolute(config), clock or SystemClock()
     if config.server.endpoint:
         return _asked(config, Status(state="down", endpoint=config.endpoint, model=config.model.name))
-    own = read_state(config.state_dir)
+    own = known_server(config.state_dir)
     if own is None:
         return Status(state="down", endpoint=config.endpoint, model=config.model.name, problem="never launched here")
     processes = processes_of(own.instance)
@@ -60,7 +63,7 @@ def status(config: Config, *, clock: Clock | None = None) -> Status:
         state="broken" if processes else "down", endpoint=own.endpoint, log=own.log,
         model=str(own.model.get("name", config.model.name)), pid=own.pid,
         processes=len(processes), memory_bytes=memory_of(processes), metrics_port=own.metrics_port, settings=own.model,
-        keeper=living_keeper(config.state_dir),
+        keeper=living_keeper(config.state_dir), outdated=own.code != code_digest(),
     )  # fmt: skip
     # Read anew: the clock may have been set since it was recorded.
     start = start_of(own.pid)
@@ -101,13 +104,13 @@ def stop(config: Config, *, say: Callable[[str], None], clock: Clock | None = No
     if not config.state_dir.is_dir():
         return 0
     start_s = time.monotonic()
-    own = read_state(config.state_dir)
+    own = known_server(config.state_dir)
     count = len(processes_of(own.instance)) if own else 0
     # First the one who would start it again, and any start of its that is under way; in the foreground it stops the
     # server itself.
     kept = end_keeper(config.state_dir, clock)
     with exclusive(config.state_dir, wait_s=config.server.stop_timeout if kept else 0.0, clock=clock, on_wait=say):
-        own = read_state(config.state_dir)
+        own = known_server(config.state_dir)
         if own is not None:
             count = max(count, stop_instance(own, timeout_s=config.server.stop_timeout, clock=clock))
             forget_state(config.state_dir)

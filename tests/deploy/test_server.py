@@ -21,6 +21,7 @@ from slo.cli.main import cli, run
 from slo.client import EmbeddingsClient, find_api_key
 from slo.deploy.doctor import Level, check_port
 from slo.deploy.launch import launch
+from slo.deploy.marks import known_server
 from slo.deploy.progress import Progress
 from slo.deploy.registration import STAND_IN_REVISION
 from slo.deploy.state import processes_of, read_state
@@ -129,6 +130,34 @@ def test_similarity_is_printed_with_the_label_of_the_weights(
     result = json.loads(similarity("--json", "你好", "你好")[0])
     assert result["similarity"] == pytest.approx(1.0, abs=1e-3)
     assert result["stand_in"] is True
+
+
+def test_other_code_over_a_running_server_is_pointed_out(
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert not status(server.config).outdated
+    monkeypatch.setattr("slo.deploy.server.code_digest", lambda: "tomorrow's")
+    monkeypatch.setattr("slo.deploy.status.code_digest", lambda: "tomorrow's")
+    assert status(server.config).outdated
+    with (tmp_path / "launch.txt").open("w", encoding="utf-8") as report:
+        assert not launch(server.config, Progress(Console(file=report, width=200))).changed
+    assert "runs other code" in (tmp_path / "launch.txt").read_text(encoding="utf-8")
+    assert run(launch_model_server, ["--config", str(server.config_file), "--status"]) == 0
+    assert "other than is installed here" in capsys.readouterr().out
+
+
+def test_a_server_without_a_record_is_known_by_its_marks(server: Server) -> None:
+    record = (server.state_dir / "server.json").read_bytes()
+    own = read_state(server.state_dir)
+    assert own is not None
+    (server.state_dir / "server.json").unlink()
+    try:
+        found = known_server(server.state_dir)
+        assert found is not None
+        assert found.with_model(own.model) == own
+        assert status(server.config).pid == own.pid
+    finally:
+        (server.state_dir / "server.json").write_bytes(record)
 
 
 def test_the_port_of_our_own_server_is_no_problem(server: Server) -> None:

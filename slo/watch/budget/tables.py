@@ -12,6 +12,7 @@ from slo.errors import ConfigError, SloError
 from slo.units import parse_duration
 from slo.watch.alerting.notification import SEVERITIES, Severity
 from slo.watch.budget.burn import Guard, Pair, Table
+from slo.yaml_file import read_yaml
 
 # A wheel carries the file inside the package; a checkout has it in configs/.
 _PLACES = (Path(__file__).with_name("burn-rates.yaml"), Path(__file__).parents[3] / "configs" / "burn-rates.yaml")
@@ -28,7 +29,7 @@ def load_tables(path: Path | None = None) -> dict[str, Table]:
     """
     path = path or next((place for place in _PLACES if place.is_file()), _PLACES[-1])
     try:
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data: Any = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
     tables = data.get("tables") if isinstance(data, dict) else None
