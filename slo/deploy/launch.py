@@ -23,10 +23,11 @@ from slo.deploy.model_files import ModelFiles, read_model
 from slo.deploy.plan import absolute, choose_engine, model_plan, server_settings, suited
 from slo.deploy.process import append_log, log_tail
 from slo.deploy.progress import Progress
-from slo.deploy.registration import ensure_registered
+from slo.deploy.registration import STOCK_ENGINE, ensure_registered
 from slo.deploy.relaunch import make_way
 from slo.deploy.server import living_server, same_server, start_server, wait_for_workers
 from slo.deploy.state import ServerState, read_state, write_state
+from slo.deploy.weight_names import require_plain
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import (
     DeployError,
@@ -111,6 +112,8 @@ def _bring_up(job: Job, start_s: float) -> Launched:
         source.stand_in_directory(config.model, job.models_dir)  # refused here if it is refused at all
     if files is not None:
         engine = suited(engine, files.directory)
+        if engine.name == STOCK_ENGINE:
+            require_plain(files.directory)
     if engine.reason:
         progress.say(engine.reason, style="yellow")
     settings = server_settings(config, engine, stock=job.stock)

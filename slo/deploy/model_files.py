@@ -67,7 +67,7 @@ def read_model(directory: Path) -> ModelFiles:
     config = _json(directory / "config.json")
     if not any((directory / name).is_file() for name in TOKENIZERS):
         raise ModelSourceError(f"{directory}: no tokenizer ({', '.join(TOKENIZERS[:2])} …)", hint=_AGAIN)
-    weights = _weights(directory)
+    weights = weight_files(directory)
     hidden = _positive(config, "hidden_size", directory / "config.json")
     fp32_bytes = sum(_check_whole(path, hidden=hidden) for path in weights)
     pooling, normalizes, dimension = _modules(directory, hidden)
@@ -87,7 +87,7 @@ def read_model(directory: Path) -> ModelFiles:
 _AGAIN = "copy or download the model again"
 
 
-def _weights(directory: Path) -> list[Path]:
+def weight_files(directory: Path) -> list[Path]:
     """The weight files that a loader would open: safetensors first, shards by their index."""
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (directory / name).is_file():

@@ -8,6 +8,7 @@ and everything behind them for the CLS rows only: 5 % less work.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,15 @@ from torch import nn
 from transformers import AutoModel
 from transformers.utils import logging
 
+from slo.errors import ModelSourceError
 from slo.serve.engine.model_files import ModelFiles, Pooling
+
+# DDP and torch.compile put these before every name; the checkpoint is whole without them.
+UNWRAPPED = {r"^(?:module\.|_orig_mod\.)+": ""}
+POOLER = "pooler."  # never used by an embedding model: neither missing nor left over does it matter
+HEADS = ("cls.", "lm_head.", "classifier.", "qa_outputs.")  # of the task that the encoder was trained or fine-tuned on
+BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # counted numbers, which older versions wrote
+SHOWN_KEYS = 4
 
 HIDDEN_FROM = -30000.0  # added to the scores of tokens that are not one's own; fits into half precision
 
@@ -85,9 +94,38 @@ class PackedEncoder(nn.Module):  # type: ignore[misc]
 
 
 def load_encoder(files: ModelFiles) -> PackedEncoder:
-    """Read the weights in fp32, whatever precision they are stored in. Takes seconds: imports transformers."""
+    """Read the weights in fp32, whatever precision they are stored in. Takes seconds: imports transformers.
+
+    Raises ModelSourceError naming the weights that are missing or belong to another model: transformers would put
+    random numbers in their place and say so in a warning.
+    """
     logging.set_verbosity_error()  # an unused pooler is no news
     logging.disable_progress_bar()
-    model = AutoModel.from_pretrained(str(files.directory), dtype=torch.float32, local_files_only=True)
+    model, found = AutoModel.from_pretrained(
+        str(files.directory), dtype=torch.float32, local_files_only=True, key_mapping=UNWRAPPED,
+        output_loading_info=True,
+    )  # fmt: skip
+    _require_all(files, missing=found["missing_keys"], unexpected=found["unexpected_keys"])
     encoder: PackedEncoder = PackedEncoder(model, pooling=files.pooling, normalise=files.normalise).eval()
     return encoder
+
+
+def _require_all(files: ModelFiles, *, missing: Collection[str], unexpected: Collection[str]) -> None:
+    absent = sorted(name for name in missing if not name.startswith(POOLER))
+    odd = sorted(name for name in unexpected if not _harmless(name))
+    faults = [f"{_listed(names)} {what}" for names, what in ((absent, "missing"), (odd, "unknown")) if names]
+    if faults:
+        raise ModelSourceError(
+            f"the weights in {files.directory} do not fit config.json: {'; '.join(faults)}",
+            hint="save the encoder itself (model.state_dict() of the Hugging Face model), or copy the model again",
+        )
+
+
+def _harmless(name: str) -> bool:
+    bare = name.partition(".")[2] if name.partition(".")[0] in ("bert", "roberta") else name
+    return bare.startswith((POOLER, *HEADS)) or bare in BUFFERS
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_KEYS} more" if len(names) > SHOWN_KEYS else ""
+    return ", ".join(names[:SHOWN_KEYS]) + more

@@ -67,9 +67,13 @@ class Workshop:
     def fp32_graph(self) -> Path:
         def make(folder: Path) -> None:
             from slo.serve.engine.convert import convert  # noqa: PLC0415 - brings torch
+            from slo.serve.engine.reference import require_agreement  # noqa: PLC0415
 
             self.progress("converting", 0.0)
             ov.save_model(convert(self.files), folder / GRAPH, compress_to_fp16=False)
+            self.progress("comparing with the original", 0.5)
+            fp32 = self.runtime(folder / GRAPH, "f32", threads=cores(), pass_tokens=DEFAULT_PASS_TOKENS, keep=False)
+            require_agreement(self.files, fp32)
             self.progress("converting", 1.0)
 
         return self.artefacts.folder("fp32", make) / GRAPH
@@ -208,7 +212,8 @@ def _no_forward(packed: Pass) -> Vectors:
 
 def _load_torch(workshop: Workshop, request: str, device: str, pass_tokens: int) -> Loaded:
     """Half precision on a GPU, judged against fp32 on the same device; any named precision as it was asked for."""
-    from slo.serve.engine.torch_forward import TorchForward  # noqa: PLC0415 - brings torch
+    from slo.serve.engine.reference import require_agreement  # noqa: PLC0415 - brings torch
+    from slo.serve.engine.torch_forward import TorchForward  # noqa: PLC0415
 
     def runtime(precision: Precision) -> Runtime:
         forward = TorchForward(workshop.files, device=device, precision=precision)
@@ -218,6 +223,11 @@ def _load_torch(workshop: Workshop, request: str, device: str, pass_tokens: int)
         texts = workshop.held_out()
         return compare(runtime("fp32").embed(texts), runtime(precision).embed(texts))
 
+    def proof() -> dict[str, float]:
+        require_agreement(workshop.files, runtime("fp32"))
+        return {"agrees": 1.0}
+
+    workshop.artefacts.document("agreement", proof)
     choice = choose(request, supported=("fp16", "bf16"), measure=measure)
     ready = runtime(choice.precision)
     ready.warm_up()

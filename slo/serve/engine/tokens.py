@@ -79,11 +79,11 @@ class TextTokenizer:
 
 
 def save_tokenizer(files: ModelFiles, path: Path) -> None:
-    """Write the model's tokenizer as tokenizer.json; models that only have a vocabulary are converted once."""
-    own = files.directory / "tokenizer.json"
-    if own.is_file():
-        path.write_bytes(own.read_bytes())
-        return
+    """Write the model's tokenizer as tokenizer.json, as transformers reads it.
+
+    That need not be the model's own tokenizer.json: for some classes transformers takes the vocabulary alone, and the
+    rest (lower case, accents, Chinese characters) from tokenizer_config.json.
+    """
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds, and rarely needed
 
     tokenizer = AutoTokenizer.from_pretrained(str(files.directory), use_fast=True, local_files_only=True)
