@@ -21,6 +21,7 @@ from slo.serve.door.directory import Directory, Finder
 from slo.serve.door.front import Front
 from slo.serve.door.gate import PATH, Gate
 from slo.serve.door.route import embeddings_endpoint
+from slo.serve.door.token_ids import TokenIds, tiktoken_loader
 from slo.serve.host import calm_gc, set_nodelay
 from slo.serve.openapi import described
 from slo.serve.settings import ServeSettings
@@ -49,7 +50,7 @@ def install(
     directory = Directory(finder, settings, cache, telemetry, expected=[named] if named else ())
     delay = Delay(telemetry.now)
     control = Control(settings, directory, cache, delay, time.time)
-    front = Front(settings, directory, cache, telemetry, delay)
+    front = Front(settings, directory, cache, telemetry, delay, TokenIds(tiktoken_loader()))
     processes = Processes(lambda: directory.lanes)
     routes = Routes(settings, directory, cache, telemetry, control, processes)
     board = Board(settings, directory, cache, telemetry, processes, os.environ)

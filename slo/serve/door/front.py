@@ -21,6 +21,7 @@ from slo.serve.door.lane import Lane
 from slo.serve.door.problem import Problem, invalid, refused, timed_out, too_large
 from slo.serve.door.request import EmbeddingRequest, model_of, parse, read_json
 from slo.serve.door.responses import Reply, cache_status, problem_reply, server_timing, written
+from slo.serve.door.token_ids import TokenIds
 from slo.serve.door.work import Ticket
 from slo.serve.telemetry.telemetry import NO_MODEL, Telemetry, code_class, length_class
 
@@ -68,8 +69,9 @@ class Front:
 
     def __init__(
         self, settings: ServeSection, directory: Directory, cache: Cache, telemetry: Telemetry,
-        delay: Delay | None = None,
+        delay: Delay | None = None, read_ids: TokenIds | None = None,
     ) -> None:  # fmt: skip
+        self._read_ids = read_ids or TokenIds(None)
         self._delay = delay or Delay(telemetry.now)
         self._limits = settings.limits
         self._timeout_s = settings.admission.request_timeout
@@ -108,7 +110,7 @@ class Front:
             trace.model = model
             if len(call.body) > self._limits.max_body:
                 raise too_large(self._limits.max_body)
-            request = parse(data, self._limits)
+            request = parse(data, self._limits, self._read_ids)
             trace.length = length_class(request.texts)
             if not call.source:
                 self._telemetry.arrivals.note(call.arrived_s, request.texts)
@@ -146,7 +148,7 @@ class Front:
     def _length(self, data: dict[str, Any], call: Call) -> str:
         """The length class under which a request that no lane has seen is counted."""
         try:
-            texts = parse(data, self._limits).texts
+            texts = parse(data, self._limits, self._read_ids).texts
         except Problem:
             return NO_MODEL
         batch = call.deadline_ms is None and sent_as_batch(len(texts), said=call.class_ == "batch")

@@ -7,9 +7,10 @@ although the sender must expect other vectors of it, is a 400; all other fields 
 
 Where OpenAI and stock Xinference differ:
 
-* `input`: a string or a list. Numbers become text (`[1, 2]` is the two texts "1" and "2"), as in stock; lists of
-  token ids are refused, since ids of OpenAI's vocabulary mean nothing here (stock answers 500 without tiktoken).
-  An empty list or an empty string is refused, as OpenAI does (stock embeds the empty string).
+* `input`: a string or a list. A list of whole numbers is one text in token ids, and a list of such lists several, as
+  OpenAI has it; both are decoded where stock decodes them (see `token_ids`), else refused. Stock takes the first for
+  texts that are numbers, and without tiktoken answers 500 to the second. Other numbers become text, as in stock. An
+  empty list or an empty string is refused, as OpenAI does (stock embeds the empty string).
 * `dimensions`: the leading values, normalised again, as OpenAI does; more than the model has is refused. Stock does
   the same if the model is launched with `dimensions`, and ignores the request's for BERT models.
 * `truncate: false` refuses over-long texts with 400 instead of cutting them silently, which is the default as in stock.
@@ -17,7 +18,7 @@ Where OpenAI and stock Xinference differ:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ import orjson
 
 from slo.config import LimitsSection
 from slo.serve.door.problem import invalid, unknown_model
+from slo.serve.door.token_ids import TokenIds
 
 # What is refused unless it is harmless: the harmless values, and why anything else is refused.
 REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
@@ -34,6 +36,7 @@ REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "instruction": ((None, ""), "it has no effect on this model; send 'prompt', which is put before each text"),
 }
 MAX_PROMPT = 8192  # characters; it is put before each of up to thousands of texts
+UNREADABLE = TokenIds(None)
 MAX_DIMENSIONS = 65_536
 MAX_NAME = 200  # characters; names are remembered and asked for, and no model has a longer one
 
@@ -74,10 +77,12 @@ def model_of(data: dict[str, Any]) -> str:
     return model
 
 
-def parse(data: dict[str, Any], limits: LimitsSection) -> EmbeddingRequest:
-    """The request in `data`. Raises `Problem` 400 naming the field."""
+def parse(
+    data: dict[str, Any], limits: LimitsSection, read_ids: Callable[[list[int]], str] = UNREADABLE
+) -> EmbeddingRequest:
+    """The request in `data`. Raises `Problem` 400 naming the field, or what `read_ids` raises for token ids."""
     model = model_of(data)
-    texts = _texts(data.get("input"), limits.max_inputs)
+    texts = _texts(data.get("input"), limits.max_inputs, read_ids)
     encoding = data.get("encoding_format")
     if encoding not in (None, "float", "base64"):
         raise invalid("'encoding_format' must be 'float' or 'base64'", param="encoding_format")
@@ -113,8 +118,8 @@ def _string(data: dict[str, Any], name: str) -> str | None:
     return value
 
 
-def _texts(value: Any, limit: int) -> tuple[str, ...]:
-    if isinstance(value, str):
+def _texts(value: Any, limit: int, read_ids: Callable[[list[int]], str]) -> tuple[str, ...]:
+    if isinstance(value, str) or _are_ids(value):
         value = [value]
     elif _is_number(value):
         value = [str(value)]
@@ -126,19 +131,22 @@ def _texts(value: Any, limit: int) -> tuple[str, ...]:
         raise invalid("'input' is empty", param="input")
     if len(value) > limit:
         raise invalid(f"'input' has {len(value)} items, at most {limit} are allowed", param="input")
-    return tuple([item if type(item) is str and item else _text(item, index) for index, item in enumerate(value)])
+    return tuple(
+        [item if type(item) is str and item else _text(item, index, read_ids) for index, item in enumerate(value)]
+    )
 
 
-def _text(item: Any, index: int) -> str:
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
+
+
+def _text(item: Any, index: int, read_ids: Callable[[list[int]], str]) -> str:
     if item == "":
         raise invalid(f"'input[{index}]' is an empty string", param="input")
     if _is_number(item):
         return str(item)
-    if isinstance(item, list):
-        raise invalid(
-            "lists of token ids are not supported: ids of another vocabulary mean nothing to this model; send text",
-            param="input",
-        )
+    if _are_ids(item):
+        return read_ids(item)
     raise invalid(f"'input[{index}]' must be a string", param="input")
 
 

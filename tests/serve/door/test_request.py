@@ -34,7 +34,11 @@ BAD_FIELDS: dict[str, tuple[dict[str, Any], str]] = {
     "empty list": ({"input": []}, "input"),
     "empty string": ({"input": ""}, "input"),
     "empty string in list": ({"input": ["a", ""]}, "input"),
-    "token ids": ({"input": [[1, 2], [3]]}, "input"),
+    "token ids of texts": ({"input": [[1, 2], [3]]}, "input"),
+    "token ids of a text": ({"input": [1, 2]}, "input"),
+    "no token ids": ({"input": [[]]}, "input"),
+    "nested deeper": ({"input": [[[1]]]}, "input"),
+    "texts in lists": ({"input": [["a"]]}, "input"),
     "null in list": ({"input": ["a", None]}, "input"),
     "bool": ({"input": True}, "input"),
     "bool in list": ({"input": [True]}, "input"),
@@ -86,6 +90,19 @@ def test_a_bad_field_is_named(fields: dict[str, Any], param: str) -> None:
 )
 def test_harmless_fields_are_accepted(fields: dict[str, Any]) -> None:
     assert parsed(**fields) == EmbeddingRequest("m", ("x",))
+
+
+@pytest.mark.parametrize(("given", "texts"), [([65, 66], ("AB",)), ([[65, 66], [67]], ("AB", "C"))], ids=str)
+def test_token_ids_are_one_text_a_list(given: Any, texts: tuple[str, ...]) -> None:
+    data = {"model": "m", "input": given}
+    assert parse(data, LIMITS, lambda ids: "".join(map(chr, ids))).texts == texts
+
+
+@pytest.mark.parametrize("given", [[15339, 1917], [[15339, 1917]]], ids=str)
+def test_both_shapes_of_token_ids_get_the_same_advice(given: Any) -> None:
+    with pytest.raises(Problem, match="check_embedding_ctx_length=False") as caught:
+        parsed(input=given)
+    assert (caught.value.status, caught.value.reason) == (400, "token_ids")
 
 
 def test_options_are_read() -> None:
