@@ -97,7 +97,7 @@ def is_this_machine(host: str) -> bool:
     own = {address.address.partition("%")[0] for addresses in psutil.net_if_addrs().values() for address in addresses}
     try:
         found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)}
-    except OSError:
+    except (OSError, UnicodeError):  # no such host, or nothing that could be one
         return False
     return bool(found & own)
 

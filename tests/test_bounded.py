@@ -188,6 +188,19 @@ def test_a_proxy_does_not_stand_between_us_and_this_machine(monkeypatch: pytest.
         thread.join()
 
 
+def test_a_proxy_serves_other_machines_within_the_same_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    answer = HEAD + b"Content-Length: 2\r\nConnection: close\r\n\r\nok"
+    with saying(answer, b"", pause_s=60) as address, Fetcher(None, timeout_s=20) as fetcher:
+        monkeypatch.setenv("http_proxy", address)
+        assert fetcher.get("http://192.0.2.1/metrics") == b"ok"
+    with saying(HEAD + b"\r\n", b"[" * 65536) as address, Fetcher(None, timeout_s=20) as fetcher:
+        monkeypatch.setenv("http_proxy", address)
+        with pytest.raises(BadAnswer):
+            fetcher.get("http://192.0.2.1/metrics")
+
+
 def test_a_proxy_that_fails_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://user:geheim@127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -204,6 +217,7 @@ def test_which_names_are_this_machine() -> None:
     assert is_this_machine(own_address())
     assert not is_this_machine("192.0.2.1")
     assert not is_this_machine("no-such-host.invalid")
+    assert not is_this_machine("a..b")
 
 
 def test_a_netrc_does_not_replace_our_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ A client that opens connections and says nothing takes descriptors; one that doe
 told apart from a slow but honest one, except by what it does when there is too much of it:
 
 * Beyond `most` connections the one that has been idle longest is closed, as RFC 9112 §9.3 allows at any time. Where
-  none is idle the new one is closed.
+  none is idle, the one that has been sending its request longest; where all are being answered, the new one.
 * A connection whose unsent bytes shrink by less than `MIN_PROGRESS` within `patience_s` is cut off. Beyond
   `most_unsent` bytes in all, the one that has been stalled longest is.
 """
@@ -38,6 +38,7 @@ class Connections:
         self._later = later  # as `loop.call_later`
         self._all: set[Any] = set()
         self._idle: dict[Any, None] = {}  # the longest first
+        self._sending: dict[Any, None] = {}  # a request that is not complete yet; the longest first
         self._stalled: dict[Any, int] = {}  # member → unsent bytes when last looked at; the longest first
         self._ticking = False
 
@@ -50,7 +51,7 @@ class Connections:
         self._idle[member] = None
         if len(self._all) <= self.most:
             return
-        oldest = next(iter(self._idle))  # `member` itself if all others are at work
+        oldest = next((each for each in (*self._idle, *self._sending) if each is not member), member)
         if self.evicted == 0:
             logger.warning(
                 "xinference-slo: %d connections are open, as many as the limit of open files allows: "
@@ -60,13 +61,21 @@ class Connections:
         self._drop(oldest)
         oldest.transport.abort() if oldest is member else oldest.transport.close()
 
+    def sending(self, member: Any) -> None:
+        """A part of a request came."""
+        if member in self._idle:
+            del self._idle[member]
+            self._sending[member] = None
+
     def busy(self, member: Any) -> None:
-        """It sends a request."""
+        """Its request is complete, and is being answered."""
         self._idle.pop(member, None)
+        self._sending.pop(member, None)
 
     def idle(self, member: Any) -> None:
         """Its request is answered."""
         if member in self._all:
+            self._sending.pop(member, None)
             self._idle[member] = None
 
     def closed(self, member: Any) -> None:
@@ -113,4 +122,4 @@ class Connections:
 
     def _drop(self, member: Any) -> None:
         self._all.discard(member)
-        self._idle.pop(member, None)
+        self.busy(member)

@@ -61,7 +61,7 @@ class ServerProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self.kept.busy(self)
+        self.kept.sending(self)
         self._unset_keepalive_if_required()
         try:
             self._feed(data)
@@ -142,6 +142,8 @@ class ServerProtocol(HttpToolsProtocol):
             super().on_message_complete()
             if self.cycle.response_complete:  # answered before it was read, such as one that is too large
                 self.kept.idle(self)
+            else:
+                self.kept.busy(self)
 
     # How
 

@@ -8,11 +8,12 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
 import pytest
+import uvloop
 
 from slo.serve.connections import MIN_PROGRESS, Connections
 from tests.serve.test_protocol import connections, ours, post, said, serving
@@ -26,6 +27,25 @@ async def big(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": BIG})
 
 
+Run = Callable[[Coroutine[Any, Any, None]], None]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    """Runs to its end on either loop: the server runs on uvloop, and transports differ in what they buffer."""
+
+    def on_loop(body: Coroutine[Any, Any, None]) -> None:
+        loop = request.param()
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(body)
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    return on_loop
+
+
 async def until(condition: Callable[[], bool]) -> None:
     """As long as it takes, up to a generous deadline."""
     for _ in range(2000):
@@ -35,75 +55,106 @@ async def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never happened")
 
 
-async def test_idle_connections_make_room_for_new_ones_the_longest_first() -> None:
-    kept = connections(most=10)
-    async with serving(ours(kept)) as port, contextlib.AsyncExitStack() as stack:
-        streams = []
-        for number in range(30):
-            streams.append(await asyncio.open_connection("127.0.0.1", port))
-            stack.callback(streams[-1][1].close)
-            await until(partial(lambda count: len(kept) + kept.evicted == count, number + 1))
-        assert len(kept) == 10
-        assert b"200 OK" in await said(port, [post()])
-        for reader, _ in streams[:20]:
-            assert await asyncio.wait_for(reader.read(), 20) == b""
-        reader, writer = streams[-1]
-        writer.write(post())
-        assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"HTTP/1.1 200")
+def test_idle_connections_make_room_for_new_ones_the_longest_first(run: Run) -> None:
+    async def body() -> None:
+        kept = connections(most=10)
+        async with serving(ours(kept)) as port, contextlib.AsyncExitStack() as stack:
+            streams = []
+            for number in range(30):
+                streams.append(await asyncio.open_connection("127.0.0.1", port))
+                stack.callback(streams[-1][1].close)
+                await until(partial(lambda count: len(kept) + kept.evicted == count, number + 1))
+            assert len(kept) == 10
+            assert b"200 OK" in await said(port, [post()])
+            for reader, _ in streams[:20]:
+                assert await asyncio.wait_for(reader.read(), 20) == b""
+            reader, writer = streams[-1]
+            writer.write(post())
+            assert (await asyncio.wait_for(reader.readline(), 20)).startswith(b"HTTP/1.1 200")
+
+    run(body())
 
 
-async def test_a_connection_at_work_is_not_closed_for_another() -> None:
-    kept = connections(most=2)
-    go = asyncio.Event()
+@pytest.mark.parametrize("part", [b"POST /e HTT", post()[:-5]], ids=["head", "body"])
+def test_requests_that_never_end_make_room_too(run: Run, part: bytes) -> None:
+    async def body() -> None:
+        kept = connections(most=5)
+        async with serving(ours(kept)) as port, contextlib.AsyncExitStack() as stack:
+            for number in range(5):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                stack.callback(writer.close)
+                writer.write(part)
+                await until(partial(lambda count: len(kept._sending) == count, number + 1))
+            for _ in range(20):
+                assert b"200 OK" in await said(port, [post()])
 
-    async def slow(scope: Any, receive: Any, send: Any) -> None:
-        await go.wait()
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
-        await send({"type": "http.response.body", "body": b""})
+    run(body())
 
-    async with serving(ours(kept), slow) as port:
-        at_work = [asyncio.create_task(said(port, [post()])) for _ in range(2)]
-        await until(lambda: len(kept) == 2 and not kept._idle)
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        with contextlib.suppress(ConnectionResetError):
-            assert await asyncio.wait_for(reader.read(), 20) == b""
-        writer.close()
-        go.set()
-        assert all(b"200 OK" in answer for answer in await asyncio.gather(*at_work))
+
+def test_a_connection_at_work_is_not_closed_for_another(run: Run) -> None:
+    async def body() -> None:
+        kept = connections(most=2)
+        go = asyncio.Event()
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            await go.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body", "body": b""})
+
+        async with serving(ours(kept), slow) as port:
+            at_work = [asyncio.create_task(said(port, [post()])) for _ in range(2)]
+            await until(lambda: len(kept) == 2 and not kept._idle and not kept._sending)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            with contextlib.suppress(ConnectionResetError):
+                assert await asyncio.wait_for(reader.read(), 20) == b""
+            writer.close()
+            go.set()
+            assert all(b"200 OK" in answer for answer in await asyncio.gather(*at_work))
+
+    run(body())
 
 
 @pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"], ids=["kept alive", "closing"])
-async def test_a_client_that_does_not_read_is_cut_off(close: bytes) -> None:
-    kept = connections(patience_s=0.2)
-    async with serving(ours(kept), big) as port:
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(post(close))
-            await until(lambda: kept.cut_off == 1 and len(kept) == 0)
+def test_a_client_that_does_not_read_is_cut_off(run: Run, close: bytes) -> None:
+    async def body() -> None:
+        kept = connections(patience_s=0.2)
+        async with serving(ours(kept), big) as port:
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(post(close))
+                await until(lambda: kept.cut_off == 1 and len(kept) == 0)
+
+    run(body())
 
 
-async def test_a_slow_reader_gets_everything() -> None:
-    kept = connections(patience_s=0.2)
-    async with serving(ours(kept), big) as port:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**16)
-        writer.write(post(b"Connection: close\r\n"))
-        size = 0
-        while chunk := await reader.read(2**18):
-            size += len(chunk)
-            await asyncio.sleep(0.03)
-        writer.close()
-    assert size > len(BIG)
-    assert kept.cut_off == 0
+def test_a_slow_reader_gets_everything(run: Run) -> None:
+    async def body() -> None:
+        kept = connections(patience_s=0.2)
+        async with serving(ours(kept), big) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**16)
+            writer.write(post(b"Connection: close\r\n"))
+            size = 0
+            while chunk := await reader.read(2**18):
+                size += len(chunk)
+                await asyncio.sleep(0.03)
+            writer.close()
+        assert size > len(BIG)
+        assert kept.cut_off == 0
+
+    run(body())
 
 
-async def test_unsent_bytes_are_bounded_in_all() -> None:
-    kept = connections(patience_s=3600, most_unsent=3 * len(BIG))
-    async with serving(ours(kept), big) as port, contextlib.AsyncExitStack() as stack:
-        for number in range(8):
-            client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
-            client.sendall(post())
-            await until(partial(lambda count: len(kept._stalled) + kept.cut_off == count, number + 1))
-        assert kept.cut_off >= 2
-        assert sum(each.transport.get_write_buffer_size() for each in kept._stalled) <= kept.most_unsent
+def test_unsent_bytes_are_bounded_in_all(run: Run) -> None:
+    async def body() -> None:
+        kept = connections(patience_s=3600, most_unsent=3 * len(BIG))
+        async with serving(ours(kept), big) as port, contextlib.AsyncExitStack() as stack:
+            for number in range(8):
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+                client.sendall(post())
+                await until(partial(lambda count: len(kept._stalled) + kept.cut_off == count, number + 1))
+            assert kept.cut_off >= 2
+            assert sum(each.transport.get_write_buffer_size() for each in kept._stalled) <= kept.most_unsent
+
+    run(body())
 
 
 class Member:

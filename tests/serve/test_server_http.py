@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 
 from tests.serve.test_protocol import H2C
 from tests.servers import Server
@@ -84,3 +85,8 @@ def test_javas_own_client(server: Server, tmp_path: Path) -> None:
     command = ["java", "-Dfile.encoding=UTF-8", str(source), f"{server.endpoint}/v1/embeddings", body]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.split() == ["200", "true"] * 3
+
+
+def test_our_routes_stand_in_the_servers_own_document(server: Server) -> None:
+    document = requests.get(f"{server.endpoint}/openapi.json", timeout=60).json()
+    assert {"/v1/embeddings", "/slo/livez", "/slo/api/window", "/slo/api/control"} <= document["paths"].keys()

@@ -55,7 +55,7 @@ def _object(text: str) -> dict[str, Any]:
     """The JSON object in `text`; empty when there is none."""
     try:
         answer = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) else {}
 
