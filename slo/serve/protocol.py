@@ -16,6 +16,7 @@ What a client may hold is bounded, too: see `slo.serve.connections`.
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import httptools
@@ -24,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from slo.serve.connections import Connections
 
 MAX_HEAD = 64 * 1024  # bytes, about what h11 takes
-FORBIDDEN = (b"\0", b"\r", b"\n")  # in a value, once folded lines are joined
+FORBIDDEN = re.compile(rb"[\0\r\n]")  # in a value, once folded lines are joined
 
 
 class BadHead(Exception):
@@ -111,7 +112,7 @@ class ServerProtocol(HttpToolsProtocol):
         if not self._in_head:
             return  # a trailer
         value = value.strip(b" \t")
-        if any(byte in value for byte in FORBIDDEN):
+        if FORBIDDEN.search(value):
             raise BadHead("Invalid HTTP request received.")
         super().on_header(name, value)
 
