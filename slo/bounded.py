@@ -9,6 +9,7 @@ would replace our key.
 
 from __future__ import annotations
 
+import http.client
 import io
 import socket
 import time
@@ -122,6 +123,8 @@ def failure_of(
         return RequestTimeout(f"{url}: {said} {timeout_s:g} s", url=url)
     if isinstance(error, requests.exceptions.SSLError):
         return Unreachable(f"{url}: the TLS certificate is not trusted: {error}", url=url)
+    if _no_http(error):
+        return BadAnswer(f"{url}: what answers there does not speak HTTP as it should", url=url)
     if isinstance(error, requests.ConnectionError):
         proxy = proxy_of(url)
         said = f"through the proxy {proxy}" if proxy else "there"
@@ -130,6 +133,13 @@ def failure_of(
     if isinstance(error, TooMuch):
         return BadAnswer(f"{url}: the answer is too long: {error}", url=url)
     return BadAnswer(f"{url}: {type(error).__name__} while reading the answer", url=url)
+
+
+def _no_http(error: requests.RequestException) -> bool:
+    """Did bytes come that are no head of an answer, or no end of one?"""
+    inner = [part for argument in error.args for part in getattr(argument, "args", ()) if isinstance(part, Exception)]
+    other = (OSError, http.client.IncompleteRead)  # closed or cut short by what does speak it
+    return any(isinstance(part, http.client.HTTPException) and not isinstance(part, other) for part in inner)
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

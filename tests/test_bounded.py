@@ -123,6 +123,12 @@ def test_an_answer_that_drips_ends_at_the_deadline(
     assert isinstance(caught.value, RequestTimeout)
 
 
+@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x15\x03\x01\x00\x02\x02F", b"HTTP/1.1 abc\r\n\r\n"])
+def test_what_is_no_http_is_not_nobody(said: bytes) -> None:
+    with saying(said, b"\r\n") as address, pytest.raises(BadAnswer, match="does not speak HTTP"):
+        fetch(address, 20.0)
+
+
 def test_facts_are_left_out_when_they_have_no_end() -> None:
     with saying(*ENDLESS["body"]) as address:
         assert server_facts(address, "m") == {}

@@ -114,7 +114,7 @@ def blindness(where: str, reading: Reading, thresholds_ms: Sequence[float]) -> d
     lacks = " and ".join(f"{ms:g}" for ms in missing)
     problem = (
         f"{where}: the server counts latencies at {edges} ms, not at {lacks} ms: until it is launched anew with this "
-        "configuration (`slo launch`), latency is judged by probes"
+        "configuration (`make launch`), latency is judged by probes"
     )
     return {"blind": True, "problem": problem}
 
