@@ -158,6 +158,8 @@ class Watcher:
             parts += [f"{kinds}: {self._problem}" if self._problem else kinds]
         elif sources and self._problem:
             parts += [self._problem]
+        if tally.truncated:
+            parts += [f"{tally.truncated} texts longer than the model takes"]
         if found.maintenance is not None:
             parts += [f"maintenance: {found.maintenance.reason}"]
         for word, rules in _by_phase(found).items():
@@ -176,6 +178,7 @@ class Watcher:
             "good": self._tally.good,
             "total": self._tally.total,
             "failures": dict(self._tally.failures),
+            "truncated": self._tally.truncated,
             "sources": dict(sources),
             "window_s": self._window_s,
             "window_good": window.good,

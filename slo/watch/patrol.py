@@ -138,6 +138,7 @@ class Patrol:
         counted = thin and not (harvest.sees_probes and not harvest.blind and harvest.total >= probes.sent > 0)
         self._minutes += minutes_of_probes(probes, self._settings.goals, start_s, interval_s, counted=counted)
         total = probes if counted else Tally(_objective_of(self._settings.goals))
+        total.truncated += harvest.truncated
         for minute in harvest.minutes:
             _add_users(total, minute, self._settings.goals[0])
         return total

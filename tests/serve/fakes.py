@@ -60,7 +60,7 @@ class FakeReplica:
             self.out.remove(over)
         packed = np.stack([vector_of(text) for text in texts]).tobytes()
         stages = {"tokenise": 0.1, "infer": step * 1000, "finish": 0.1, "wait": 0.0}
-        return packed, [min(512, len(t) + 2) for t in texts], [len(t) + 2 > 512 for t in texts], stages
+        return packed, [min(512, len(t) + 2) for t in texts], [max(0, len(t) + 2 - 512) for t in texts], stages
 
     async def cut(self, texts: Sequence[str], limit: int) -> list[str]:
         if self.lost:

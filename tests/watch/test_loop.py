@@ -180,6 +180,21 @@ def test_the_lines_say_when_what_and_how_bad(night: Night) -> None:
     assert "now 0/60  m  OUTAGE: nobody answers there  firing: LatencyBudgetBurn (critical), " in night.lines()[-1]
 
 
+def test_texts_that_were_longer_than_the_model_takes_are_told(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
+    probe = night.probe
+
+    def cut() -> Tally:
+        tally = probe()
+        tally.truncated = 7
+        return tally
+
+    monkeypatch.setattr(night, "probe", cut)
+    night.start()
+    night.pass_(0)
+    assert night.lines()[0].endswith("now 60/60  m  7 texts longer than the model takes")
+    assert night.journal.records[0]["truncated"] == 7
+
+
 def test_a_minute_without_data_says_why_and_is_no_ok_though_minutes_before_were_good(night: Night) -> None:
     assert night.pass_(*[0] * 5, REJECTED) is State.NO_DATA
     assert night.lines()[-1].endswith("  no-data   nothing measured: HTTP 401")

@@ -17,11 +17,11 @@ ENTRY_BYTES = 360
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """One text's result: float32 little endian, tokens after truncation, and whether the text was cut."""
+    """One text's result: float32 little endian, tokens that were read, and characters beyond the model's limit."""
 
     packed: bytes
     tokens: int
-    truncated: bool
+    truncated: int
 
 
 class Cache:

@@ -20,7 +20,7 @@ from slo.serve.door.directory import Directory
 from slo.serve.door.lane import Lane
 from slo.serve.door.problem import Problem, invalid, refused, timed_out, too_large
 from slo.serve.door.request import EmbeddingRequest, model_of, parse, read_json
-from slo.serve.door.responses import Reply, cache_status, problem_reply, server_timing, written
+from slo.serve.door.responses import Reply, cache_status, problem_reply, server_timing, too_long, truncation, written
 from slo.serve.door.token_ids import TokenIds
 from slo.serve.door.work import Ticket
 from slo.serve.telemetry.telemetry import NO_MODEL, Telemetry, code_class, length_class
@@ -182,9 +182,9 @@ class Front:
             if missing:
                 telemetry.count("cache", "miss", amount=len(missing))
         vectors = [found[text] for text in texts]
-        if not request.truncate and any(vector.truncated for vector in vectors):
-            index = next(i for i, vector in enumerate(vectors) if vector.truncated)
-            raise invalid(f"'input[{index}]' has more tokens than the model takes", param="input", reason="too_long")
+        unread = [vector.truncated for vector in vectors if vector.truncated]
+        if unread and not request.truncate:
+            raise too_long(vectors)
         started_s = telemetry.now()
         body = await written(request, vectors)
         ended_s = telemetry.now()
@@ -192,7 +192,11 @@ class Front:
         timing["serialise"] = (ended_s - started_s) * 1000
         timing["total"] = (ended_s - call.arrived_s) * 1000
         status = cache_status(hits, len(request.texts), enabled=self._cache.enabled, collapsed=collapsed)
-        return Reply(200, body, {"cache-status": status, "server-timing": server_timing(timing)})
+        if unread and not call.source:
+            telemetry.count("truncated", "texts", amount=len(unread))
+            telemetry.count("truncated", "characters", amount=sum(unread))
+        headers = {"cache-status": status, "server-timing": server_timing(timing), **truncation(unread)}
+        return Reply(200, body, headers)
 
     async def _compute(
         self,

@@ -14,8 +14,8 @@ from slo.serve.door.cache import Vector
 from slo.serve.door.planner import Load
 from slo.serve.door.work import PassTiming
 
-# What an engine answers: float32 vectors row by row, tokens after truncation, truncated?, milliseconds by stage.
-Embedded = tuple[bytes, list[int], list[bool], dict[str, float]]
+# What an engine answers: float32 vectors row by row, tokens and characters not read per text, milliseconds by stage.
+Embedded = tuple[bytes, list[int], list[int], dict[str, float]]
 
 
 class ReplicaLost(Exception):

@@ -101,6 +101,18 @@ def _unit(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return (values / length).astype("<f4") if length > 0 else values
 
 
+def too_long(vectors: Sequence[Vector]) -> Problem:
+    """400 for the first text that was cut, and by how much."""
+    index, unread = next((index, vector.truncated) for index, vector in enumerate(vectors) if vector.truncated)
+    what = f"'input[{index}]' has more tokens than the model takes: its last {unread} characters would not be read"
+    return invalid(what, param="input", reason="too_long")
+
+
+def truncation(unread: Sequence[int]) -> dict[str, str]:
+    """The header that says how many texts were cut and how many of their characters were not read; none if none was."""
+    return {"x-slo-truncated": f"texts={len(unread)}, characters={sum(unread)}"} if unread else {}
+
+
 def cache_status(hits: int, total: int, *, enabled: bool, collapsed: bool) -> str:
     """RFC 9211: `hit` only when no text of the request had to be computed."""
     if not enabled:

@@ -91,8 +91,8 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
         if line is not None:
             line.close()
 
-    async def embed_batch(self, texts: list[str]) -> tuple[bytes, list[int], list[bool], dict[str, float]]:
-        """What the front door calls: float32 little-endian rows, tokens and truncation per text, ms by stage."""
+    async def embed_batch(self, texts: list[str]) -> tuple[bytes, list[int], list[int], dict[str, float]]:
+        """What the front door calls: float32 little-endian rows, tokens and unread characters per text, ms by stage."""
         answer = await self._line.embed(texts)
         return answer.vectors.tobytes(), answer.tokens, answer.truncated, answer.stages_ms
 

@@ -27,11 +27,11 @@ INLINE_CHARACTERS = 4000  # about 3 ms of tokenising; more would hold up the loo
 
 @dataclass(frozen=True)
 class Answer:
-    """Vectors [texts, dimensions]; per text its tokens after truncation and whether it was cut; ms by stage."""
+    """Vectors [texts, dimensions]; per text its tokens and the characters that were not read; ms by stage."""
 
     vectors: Vectors
     tokens: list[int]
-    truncated: list[bool]
+    truncated: list[int]
     stages_ms: dict[str, float]
 
 

@@ -18,10 +18,10 @@ TIDIED = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids per text, special tokens included; `truncated` marks texts that were cut at the model's limit."""
+    """Token ids per text, special tokens included; `truncated` are characters beyond the model's limit, mostly none."""
 
     ids: list[list[int]]
-    truncated: list[bool]
+    truncated: list[int]
 
     @property
     def counts(self) -> list[int]:
@@ -44,7 +44,8 @@ class TextTokenizer:
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Encode texts in order. A lone surrogate, which no encoding can carry, counts as unknown."""
         found = self._encode([text.lower() if self._lower_case else text for text in texts])
-        return Tokens([encoding.ids for encoding in found], [bool(encoding.overflowing) for encoding in found])
+        unread = [self._unread(text, encoding) for text, encoding in zip(texts, found, strict=True)]
+        return Tokens([encoding.ids for encoding in found], unread)
 
     def cut(self, texts: Sequence[str], limit: int) -> list[str]:
         """Each text as its first `limit` tokens read, special tokens counted: Xinference's `truncate_prompt_tokens`.
@@ -59,6 +60,21 @@ class TextTokenizer:
         clean = [_encodable(text) for text in texts]
         # one by one while few: waking the library's thread pool costs more than it saves
         return [self._tokenizer.encode(clean[0])] if len(clean) == 1 else self._tokenizer.encode_batch_fast(clean)
+
+    def _unread(self, text: str, encoding: Encoding) -> int:
+        """Characters of `text` behind the last token that was kept."""
+        if not encoding.overflowing:
+            return 0
+        size = 2 * len(encoding.ids)
+        while True:
+            # with places in the text, which the fast way leaves out; of a prefix that has more tokens than are kept
+            (part,) = self._tokenizer.encode_batch([_encodable(text[:size])])
+            if part.overflowing or size >= len(text):
+                ends = [
+                    end for (_, end), special in zip(part.offsets, part.special_tokens_mask, strict=True) if not special
+                ]
+                return max(1, len(text) - max(ends, default=0))
+            size *= 4
 
     def _decoded(self, encoding: Encoding, room: int) -> str:
         ids = [

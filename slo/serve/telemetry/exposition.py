@@ -28,6 +28,7 @@ COUNTERS = (
     ("slo_rejected", "Requests refused or given up, by reason", "rejected", ("reason",)),
     ("slo_deferred_requests", "Requests admitted although they would be late", "deferred", ()),
     ("slo_cache_lookups", "Texts looked up in the cache", "cache", ("result",)),
+    ("slo_truncated", "Texts beyond the model's limit of tokens, and characters not read", "truncated", ("what",)),
     ("slo_passes", "Passes through an engine, and the texts and tokens in them", "pass", ("what",)),
     ("slo_replica_events", "Replicas given up", "replica", ("event",)),
 )

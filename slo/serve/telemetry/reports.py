@@ -57,6 +57,7 @@ def window_report(telemetry: Telemetry, seconds: int, threshold_s: float) -> dic
         "deferred": counters.get(("deferred",), 0),
         "rejected": {series[1]: count for series, count in counters.items() if series[0] == "rejected"},
         "cache": {result: counters.get(("cache", result), 0) for result in ("hit", "miss")},
+        "truncated": {what: counters.get(("truncated", what), 0) for what in ("texts", "characters")},
         "passes": {what: counters.get(("pass", what), 0) for what in ("passes", "texts", "tokens")},
     }
 

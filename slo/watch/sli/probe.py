@@ -33,6 +33,7 @@ class Tally:
 
     The first answer only opens the connection and is not counted, as users keep theirs open; a failure always is.
     `opened`: that has been done. Nor is an answer from a cache counted, which says nothing about the model.
+    `truncated` are texts of users that were longer than the model takes, where the server says so.
     `looked_at` and `right` are of answers whose vectors were looked at; `sent` are all that the server has had.
     """
 
@@ -44,7 +45,7 @@ class Tally:
         self.latencies_ms: list[float] = []  # of the counted probes; infinity for a failure
         self.failures: Counter[str] = Counter()
         self.last_error: RequestError | None = None
-        self.looked_at = self.right = self.sent = 0
+        self.looked_at = self.right = self.sent = self.truncated = 0
         self._opened = opened
         self._in_a_row = 0
 

@@ -19,12 +19,14 @@ from slo.watch.sli.exposition import Reading, parse_exposition, reading_from_jso
 
 Fetch = Callable[[str], bytes]
 LONGEST_GAP_S = 3600
+TRUNCATED = "slo_truncated_total{what=texts}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Harvest:
     """What one round brought. `problem` says why passive counts are missing; probes may still be there.
 
+    `truncated` are texts that were longer than the model takes.
     `blind`: there are counts, and no edge at the threshold, so that they tell nothing of latency.
     """
 
@@ -33,6 +35,7 @@ class Harvest:
     problem: str = ""
     blind: bool = False
     sees_probes: bool = False
+    truncated: int = 0
 
     @property
     def total(self) -> int:
@@ -92,6 +95,7 @@ class PassiveSource:
             minutes=tuple(part for part in spread(minute, self._starts(last[0], start_s)) if part.total),
             evidence={**difference.evidence(self._thresholds_ms[0]), "cache_hit_ratio": difference.cache_hit_ratio},
             sees_probes=not reading.apart,
+            truncated=int(difference.other.get(TRUNCATED, 0)),
             **blindness(self._url, reading, self._thresholds_ms),
         )
 

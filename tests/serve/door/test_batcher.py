@@ -264,7 +264,7 @@ async def test_a_text_that_nobody_waits_for_is_not_computed() -> None:
 
 @pytest.mark.parametrize("answer", [(b"", [1], [False], {}), (b"123", [1], [False], {}), (b"1234", [], [], {})])
 async def test_an_answer_that_does_not_fit_is_an_engine_fault(
-    answer: tuple[bytes, list[int], list[bool], dict[str, float]],
+    answer: tuple[bytes, list[int], list[int], dict[str, float]],
 ) -> None:
     class Odd(FakeReplica):
         async def embed(self, texts: list[str]) -> Embedded:

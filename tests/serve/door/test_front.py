@@ -24,6 +24,7 @@ from slo.serve.door.gate import Gate
 from slo.serve.door.problem import not_ready
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.watch.sli.exposition import parse_exposition
+from slo.watch.sli.sources import TRUNCATED
 from tests.serve.fakes import DIMENSIONS, FakeFinder, FakeReplica, counted_turns, vector_of
 from tests.serve.http_door import KEY, Door, opened
 
@@ -121,6 +122,23 @@ async def test_an_over_long_text_is_cut_or_refused_as_asked() -> None:
     assert (status, body["usage"]["total_tokens"]) == (200, 512)
     assert (refused, error["error"]["code"]) == (400, "too_long")
     assert "input[1]" in error["error"]["message"]
+    assert "last 90 characters" in error["error"]["message"]
+
+
+async def test_what_was_cut_is_said_and_counted_also_when_it_comes_from_the_cache() -> None:
+    texts = ["字" * 600, "短", "词" * 700]
+    async with opened(FakeFinder(m=[FakeReplica()])) as door:
+        answers = [await door.embed({"model": "m", "input": texts}) for _ in range(2)]
+        _, _, whole = await door.embed({"model": "m", "input": "短"})
+        await door.embed({"model": "m", "input": texts}, X_SLO_Source="probe")
+        _, window = await door.get("/slo/api/window?seconds=300")
+        async with door.http.get(f"{door.url}/slo/metrics") as response:
+            page = await response.text()
+    assert [headers["x-slo-truncated"] for _, _, headers in answers] == ["texts=2, characters=280"] * 2
+    assert "x-slo-truncated" not in whole
+    assert window["truncated"] == {"texts": 4, "characters": 560}, "of users alone"
+    reading = parse_exposition(page, model="m", url="here")
+    assert reading.other[TRUNCATED] == 4
 
 
 async def test_a_limit_of_tokens_is_kept_by_any_replica_that_answers() -> None:

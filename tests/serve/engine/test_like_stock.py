@@ -280,3 +280,12 @@ async def test_a_limit_of_the_requests_own_and_dimensions_hold_together(like_sto
         _, answer, _ = await door.embed({"model": "m", "input": "今" * 40, **fields})
     assert answer["usage"]["prompt_tokens"] == 10
     assert len(answer["data"][0]["embedding"]) == 16
+
+
+async def test_what_was_cut_is_told_in_characters_of_the_text(like_stock: Any) -> None:
+    words = "ab " * 100  # a token each; 64 tokens are read, 2 of them special
+    async with serving(like_stock[None][0]) as door:
+        for text, unread in [("长" * 700, 700 - 62), ("短", 0), ("🤖长" * 50, 100 - 62), (words, 300 - 185)]:
+            _, answer, headers = await door.embed({"model": "m", "input": text})
+            told = f"texts=1, characters={unread}" if unread else None
+            assert headers.get("x-slo-truncated") == told, (text[:8], answer["usage"])

@@ -75,6 +75,9 @@ class ExtensionPage:
             else:
                 self._telemetry.request("m", "short", "2xx", cached=False, seconds=seconds)
 
+    def cut(self, texts: int) -> None:
+        self._telemetry.count("truncated", "texts", amount=texts)
+
     def __call__(self, url: str) -> bytes:
         return self._page.text()
 
@@ -391,3 +394,14 @@ def test_the_page_of_the_real_extension_is_understood() -> None:
     assert reading.evidence(150)["replicas"] == {"m-0": [1, 1], "m-1": [0, 2]}
     assert reading.evidence(120)["replicas"] == {}, "no edge, so nobody can tell"
     assert (reading.stages["infer"], reading.cache_hit_ratio) == ((0.02, 1), 0.75)
+
+
+def test_texts_longer_than_the_model_takes_are_counted_since_the_last_look(clock: ManualClock) -> None:
+    page = ExtensionPage()
+    source = made(page, clock)
+    page.use(1)
+    found = [source.collect(0).truncated]
+    for texts in (5, 7, 0):
+        page.cut(texts)
+        found.append(source.collect(0).truncated)
+    assert found == [0, 5, 7, 0]

@@ -71,6 +71,7 @@ function windowFigures(window, objective) {
     histogram: { edges: window.histogram.edges_ms, counts: window.histogram.counts },
     stages: STAGES.filter((name) => window.stages[name]?.count)
       .map((name) => ({ name, mean: number(window.stages[name].mean_ms), p95: number(window.stages[name].p95_ms) })),
+    truncated: { texts: window.truncated?.texts ?? 0, characters: window.truncated?.characters ?? 0 },
     cacheHits: cache.hit,
     cacheTotal: lookups,
     cacheRatio: part(cache.hit, lookups),

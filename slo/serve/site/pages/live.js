@@ -91,11 +91,13 @@ function drawTiles(recent, board, history) {
   const capacity = board.capacity === null ? null : say("capacity", { rate: rate(board.capacity) });
   const mean = say("meanRate", { rate: rate(recent.rate), window: span(recent.seconds) });
   const own = recent.own.map(({ source, good, total }) => say(`own.${source}`, { good: count(good), total: count(total) }));
+  const { texts: cut, characters } = recent.truncated;
+  const unread = cut ? say("truncated", { texts: count(cut), characters: count(characters) }) : "";
   const tiles = [
     ["requestRate", rate(recent.rateNow), say("perSecond"), [mean, capacity, ...own].filter(Boolean).join(" · "), trend("rate")],
     ["success", percent(recent.success), "", say("failed", { failed: count(recent.failed), refused: count(recent.refused) }), trend("success")],
     ["inFlight", count(board.inFlight), "", say("queued", { tokens: count(board.queuedTokens) }), trend("inFlight")],
-    ["batch", rate(recent.batchTokens), "", say("batchTexts", { texts: rate(recent.batchTexts) }), []],
+    ["batch", rate(recent.batchTokens), "", [say("batchTexts", { texts: rate(recent.batchTexts) }), unread].filter(Boolean).join(" · "), []],
     ["cacheHits", percent(recent.cacheRatio, 1), "", say("cacheDetail", { hits: count(recent.cacheHits), total: count(recent.cacheTotal) }), []],
     ["refused", count(recent.refused), "", say("refusedDetail", { window: span(recent.seconds) }), trend("refused")],
   ];

@@ -77,6 +77,7 @@ const WORDS = {
   queued: ["排队 {tokens} tokens", "{tokens} tokens queued"],
   batch: ["每批 tokens", "Tokens per batch"],
   batchTexts: ["{texts} 条/批", "{texts} texts per batch"],
+  truncated: ["{texts} 条超长，{characters} 字未读", "{texts} texts too long, {characters} characters not read"],
   cacheHits: ["缓存命中率", "Cache hit ratio"],
   cacheDetail: ["{hits} 次命中 / {total}", "{hits} of {total}"],
   "own.probe": ["另有探测 {good}/{total} 合格", "beside them {good}/{total} probes good"],
