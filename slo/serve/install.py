@@ -62,7 +62,12 @@ def install(
     for path, endpoint, is_data in (*routes.table(), *board.table()):
         guards = secured if is_data else None
         app.router.add_api_route(
-            path, endpoint, methods=["GET"], dependencies=guards, response_model=None, **described(path)
+            path,
+            endpoint,
+            methods=["GET"],
+            dependencies=guards,
+            response_model=None,
+            **described(path, telemetry.edges.coarse_s),
         )
         app.router.add_api_route(
             path, endpoint, methods=["HEAD"], dependencies=guards, response_model=None, include_in_schema=False

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.responses import Response
 
+from slo.serve.door.admission import POLICIES
+from slo.serve.door.control import MAX_DELAY_MS, MAX_DELAY_S, NAME
 from slo.serve.site.board import LONGEST_S as HISTORY_S
 from slo.serve.telemetry.arrivals import LONGEST_S as ARRIVALS_S
 from slo.serve.telemetry.window import SECONDS as WINDOW_S
@@ -19,9 +22,13 @@ _LINES = {"application/x-ndjson": {"schema": {"type": "string"}}}
 _TEXT = {"text/plain": {"schema": {"type": "string"}}}
 
 
-def _number(name: str, low: float, high: float, *, whole: bool = False) -> dict[str, Any]:
-    schema = {"type": "integer" if whole else "number", "minimum": low, "maximum": high}
+def _query(name: str, **schema: Any) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "schema": schema}
+
+
+def _order(action: str, **fields: dict[str, Any]) -> dict[str, Any]:
+    properties = {"action": {"const": action}, **fields}
+    return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
 
 
 def _route(summary: str, content: Any = _JSON, *parameters: Any, also: dict[int, str] | None = None) -> dict[str, Any]:
@@ -36,15 +43,27 @@ def _route(summary: str, content: Any = _JSON, *parameters: Any, also: dict[int,
     }
 
 
-def described(path: str) -> dict[str, Any]:
-    """Arguments for `add_api_route` that describe the route at `path`; those of an unknown one are empty."""
+def described(path: str, edges_s: Sequence[float] = ()) -> dict[str, Any]:
+    """Arguments for `add_api_route` that describe the route at `path`; those of an unknown one are empty.
+
+    `edges_s` are the thresholds that `/slo/api/window` can count by.
+    """
+    if path == "/slo/api/window":
+        edges = _query("threshold_ms", type="number", enum=[round(edge * 1000, 6) for edge in edges_s])
+        seconds = _query("seconds", type="integer", minimum=1, maximum=WINDOW_S)
+        return _route("Counts and percentiles of the last seconds", _JSON, seconds, edges)
     return _ROUTES.get(path, {})
 
 
-_ORDER = {
-    "type": "object", "required": ["action"],
-    "properties": {"action": {"type": "string"}}, "additionalProperties": True,
-}  # fmt: skip
+_ORDER = {"oneOf": [
+    _order("admission", policy={"enum": list(POLICIES)}),
+    _order("clear_cache"),
+    _order(
+        "delay", delay_ms={"type": "number", "minimum": 0, "maximum": MAX_DELAY_MS},
+        for_s={"type": "number", "minimum": 0, "maximum": MAX_DELAY_S},
+    ),
+    _order("expect", model={"type": "string", "pattern": f"^{NAME}$"}, expected={"type": "boolean"}),
+]}  # fmt: skip
 _ROUTES: dict[str, dict[str, Any]] = {
     "/slo/livez": _route("The event loop turns"),
     "/slo/readyz": {
@@ -52,14 +71,15 @@ _ROUTES: dict[str, dict[str, Any]] = {
         "responses": {code: {"description": said, "content": _JSON} for code, said in ((200, "ready"), (503, "not"))},
     },
     "/slo/metrics": _route("Metrics for Prometheus", _TEXT),
-    "/slo/api/window": _route(
-        "Counts and percentiles of the last seconds", _JSON,
-        _number("seconds", 1, WINDOW_S, whole=True), _number("threshold_ms", 0, 1e9),
-    ),
     "/slo/api/status": _route("Settings, models, replicas, processes"),
-    "/slo/api/arrivals": _route("When requests came, as a trace", _LINES, _number("seconds", 0.001, ARRIVALS_S)),
+    "/slo/api/arrivals": _route(
+        "When requests came, as a trace", _LINES,
+        _query("seconds", type="number", exclusiveMinimum=0, maximum=ARRIVALS_S),
+    ),
     "/slo/api/board": _route("What the live page shows"),
-    "/slo/api/history": _route("How it got here", _JSON, _number("seconds", 60, HISTORY_S, whole=True)),
+    "/slo/api/history": _route(
+        "How it got here", _JSON, _query("seconds", type="integer", minimum=60, maximum=HISTORY_S)
+    ),
     "/slo/api/control": {
         **_route(
             "Orders of the watch's remedies and of drills",

@@ -76,6 +76,7 @@ async def test_our_routes_are_in_the_openapi_document() -> None:
             assert set(document["paths"][path]) == {"get"}
         window = document["paths"]["/slo/api/window"]["get"]
         assert {parameter["name"] for parameter in window["parameters"]} == {"seconds", "threshold_ms"}
+        assert 150 in next(each["schema"]["enum"] for each in window["parameters"] if each["name"] == "threshold_ms")
         assert document["paths"]["/slo/api/control"]["post"]["requestBody"]["required"]
         await _answers_as_described(door, document)
 
