@@ -236,16 +236,19 @@ def _series(promise: Promise, phases: Sequence[tuple[int, float]]) -> list[dict[
     return [
         {"series": rest, "values": " ".join(rest_values)},
         {"series": good, "values": " ".join(good_values)},
-        # Slow requests of the batch class, as many as all others: none of our business.
-        {"series": rest.replace(_ONE_CLASS, 'length_class="batch"'), "values": f"0+{_PER_STEP}x{steps}"},
-    ]
+        # Of the batch class, as many as all others: slow ones are nobody's business, and those that fail are.
+        *([{"series": rest.replace(_ONE_CLASS, 'length_class="batch"'), "values": f"0+{_PER_STEP}x{steps}"}]
+          if promise.threshold_s is not None else []),
+    ]  # fmt: skip
 
 
 def _input(promise: Promise) -> tuple[str, str]:
     """Names of two series: for latency all answered requests and the fast ones, else the failed and the answered."""
     good, counted = (query.replace(ONLINE, _ONE_CLASS) for query in (promise.good, promise.counted))
     if promise.threshold_s is None:
-        return good.replace('code="2xx"', 'code="5xx"'), good
+        # What fails is of the batch class: that is no excuse.
+        failed, good = (good.replace("code=", f"{class_},code=") for class_ in ('length_class="batch"', _ONE_CLASS))
+        return failed.replace('code="2xx"', 'code="5xx"'), good
     return counted.replace('code!="4xx"', 'code="2xx"'), good
 
 

@@ -3,8 +3,8 @@ What an exporter needs to know of an objective; it knows nothing of who evaluate
 
 The SLI of all exports, in counts of `slo_request_duration_seconds`:
 
-* counted   every request but the caller's own mistakes (code 4xx; 429 is ours), and those of the batch class: no
-            deadline is held for them (`slo watch` leaves them out, too)
+* counted   every request but the caller's own mistakes (code 4xx; 429 is ours). latency: without those of the batch
+            class, since no deadline is held for them (`slo watch` leaves them out, too)
 * good      latency: code 2xx within the threshold, at which the server that `make launch` starts has an edge.
             availability: code 2xx
 
@@ -68,13 +68,14 @@ class Promise:
     @property
     def counted(self) -> str:
         """Selector of the requests that count."""
-        return f'{METRIC}_count{{model="{self.model}",{ONLINE},code!="4xx"}}'
+        online = "" if self.threshold_s is None else f"{ONLINE},"
+        return f'{METRIC}_count{{model="{self.model}",{online}code!="4xx"}}'
 
     @property
     def good(self) -> str:
         """Selector of the good ones."""
         if self.threshold_s is None:
-            return f'{METRIC}_count{{model="{self.model}",{ONLINE},code="2xx"}}'
+            return f'{METRIC}_count{{model="{self.model}",code="2xx"}}'
         return f'{METRIC}_bucket{{model="{self.model}",{ONLINE},code="2xx",le="{edge_label(self.threshold_s)}"}}'
 
     def severities(self) -> dict[Severity, tuple[BurnWindow, ...]]:

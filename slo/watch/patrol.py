@@ -279,13 +279,13 @@ def _add_users(tally: Tally, minute: Minute, latency: Goal) -> None:
         return
     tally.good += counts.good
     tally.total += counts.total
-    tally.failures.update(minute.outcomes)
+    tally.failures.update(minute.failures)
 
 
 def _failures(minutes: list[Minute]) -> dict[str, Any]:
     """Outcomes and number of all requests of the round: passive evidence knows only its own."""
     outcomes: dict[str, int] = {}
     for minute in minutes:
-        for name, count in minute.outcomes.items():
+        for name, count in minute.failures.items():
             outcomes[name] = outcomes.get(name, 0) + count
     return {"outcomes": outcomes, "requests": sum(minute.total for minute in minutes)}

@@ -75,6 +75,7 @@ class Front:
         self._delay = delay or Delay(telemetry.now)
         self._limits = settings.limits
         self._timeout_s = settings.admission.request_timeout
+        self._deadline_s = settings.admission.deadline_s
         self._directory = directory
         self._cache = cache
         self._telemetry = telemetry
@@ -119,21 +120,37 @@ class Front:
         except Problem as problem:
             return self._problem(problem, trace)
         except ClientGone:
-            self._telemetry.count("rejected", "client_gone")
+            self._gave_up(trace)
             raise
         finally:
             self._telemetry.in_flight -= 1
 
     def finish(self, reply: Reply, trace: Trace) -> None:
         """Count the request; its answer is about to be handed over."""
+        self._count(trace, code_class(reply.status, trace.reason))
+
+    def _count(self, trace: Trace, code: str) -> None:
         seconds = self._telemetry.now() - trace.arrived_s
-        code = code_class(reply.status, trace.reason)
         if trace.source:
             self._telemetry.own(trace.model, trace.length, trace.source, code, cached=trace.cached, seconds=seconds)
         else:
             self._telemetry.request(trace.model, trace.length, code, cached=trace.cached, seconds=seconds)
         if trace.replica and trace.length != "batch":
             self._telemetry.computed(trace.model, trace.replica, code, seconds)
+
+    def broken_off(self) -> None:
+        """A client left before its request was here in full: nobody's event, but shown."""
+        self._telemetry.count("excluded", "upload_broken_off")
+
+    def _gave_up(self, trace: Trace) -> None:
+        """A client that waited for longer than was promised had reason to leave; one that left earlier is no event."""
+        self._telemetry.count("rejected", "client_gone")
+        waited_s = self._telemetry.now() - trace.arrived_s
+        if trace.model == NO_MODEL or trace.length == "batch" or waited_s <= self._deadline_s:
+            self._telemetry.count("excluded", "client_gone")
+        else:
+            trace.reason = "client_gone"
+            self._count(trace, code_class(499, trace.reason))
 
     async def _lane(self, model: str, data: dict[str, Any], call: Call, trace: Trace) -> Lane | None:
         """The lane after a look-up. A refusal by a model that exists is counted as that model's."""

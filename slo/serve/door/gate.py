@@ -85,6 +85,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], front: Fro
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
+            front.broken_off()
             raise ClientGone
         chunk: bytes = message.get("body", b"")
         size += len(chunk)

@@ -27,6 +27,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 COUNTERS = (
     ("slo_rejected", "Requests refused or given up, by reason", "rejected", ("reason",)),
     ("slo_deferred_requests", "Requests admitted although they would be late", "deferred", ()),
+    ("slo_excluded_requests", "Requests that are no events: the client left early", "excluded", ("reason",)),
     ("slo_cache_lookups", "Texts looked up in the cache", "cache", ("result",)),
     ("slo_truncated", "Texts beyond the model's limit of tokens, and characters not read", "truncated", ("what",)),
     ("slo_passes", "Passes through an engine, and the texts and tokens in them", "pass", ("what",)),

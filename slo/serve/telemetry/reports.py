@@ -1,8 +1,10 @@
 """
 What `/slo/api/window` and `/slo/api/status` say, as plain values.
 
-Of a window, `total` is every online request that the service answers for: 2xx, 429, 5xx and timeouts. A client's own
-mistakes (4xx) are listed and not counted; so are requests of the batch class, for which no deadline is held.
+Of a window, `total` is every online request that the service answers for: 2xx, 429, 5xx, timeouts, and clients that
+gave up after more than the deadline. `excluded` are those that are neither good nor bad: a client's own mistakes (4xx),
+clients that left earlier, or before their request was here, and requests of the batch class, for which no deadline is
+held. `availability` is of every class: whatever was answered is good, however late.
 The toolkit's own probes and measurements are no users: they stand under `own`.
 `good` are those answered with 2xx within the threshold. Percentiles are of 2xx answers, at most 2 % too long.
 """
@@ -24,7 +26,7 @@ from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.telemetry.window import Counts, Series, no_counts
 
 _ABSENT = {"CREATING": "loading", "LOADING": "loading", "TERMINATING": "stopping"}  # Xinference's words
-CODES = ("2xx", "4xx", "429", "5xx", "timeout")
+CODES = ("2xx", "4xx", "429", "5xx", "timeout", "gone")
 MIX_TOKENS = 27  # tokens of a mean request of the standard mix (4, 20 and 50 characters, a third each)
 
 
@@ -44,6 +46,13 @@ def window_report(telemetry: Telemetry, seconds: int, threshold_s: float) -> dic
         "covered_s": round(min(float(seconds), now_s - telemetry.started_s), 3),
         "threshold_ms": threshold_s * 1000,
         **figures(online),
+        "availability": _availability(requests),
+        "excluded": {
+            "caller_erred": sum(c.total for s, c in requests.items() if s[2] == "4xx"),
+            "batch": sum(c.total for s, c in requests.items() if s[1] == "batch" and s[2] != "4xx"),
+            "client_gone": counters.get(("excluded", "client_gone"), 0),
+            "upload_broken_off": counters.get(("excluded", "upload_broken_off"), 0),
+        },
         "cached": figures({s: c for s, c in online.items() if s[3] == "hit"}),
         "computed": figures({s: c for s, c in online.items() if s[3] == "miss"}),
         "classes": {name: figures({s: c for s, c in requests.items() if s[1] == name}) for name in classes},
@@ -160,6 +169,11 @@ def _figures(requests: dict[Series, Counts], threshold_s: float, edges: Edges) -
         "codes": {code: counts.total for code, counts in by_code.items()},
         **_percentiles(answered),
     }
+
+
+def _availability(requests: dict[Series, Counts]) -> dict[str, int]:
+    events = {series: counts.total for series, counts in requests.items() if series[2] != "4xx"}
+    return {"total": sum(events.values()), "good": sum(n for s, n in events.items() if s[2] == "2xx")}
 
 
 def _percentiles(counts: Counts) -> dict[str, Any]:

@@ -4,7 +4,8 @@ What happened to every request: cumulative histograms for Prometheus, and the la
 A request is counted by model, length class and code class. Length classes by the longest text, in characters: short
 ≤ 8, medium ≤ 32, else long; requests of the batch class are "batch", since no deadline is held for them (see
 `admission`: an engine that has become slow makes none of them). Codes: 2xx,
-4xx (the client's own mistake), 429 (refused), 5xx, timeout. A client that went away is counted, but not timed.
+4xx (the client's own mistake), 429 (refused), 5xx, timeout, gone (a client that left after more than the deadline, so
+for a reason). One that left earlier is no event, and counted as excluded.
 Latency runs from the arrival of the last byte of the request's body to the handing over of the answer: how slowly the
 client sends and reads is not in it. What sending took is the stage "upload".
 The toolkit's own requests (`X-SLO-Source`) are counted apart and are no events of an objective, so that nobody can
@@ -35,9 +36,11 @@ def length_class(texts: tuple[str, ...]) -> str:
 
 
 def code_class(status: int, reason: str | None = None) -> str:
-    """2xx, 4xx, 429, 5xx or timeout."""
+    """2xx, 4xx, 429, 5xx, timeout or gone."""
     if reason == "timeout":
         return "timeout"
+    if reason == "client_gone":
+        return "gone"
     return "429" if status == 429 else f"{status // 100}xx"
 
 

@@ -95,7 +95,7 @@ def replay(minutes: Iterable[Minute], objective: Objective, *, start_s: float, e
     for minute in minutes:
         found = within(minute.histogram, objective.threshold_s)
         good, total = good + found, total + minute.total
-        failed += sum(minute.outcomes.values())
+        failed += sum(minute.failures.values())
         sources[minute.source] = sources.get(minute.source, 0) + minute.total
         key = int(minute.start_s - start_s) // 300
         before, number = windows.get(key, (Within(0, 0, 0), 0))

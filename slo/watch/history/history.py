@@ -71,7 +71,7 @@ class History:
         alike = [minute for minute in minutes if minute.histogram.edges_s == total.edges_s]
         for minute in alike:
             total.add(minute.histogram)
-        return total, sum(sum(minute.outcomes.values()) for minute in alike)
+        return total, sum(sum(minute.failures.values()) for minute in alike)
 
     def sources(self, start_s: float, end_s: float) -> dict[str, int]:
         """Requests in the window by source."""

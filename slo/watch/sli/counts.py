@@ -25,6 +25,10 @@ SOURCES: tuple[Source, ...] = ("passive", "prometheus", "probe", "service")
 # Outcomes (see `RequestError.outcome`) that say the caller erred. Our own probes never do: theirs count.
 CALLER_ERRED = frozenset({"bad_request", "unauthorized"})
 WRONG = "bad_answer"
+# Requests of the batch class: no deadline is held for them, so they are events of availability alone.
+BATCH_ANSWERED = "batch_answered"
+BATCH_FAILED = "batch_failed"
+BATCH_OUTCOMES = frozenset({BATCH_ANSWERED, BATCH_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +70,25 @@ class Minute:
 
     @property
     def total(self) -> int:
-        return self.histogram.total + sum(self.outcomes.values())
+        """Requests, those of the batch class left out."""
+        return self.histogram.total + sum(self.failures.values())
+
+    @property
+    def empty(self) -> bool:
+        """Nothing of any class."""
+        return not self.total and not any(self.outcomes.values())
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """The outcomes, those of the batch class left out."""
+        return {name: number for name, number in self.outcomes.items() if name not in BATCH_OUTCOMES}
 
     def counts(self, goal: Goal) -> Counts | None:
         """Good and total for `goal`; None where this slice cannot tell: no edge at the threshold, no vector seen."""
         if goal.kind == "availability":
-            return Counts(self.histogram.total + self.outcomes.get(WRONG, 0), self.total)
+            batch = self.outcomes.get(BATCH_ANSWERED, 0)
+            answered = self.histogram.total + self.outcomes.get(WRONG, 0) + batch
+            return Counts(answered, self.total + batch + self.outcomes.get(BATCH_FAILED, 0))
         if goal.kind == "correctness":
             return self.checked
         if goal.event in self.good:

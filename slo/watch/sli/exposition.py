@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from slo.errors import BadAnswer
 from slo.stats import Histogram
-from slo.watch.sli.counts import Minute, Source, matching_edge
+from slo.watch.sli.counts import BATCH_ANSWERED, BATCH_FAILED, Minute, Source, matching_edge
 
 REQUESTS = "slo_request_duration_seconds"
 OWN = "slo_own_request_duration_seconds"  # a server that counts our probes apart has it
@@ -28,12 +28,14 @@ REPLICAS = "slo_replica_request_duration_seconds"
 STAGES = "slo_stage_duration_seconds"
 STARTED = "slo_start_time_seconds"
 GOOD_CODE = "2xx"
-BATCH = "batch"  # the length class of requests that no deadline is held for: no events of an objective
+BATCH = "batch"  # the length class of requests that no deadline is held for: events of availability alone
 # Codes that say what became of a request; 4xx is the caller's own mistake and no event of ours.
 _NAME_OF_COUNTER = re.compile(r"_total(\{|$)")
 Key = TypeVar("Key")
 Numbers = TypeVar("Numbers", bound=tuple[float, ...])
-OUTCOMES: Mapping[str, str] = {"429": "refused", "5xx": "server_fault", "timeout": "timeout"}
+OUTCOMES: Mapping[str, str] = {
+    "429": "refused", "5xx": "server_fault", "timeout": "timeout", "gone": "client_gone",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +99,12 @@ class Reading:
     def minute(self, *, start_s: int, source: Source, length_s: int = 60) -> Minute:
         """The requests of this difference as one slice."""
         histogram, outcomes = Histogram(self.edges_s), dict[str, int]()
-        for (code, _), cumulative in self.requests.items():
-            if code == GOOD_CODE:
+        for (code, class_), cumulative in self.requests.items():
+            if class_ == BATCH:
+                if (code == GOOD_CODE or code in OUTCOMES) and cumulative[-1]:
+                    name = BATCH_ANSWERED if code == GOOD_CODE else BATCH_FAILED
+                    outcomes[name] = outcomes.get(name, 0) + cumulative[-1]
+            elif code == GOOD_CODE:
                 histogram.add(Histogram(self.edges_s, _apart(cumulative)))
             elif code in OUTCOMES and cumulative[-1]:
                 outcomes[OUTCOMES[code]] = outcomes.get(OUTCOMES[code], 0) + cumulative[-1]
@@ -134,7 +140,7 @@ class Reading:
             return {}
         place, found = self.edges_s.index(edge), defaultdict[str, list[int]](lambda: [0, 0])
         for (code, name), cumulative in parts:
-            if code == GOOD_CODE or code in OUTCOMES:
+            if name != BATCH and (code == GOOD_CODE or code in OUTCOMES):
                 found[name][0] += cumulative[place] if code == GOOD_CODE else 0
                 found[name][1] += cumulative[-1]
         return {name: counts for name, counts in found.items() if counts[1]}
@@ -210,9 +216,7 @@ def _table() -> dict[tuple[str, str], dict[float, int]]:
 
 def _counts(metric: str, labels: Mapping[str, str]) -> bool:
     """Is this series an event, or one of our probes?"""
-    if metric.startswith(OWN):
-        return labels.get("source") == "probe"
-    return not metric.startswith(REQUESTS) or labels.get("length_class") != BATCH
+    return not metric.startswith(OWN) or labels.get("source") == "probe"
 
 
 def spread(minute: Minute, starts_s: Iterable[int]) -> list[Minute]:

@@ -16,14 +16,14 @@ import orjson
 
 from slo.clock import Clock
 from slo.errors import BadAnswer, RequestError
-from slo.watch.sli.exposition import BATCH, OWN, REQUESTS, Reading
+from slo.watch.sli.exposition import OWN, REQUESTS, Reading
 from slo.watch.sli.sources import Harvest, blindness
 
 
 def query_url(base: str, *, model: str, seconds: float, at_s: float, metric: str = REQUESTS, selector: str = "") -> str:
     """Address of the instant query for the requests of the `seconds` before `at_s`, by code, class and edge."""
     quoted = model.replace("\\", "\\\\").replace('"', '\\"')
-    wanted = ",".join(part for part in (f'model="{quoted}"', f'length_class!="{BATCH}"', selector) if part)
+    wanted = ",".join(part for part in (f'model="{quoted}"', selector) if part)
     query = f"sum by (le, code, length_class) (increase({metric}_bucket{{{wanted}}}[{seconds:g}s]))"
     return f"{base.rstrip('/')}/api/v1/query?{urlencode({'query': query, 'time': f'{at_s:.3f}'})}"
 
@@ -92,7 +92,7 @@ class PrometheusSource:
             return Harvest(problem=f"{self._base}: no series for model {self._model!r}")
         minute = reading.minute(start_s=start_s, source="prometheus", length_s=int(self._interval_s))
         return Harvest(
-            minutes=(minute,) if minute.total else (),
+            minutes=() if minute.empty else (minute,),
             evidence={"classes": reading.evidence(self._thresholds_ms[0])["classes"]},
             sees_probes=not self._counts_probes_apart(),
             **blindness(self._base, reading, self._thresholds_ms),

@@ -92,7 +92,7 @@ class PassiveSource:
         difference = reading.minus(last[1])
         minute = difference.minute(start_s=start_s, source="passive", length_s=self._interval_s)
         return Harvest(
-            minutes=tuple(part for part in spread(minute, self._starts(last[0], start_s)) if part.total),
+            minutes=tuple(part for part in spread(minute, self._starts(last[0], start_s)) if not part.empty),
             evidence={**difference.evidence(self._thresholds_ms[0]), "cache_hit_ratio": difference.cache_hit_ratio},
             sees_probes=not reading.apart,
             truncated=int(difference.other.get(TRUNCATED, 0)),

@@ -23,6 +23,8 @@ from slo.serve.door.front import Call, Front
 from slo.serve.door.gate import Gate
 from slo.serve.door.problem import not_ready
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.watch.budget.objectives import parse_goal
+from slo.watch.sli.counts import Counts
 from slo.watch.sli.exposition import parse_exposition
 from slo.watch.sli.sources import TRUNCATED
 from tests.serve.fakes import DIMENSIONS, FakeFinder, FakeReplica, counted_turns, vector_of
@@ -393,11 +395,15 @@ async def test_what_a_model_refuses_while_it_is_down_is_counted_as_its_own_failu
         async with door.http.get(f"{door.url}/slo/metrics") as response:
             page = await response.text()
     assert (codes, unknown) == ([503] * 5, [404] * 3)
-    assert window["codes"] == {"2xx": 1, "4xx": 3, "429": 0, "5xx": 4, "timeout": 0}
+    assert window["codes"] == {"2xx": 1, "4xx": 3, "429": 0, "5xx": 4, "timeout": 0, "gone": 0}
+    assert window["availability"] == {"total": 6, "good": 1}, "the bulk request that failed, too"
+    assert window["excluded"]["batch"] == 1
     assert window["classes"]["medium"]["codes"]["5xx"] == 3
     assert window["classes"]["batch"]["codes"]["5xx"] == 1
     minute = parse_exposition(page, model="m", url=door.url).minute(start_s=0, source="passive")
-    assert minute.outcomes == {"server_fault": 4}
+    assert minute.outcomes == {"server_fault": 4, "batch_failed": 1}
+    assert minute.counts(parse_goal("availability", "errors <= 0.2%")) == Counts(1, 6)
+    assert minute.counts(parse_goal("latency", "p95 <= 150ms")) == Counts(1, 5)
     assert "nobody0" not in page
 
 
@@ -451,6 +457,38 @@ async def test_a_client_that_leaves_takes_its_text_out_of_the_queue() -> None:
         _, window = await door.get("/slo/api/window")
     assert window["rejected"].get("client_gone") == 1 or ["leaver"] in replica.calls
     assert window["total"] == 2
+
+
+async def test_a_client_that_gives_up_after_the_deadline_is_bad_and_one_that_leaves_earlier_is_shown_as_excluded() -> (
+    None
+):
+    replica = FakeReplica(behave=lambda *_: 0.6)
+    async with opened(FakeFinder(m=[replica])) as door:
+        await door.embed({"model": "m", "input": "warm"})
+        clients = [asyncio.create_task(door.embed({"model": "m", "input": [f"{i}"] * n})) for i, n in ((1, 1), (2, 17))]
+        await asyncio.sleep(0.3)
+        for client in clients:
+            client.cancel()
+        await asyncio.sleep(0.5)
+        early = asyncio.create_task(door.embed({"model": "m", "input": "early"}))
+        await asyncio.sleep(0.08)
+        early.cancel()
+        _, writer = await asyncio.open_connection("127.0.0.1", door.host._port)
+        writer.write(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.close()
+        await asyncio.sleep(0.1)
+        _, window = await door.get("/slo/api/window?seconds=60")
+        async with door.http.get(f"{door.url}/slo/metrics") as response:
+            page = await response.text()
+    assert (window["codes"]["2xx"], window["codes"]["gone"]) == (1, 1)
+    assert (window["total"], window["good"]) == (2, 0)
+    assert window["rejected"]["client_gone"] == 3
+    assert window["excluded"] == {"caller_erred": 0, "batch": 0, "client_gone": 2, "upload_broken_off": 1}
+    assert 'slo_excluded_requests_total{reason="client_gone"} 2.0' in page
+    minute = parse_exposition(page, model="m", url=door.url).minute(start_s=0, source="passive")
+    assert minute.counts(parse_goal("availability", "errors <= 0.2%")) == Counts(1, 2)
 
 
 async def test_openais_own_client_is_served() -> None:

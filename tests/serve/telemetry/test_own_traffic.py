@@ -32,7 +32,7 @@ async def test_probes_and_measurements_are_no_users_and_their_figures_are_shown(
         async with door.http.get(f"{door.url}/slo/api/arrivals") as response:
             arrivals = (await response.text()).splitlines()
     assert (window["total"], window["good"]) == (2, 2)
-    assert window["own"]["probe"]["codes"] == {"2xx": 2, "4xx": 0, "429": 0, "5xx": 1, "timeout": 0}
+    assert window["own"]["probe"]["codes"] == {"2xx": 2, "4xx": 0, "429": 0, "5xx": 1, "timeout": 0, "gone": 0}
     assert (window["own"]["bench"]["total"], window["own"]["bench"]["good"]) == (1, 1)
     minute = parse_exposition(page, model="m", url="u").minute(start_s=0, source="passive")
     assert minute.counts(AVAILABILITY) == Counts(2, 2)

@@ -60,12 +60,15 @@ def test_a_window_counts_failures_as_bad_and_leaves_out_mistakes_of_clients_and_
         telemetry.request("m", "short", code, cached=False, seconds=seconds)
     telemetry.request("m", "short", "4xx", cached=False, seconds=0.001)
     telemetry.request("m", "batch", "2xx", cached=False, seconds=9.0)
+    telemetry.request("m", "batch", "5xx", cached=False, seconds=9.0)
     telemetry.request("m", "long", "2xx", cached=True, seconds=0.001)
     report = window_report(telemetry, 60, 0.150)
     assert (report["total"], report["good"], report["attainment"]) == (7, 3, 3 / 7)
-    assert report["codes"] == {"2xx": 4, "4xx": 1, "429": 1, "5xx": 1, "timeout": 1}
+    assert report["codes"] == {"2xx": 4, "4xx": 1, "429": 1, "5xx": 1, "timeout": 1, "gone": 0}
+    assert report["availability"] == {"total": 9, "good": 5}, "whatever class failed"
+    assert (report["excluded"]["caller_erred"], report["excluded"]["batch"]) == (1, 2)
     assert (report["cached"]["total"], report["computed"]["total"]) == (1, 6)
-    assert report["classes"]["batch"]["total"] == 1
+    assert report["classes"]["batch"]["total"] == 2
     assert report["p95_ms"] == pytest.approx(200, rel=0.02)
 
 

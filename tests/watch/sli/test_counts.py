@@ -35,6 +35,14 @@ def test_each_goal_counts_its_own_and_a_callers_mistake_only_where_we_are_the_ca
     assert minute_of(SAMPLES, start_s=0, source="probe", thresholds_ms=[150]).counts(goal) == probe
 
 
+def test_requests_of_the_batch_class_are_events_of_availability_alone() -> None:
+    outcomes = {"batch_answered": 90, "batch_failed": 10, "refused": 1}
+    minute = Minute(start_s=0, source="passive", outcomes=outcomes)
+    assert minute.counts(ERRORS) == Counts(90, 101)
+    assert (minute.counts(P95), minute.total, minute.failures) == (Counts(0, 1), 1, {"refused": 1})
+    assert not Minute(start_s=0, source="passive", outcomes={"batch_failed": 1}).empty
+
+
 def test_an_answer_at_exactly_the_threshold_is_good_in_counts_and_in_the_histogram() -> None:
     minute = minute_of([sample(150)], start_s=0, source="probe", thresholds_ms=[150])
     assert (minute.counts(P95), minute.histogram.within(0.15)) == (Counts(1, 1), 1)

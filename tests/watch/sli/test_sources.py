@@ -119,24 +119,27 @@ def test_the_first_reading_counts_nothing_and_the_next_the_difference(
     assert counted(source, clock) == []
 
 
-def test_failures_are_bad_and_a_callers_mistakes_and_batch_requests_are_left_out(
+def test_failures_are_bad_a_callers_mistakes_are_left_out_and_batch_counts_for_availability(
     server: Server, source: PassiveSource, clock: ManualClock
 ) -> None:
     server.use(1)
     counted(source, clock)
-    for code in ("429", "5xx", "timeout", "4xx"):
+    for code in ("429", "5xx", "timeout", "gone", "4xx"):
         server.use(1, code=code)
     server.use(5, 3.0, length="batch")
+    server.use(2, code="5xx", length="batch")
+    server.use(1, code="4xx", length="batch")
     server.use(5, model="another")
     server.use(6)
     clock.advance(60)
     harvest = source.collect(0)
     (minute,) = harvest.minutes
-    assert minute.counts(P95) == Counts(6, 9)
-    assert minute.outcomes == {"refused": 1, "server_fault": 1, "timeout": 1}
-    assert harvest.evidence["classes"] == {"short": [6, 9]}
+    assert minute.counts(P95) == Counts(6, 10)
+    assert minute.counts(parse_goal("availability", "errors <= 0.2%")) == Counts(11, 17)
+    assert minute.failures == {"refused": 1, "server_fault": 1, "timeout": 1, "client_gone": 1}
+    assert harvest.evidence["classes"] == {"short": [6, 10]}
     assert harvest.evidence["cache_hit_ratio"] == 0
-    assert harvest.evidence["stages"]["infer"][1] == 20
+    assert harvest.evidence["stages"]["infer"][1] == 24
 
 
 def test_an_answer_at_exactly_the_threshold_is_good(server: Server, source: PassiveSource, clock: ManualClock) -> None:
@@ -351,7 +354,7 @@ def test_prometheus_is_asked_by_query_and_its_estimates_are_rounded_to_whole_req
                               thresholds_ms=[150], selector='cluster="x"')  # fmt: skip
     (minute,) = source.collect(0).minutes
     assert (minute.source, minute.counts(P95)) == ("prometheus", Counts(10, 13))
-    assert re.search(r"model%3D%22a%5C%22b%22%2Clength_class%21%3D%22batch%22%2Ccluster", asked[0])
+    assert re.search(r"model%3D%22a%5C%22b%22%2Ccluster", asked[0])
 
 
 @pytest.mark.parametrize(

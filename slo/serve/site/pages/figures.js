@@ -49,7 +49,7 @@ function cpuShare(process, before, uptime) {
 function windowFigures(window, objective) {
   const { total, good, cache, passes } = window;
   const lookups = cache.hit + cache.miss;
-  const failed = window.codes["5xx"] + window.codes.timeout;
+  const failed = window.codes["5xx"] + window.codes.timeout + (window.codes.gone ?? 0);
   return {
     objective,
     seconds: window.seconds,
