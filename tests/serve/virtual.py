@@ -15,8 +15,9 @@ import orjson
 from slo.config import ServeSection
 from slo.serve.door.batcher import Embedded
 from slo.serve.door.cache import Cache
+from slo.serve.door.call import Call
 from slo.serve.door.directory import Directory
-from slo.serve.door.front import Call, Front
+from slo.serve.door.front import Front
 from slo.serve.door.planner import Load
 from slo.serve.telemetry.telemetry import Telemetry
 from tests.serve.fakes import FakeFinder

@@ -15,10 +15,11 @@ from typing import Any
 from slo.config import ServeSection
 from slo.serve.door.admission import Ask, Decision, sent_as_batch
 from slo.serve.door.cache import Cache, Vector
+from slo.serve.door.call import Call, ClientGone
 from slo.serve.door.delay import Delay
 from slo.serve.door.directory import Directory
 from slo.serve.door.lane import Lane
-from slo.serve.door.problem import Problem, invalid, refused, timed_out, too_large
+from slo.serve.door.problem import Problem, refused, timed_out, too_large
 from slo.serve.door.request import EmbeddingRequest, model_of, parse, read_json
 from slo.serve.door.responses import Reply, cache_status, problem_reply, server_timing, too_long, truncation, written
 from slo.serve.door.token_ids import TokenIds
@@ -26,29 +27,6 @@ from slo.serve.door.work import Ticket
 from slo.serve.telemetry.telemetry import NO_MODEL, Telemetry, code_class, length_class
 
 WATCH_CLIENT_AFTER_S = 0.05  # a request that waits longer looks whether its client is still there
-MAX_DEADLINE_MS = 3_600_000
-
-
-class ClientGone(Exception):
-    """Nobody will read the answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request as it came in: `arrived_s` is when its last byte did, `upload_s` after its headers.
-
-    `gone` returns when the client has left; `permit` raises if the host objects.
-    """
-
-    body: bytes
-    arrived_s: float
-    deadline_ms: str | None = None
-    class_: str | None = None
-    source: str = ""  # probe or bench for the toolkit's own traffic
-    gone: Callable[[], Awaitable[None]] | None = None
-    permit: Callable[[str], None] | None = None
-    fresh: bool = False
-    upload_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -231,7 +209,7 @@ class Front:
         counts = {text: lane.estimate.of(text) for text in missing}
         tokens = sum([counts[text] for text in new])
         now_s = self._telemetry.now()
-        ask = Ask(len(request.texts), tokens, _deadline_s(call), call.class_ == "batch", now_s - call.arrived_s)
+        ask = Ask(len(request.texts), tokens, call.deadline_s(), call.class_ == "batch", now_s - call.arrived_s)
         decision = lane.admit(ask)
         if not decision.online:
             trace.length = "batch"
@@ -329,16 +307,3 @@ def _watch_client(ticket: Ticket, call: Call, watch: list[asyncio.Task[None]]) -
         ticket.failed(ClientGone())
 
     watch.append(asyncio.get_running_loop().create_task(wait(call.gone)))
-
-
-def _deadline_s(call: Call) -> float | None:
-    """Seconds of `X-SLO-Deadline-Ms`. Raises `Problem` 400."""
-    if call.deadline_ms is None:
-        return None
-    try:
-        value = float(call.deadline_ms)
-    except ValueError:
-        value = -1.0
-    if not 0 < value <= MAX_DEADLINE_MS:
-        raise invalid("X-SLO-Deadline-Ms must be a number of milliseconds", param="X-SLO-Deadline-Ms")
-    return value / 1000

@@ -15,7 +15,8 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from slo.serve.door.front import Call, ClientGone, Front
+from slo.serve.door.call import Call, ClientGone
+from slo.serve.door.front import Front
 from slo.serve.door.problem import Problem, require_plain, too_large
 from slo.serve.door.responses import Reply
 from slo.serve.door.upload import Upload

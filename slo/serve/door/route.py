@@ -10,7 +10,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from slo.serve.door.front import ClientGone, Front
+from slo.serve.door.call import ClientGone
+from slo.serve.door.front import Front
 from slo.serve.door.gate import FOREIGN, UPLOAD, make_call, read_body
 from slo.serve.door.problem import Problem, require_plain, too_large
 from slo.serve.door.upload import Upload

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from slo.config import ServeSection
 from slo.serve.door.batcher import ReplicaLost
 from slo.serve.door.cache import Cache
+from slo.serve.door.call import Call
 from slo.serve.door.directory import Directory
-from slo.serve.door.front import Call, Front
+from slo.serve.door.front import Front
 from slo.serve.door.gate import Gate
 from slo.serve.door.problem import not_ready
 from slo.serve.telemetry.telemetry import Telemetry
