@@ -11,6 +11,7 @@ import orjson
 from slo.cli.options import Context, config_option, context, json_option
 from slo.cli.remedies import add_replica, order, remove_replica
 from slo.clock import SystemClock, iso
+from slo.deploy.keeper_link import stop_command
 from slo.errors import BadAnswer, ConfigError, StoreError
 from slo.fetch import Fetcher
 from slo.host import user_name
@@ -78,7 +79,7 @@ def remove(config_path: Path | None, number: int) -> int:
     replicas = _status(ctx)["replicas"].get(ctx.config.model.name, [])
     if len(replicas) < 2:
         raise ConfigError(f"{ctx.config.model.name} has no other replica that serves",
-                          hint="to stop the model: python launch_model_server.py --stop")  # fmt: skip
+                          hint=f"to stop the model: {stop_command(ctx.config.state_dir)}")  # fmt: skip
     remove_replica(ctx.config, number)
     return _done(ctx, f"replica {number} of {ctx.config.model.name} removed")
 

@@ -171,7 +171,7 @@ def cron(config_path: Path | None, folder: Path | None) -> None:
 
 def _installation(config_path: Path | None, user: str | None) -> Installation:
     """This checkout, as it stands."""
-    context(config_path)  # a unit around a configuration that does not load would fail at boot
+    ctx = context(config_path)  # a unit around a configuration that does not load would fail at boot
     folder = Path.cwd()
     if not (folder / "launch_model_server.py").exists():
         raise ConfigError("not the project's folder", where=str(folder), hint="run it where launch_model_server.py is")
@@ -182,4 +182,5 @@ def _installation(config_path: Path | None, user: str | None) -> Installation:
         slo=python.with_name("slo"),
         config=(config_path or Path("configs/slo.yaml")).absolute(),
         user=user or user_name(),
+        watch_interval_s=ctx.config.watch.interval,
     )

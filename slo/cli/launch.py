@@ -24,7 +24,7 @@ from slo.deploy.keeper_link import KeeperFacts, keeper_command
 from slo.deploy.launch import launch
 from slo.deploy.plan import absolute
 from slo.deploy.progress import Progress
-from slo.deploy.status import status, stop
+from slo.deploy.status import await_keeper, end_for_restart, status, stop
 from slo.settings import Device, Precision
 from slo.units import show_bytes, show_duration, show_ms
 
@@ -58,6 +58,7 @@ Credentials come from the environment alone:
 @click.option("--log", type=click.Path(path_type=Path), help="Where everything that the server says goes.")
 @click.option("--status", "mode", flag_value="status", help="Say what is up, and change nothing.")
 @click.option("--stop", "mode", flag_value="stop", help="Stop what was started here.")
+@click.option("--restart", "mode", flag_value="restart", help="Start the server anew, by whoever keeps it running.")
 def launch_model_server(
     config_path: Path | None, as_json: bool, model_path: Path | None, stock: bool, no_download: bool,
     foreground: bool, mode: str | None, **options: Any,
@@ -75,12 +76,15 @@ def launch_model_server(
         return show_status(ctx)
     if mode == "stop":
         return stop_server(ctx)
+    if mode == "restart" and not end_for_restart(ctx.config):
+        stop_server(dataclasses.replace(ctx, json=False))
     return launch_server(ctx, stock=stock, path_given=model_path is not None, foreground=foreground)
 
 
 def launch_server(ctx: Context, *, stock: bool, path_given: bool, foreground: bool) -> int:
     """Launch, print the summary, and stay if asked to."""
     progress = Progress(ctx.err)
+    await_keeper(ctx.config, say=progress.say)
     required = path_given or ctx.config.model.path != ModelSection().path
     if ctx.config.server.endpoint:
         launched = launch_on(ctx.config, progress, path_required=required)
@@ -153,7 +157,7 @@ def show_status(ctx: Context) -> int:
         grid.add_row("metrics", f"http://127.0.0.1:{found.metrics_port}/metrics (worker)")
         grid.add_row("log", found.log)
     if found.pid and found.outdated:
-        grid.add_row("code", "[yellow]other than is installed here: stop and launch the server to change that[/]")
+        grid.add_row("code", "[yellow]other than is installed here; --restart changes that[/]")
     if found.keeper or found.pid:
         grid.add_row("kept by", _kept(found.keeper))
     ctx.out.print(grid)

@@ -30,7 +30,7 @@ from slo.watch.wiring import enabled_remedies
 PATIENCE_S = 10.0  # for an order that is carried out at once
 
 _RUN = "import sys; from slo.cli.launch import launch_model_server as m; from slo.cli.main import run; "
-_STOP = "run(m, [*sys.argv[1:], '--stop']); "
+_RESTART = "sys.exit(run(m, [*sys.argv[1:], '--restart']))"
 _LAUNCH = "sys.exit(run(m, sys.argv[1:]))"
 
 
@@ -42,7 +42,7 @@ def executors(config: Config, config_path: Path | None, complain: Callable[[str]
         _start(config, [_RUN + _LAUNCH, *options])
 
     def restart() -> None:
-        _start(config, [_RUN + _STOP + _LAUNCH, *options])
+        _start(config, [_RUN + _RESTART, *options])
 
     def shed() -> Undo:
         order(config, {"action": "admission", "policy": "shed"})

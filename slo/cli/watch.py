@@ -17,6 +17,7 @@ from slo.cli.patrol import on_patrol
 from slo.client import embeddings_url
 from slo.clock import Clock, SystemClock
 from slo.errors import ConfigError
+from slo.notify import notify
 from slo.texts import mix
 from slo.units import parse_duration, show_duration
 from slo.watch.checker import check as run_check
@@ -107,7 +108,13 @@ def watch(
         f"watching {ctx.config.model.name} at {ctx.config.endpoint}: {ctx.config.slo}, {settings.probes} probes every "
         f"{show_duration(settings.interval)}, verdict over {show_duration(settings.window)}; Ctrl-C stops"
     )
-    clock = SystemClock()
+    clock, say = SystemClock(), _say_json if as_json else _say
+    notify("READY=1")
+
+    def tell(report: Report) -> None:
+        notify("WATCHDOG=1", f"STATUS={next(iter(report.lines()), '')}")
+        say(report)
+
     golden = Golden(ctx.config.endpoint, ctx.config.model.name)
     with (
         _last_flush(),
@@ -122,7 +129,7 @@ def watch(
             interval_s=settings.interval,
             clock=clock,
             store=Journal(ctx.config.state_dir / "watch.jsonl"),
-            say=_say_json if as_json else _say,
+            say=tell,
             complain=_complain,
             times=count,
             stop=stop,

@@ -40,9 +40,7 @@ class Job:
 
     def facts(self) -> dict[str, Any]:
         """What it takes to do this launch once more: no secret is part of a configuration."""
-        return {
-            "config": self.config.model_dump(mode="json"), "stock": self.stock, "path_required": self.path_required,
-        }  # fmt: skip
+        return {"config": self.config.model_dump(mode="json"), "stock": self.stock}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,11 @@ class Keeper:
         """A signal: end at the next step."""
         self._asked_to_end = True
 
+    def hurry(self, *_: object) -> None:
+        """A signal: somebody waits for the server; start it now, whatever the pause."""
+        if self._restarts.due_s is not None:
+            self._restarts.due_s = self._clock.monotonic()
+
     def run(self) -> int:
         """Keep the server until it is stopped, or this process is told to end; the exit code."""
         self._record()
@@ -258,6 +263,7 @@ def main(arguments: list[str]) -> int:
     """Keep the server of the state directory given, unless somebody does already."""
     state_dir, foreground = Path(arguments[0]), "--foreground" in arguments[1:]
     clock = SystemClock()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     ends = [signal.SIGTERM, signal.SIGINT]
     if foreground and sys.stdin is not None and sys.stdin.isatty():  # a terminal that closes ends what it shows
         ends.append(signal.SIGHUP)
@@ -271,6 +277,7 @@ def main(arguments: list[str]) -> int:
         keeper = Keeper(state_dir, foreground=foreground, clock=clock, unit=unit)
         for number in ends:
             signal.signal(number, keeper.ask_to_end)
+        signal.signal(signal.SIGUSR1, keeper.hurry)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked by the launcher that has become this process
         return keeper.run()
 

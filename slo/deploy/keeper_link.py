@@ -19,7 +19,6 @@ from slo.deploy.process import spawn
 from slo.deploy.state import INSTANCE_VARIABLE
 from slo.files import write_atomically
 from slo.notify import VARIABLES
-from slo.settings_alerts import is_channel_secret
 
 LOCK, RECORD = "keeper.lock", "keeper.json"
 PR_SET_CHILD_SUBREAPER = 36
@@ -129,9 +128,12 @@ def keeper_command(state_dir: Path, *, foreground: bool = False) -> list[str]:
 
 
 def quiet_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """`environ` without a service manager's channel and a server's mark, meant for one process, and alerts' secrets."""
+    """`environ` without a service manager's channel and a server's mark, meant for one process, and without settings.
+
+    A server comes back with the settings of its record; secrets are among the variables that begin with `SLO_`.
+    """
     foreign = (*VARIABLES, INSTANCE_VARIABLE)
-    return {k: v for k, v in environ.items() if k not in foreign and not is_channel_secret(k)}
+    return {k: v for k, v in environ.items() if k not in foreign and not k.startswith("SLO_")}
 
 
 def adopt_orphans() -> None:
@@ -152,3 +154,21 @@ def unit_of(pid: int, *, environ: Mapping[str, str], proc: Path = Path("/proc"))
         if name.endswith(".service"):
             return f"--user {name}" if "/user@" in above else name
     return ""
+
+
+def hurry_keeper(facts: KeeperFacts) -> None:
+    """Somebody waits for the server: its keeper is not to pause before it starts it."""
+    with suppress(ProcessLookupError):
+        os.kill(facts.pid, signal.SIGUSR1)
+
+
+def stop_command(state_dir: Path) -> str:
+    """What a person types to stop this server, by how it was started."""
+    facts = living_keeper(state_dir)
+    return f"systemctl stop {facts.unit}" if facts and facts.unit else "python launch_model_server.py --stop"
+
+
+def restart_command(state_dir: Path) -> str:
+    """What a person types to have the server started anew, with new settings and new code."""
+    facts = living_keeper(state_dir)
+    return f"systemctl restart {facts.unit}" if facts and facts.unit else "python launch_model_server.py --restart"

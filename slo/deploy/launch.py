@@ -117,7 +117,7 @@ def _bring_up(job: Job, start_s: float) -> Launched:
     if engine.reason:
         progress.say(engine.reason, style="yellow")
     settings = server_settings(config, engine, stock=job.stock)
-    state = same_server(own, settings) if own else start_server(job, settings)
+    state = same_server(own, settings, config.state_dir) if own else start_server(job, settings)
     if files is None:  # while the server process is busy importing
         with progress.stage("stand-in"):
             files = source.stand_in(config.model, job.models_dir)

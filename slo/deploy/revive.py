@@ -43,9 +43,11 @@ def main(arguments: list[str]) -> int:
             return 0
         if "config" not in state.launch:
             raise StoreError(f"{state_dir}: the record is of an earlier version", hint="launch the server once by hand")
+        config = recorded_config(state.launch["config"])
+        # Never the stand-in in place of a model whose files have gone.
         launch(
-            recorded_config(state.launch["config"]), progress,
-            stock=bool(state.launch.get("stock")), path_required=bool(state.launch.get("path_required")),
+            config, progress,
+            stock=bool(state.launch.get("stock")), path_required=state.model.get("directory") == str(config.model.path),
             revive=instance,
         )  # fmt: skip
     except Interrupted as error:

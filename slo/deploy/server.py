@@ -11,6 +11,7 @@ from slo.clock import Clock
 from slo.deploy import auth
 from slo.deploy.code import code_digest
 from slo.deploy.job import Job
+from slo.deploy.keeper_link import restart_command
 from slo.deploy.machine import free_port
 from slo.deploy.marks import known_server, mark
 from slo.deploy.plan import differences, server_environment
@@ -37,7 +38,8 @@ def living_server(job: Job) -> ServerState | None:
         write_state(job.config.state_dir, own)  # it may have been lost
         if own.code != code_digest():
             job.progress.say(
-                f"the server (pid {own.pid}) runs other code than is installed here; stop and launch it to change that",
+                f"the server (pid {own.pid}) runs other code than is installed here; to change that: "
+                f"{restart_command(job.config.state_dir)}",
                 style="yellow",
             )
         return own
@@ -50,13 +52,13 @@ def living_server(job: Job) -> ServerState | None:
     return None
 
 
-def same_server(own: ServerState, settings: dict[str, Any]) -> ServerState:
+def same_server(own: ServerState, settings: dict[str, Any], state_dir: Path) -> ServerState:
     """`own`, if it runs with `settings`."""
     changed = differences(own.server, settings)
     if changed:
         raise ConfigError(
             f"the server runs already (pid {own.pid}) with other settings: {', '.join(changed)}",
-            hint="stop it first: python launch_model_server.py --stop",
+            hint=f"to have them: {restart_command(state_dir)}",
         )
     return own
 

@@ -17,6 +17,7 @@ class Installation:
     slo: Path
     config: Path
     user: str
+    watch_interval_s: float = 60.0
 
     def __post_init__(self) -> None:
         for path in (self.folder, self.python, self.slo, self.config):
@@ -31,7 +32,9 @@ WorkingDirectory={at.folder}
 # Secrets of channels: lines of NAME=value, mode 0600.
 EnvironmentFile=-{at.folder}/.slo/secrets.env
 """
-    # Type=simple: --foreground runs until stopped. A first start loads the model for up to two minutes.
+    # --foreground says when the model answers; a first start converts it, which may take minutes. From then on it is a
+    # small process that starts the server again when it dies, and that systemd watches. The kernel may end a model
+    # process for want of memory: it comes back in two seconds, unless systemd stops the rest for it (OOMPolicy).
     server = f"""[Unit]
 Description=Xinference with the embedding model of xinference-slo
 After=network-online.target
@@ -40,12 +43,16 @@ StartLimitIntervalSec=600
 StartLimitBurst=5
 
 [Service]
-Type=simple
+Type=notify
+NotifyAccess=main
 {common}ExecStart={at.python} launch_model_server.py --foreground --config {at.config}
+TimeoutStartSec=15min
+TimeoutStopSec=60
+WatchdogSec=90
 Restart=on-failure
 RestartSec=5
-TimeoutStopSec=60
 KillMode=mixed
+OOMPolicy=continue
 # Each client's connection is an open file.
 LimitNOFILE=65536
 NoNewPrivileges=true
@@ -54,18 +61,23 @@ PrivateTmp=true
 [Install]
 WantedBy=multi-user.target
 """
-    # No Requires=: a watcher that stops with the server could not say that the server stopped.
+    # No Requires=: a watcher that stops with the server could not say that the server stopped. KillMode=process: what a
+    # remedy has started outlives a restart of the watcher. No round for so long: the watcher hangs and is replaced.
+    silence_s = max(300, round(3 * at.watch_interval_s) + 120)
     watch = f"""[Unit]
 Description=xinference-slo: check P95 every minute and alert
 After=network-online.target slo-server.service
 Wants=network-online.target
 
 [Service]
-Type=simple
+Type=notify
+NotifyAccess=main
 {common}ExecStart={at.slo} watch --config {at.config}
+WatchdogSec={silence_s}
 Restart=always
 RestartSec=5
 TimeoutStopSec=30
+KillMode=process
 NoNewPrivileges=true
 PrivateTmp=true
 
@@ -101,12 +113,14 @@ WantedBy=timers.target
 
 
 def cron_lines(at: Installation) -> str:
-    """A crontab. `flock -n` keeps slow checks from piling up; cron mails what is printed, so only trouble prints."""
+    """A crontab. A slow check keeps the next one from starting; cron mails what is printed: changes of the verdict."""
     log = f"{at.folder}/.slo/check.log"
-    check = f"flock -n .slo/check.lock {at.slo} check --config {at.config}"
+    check = f"{at.slo} check --config {at.config} >> {log} 2>&1; now=$?"
+    compare = 'was=$(cat .slo/check.code 2>/dev/null); echo $now > .slo/check.code; test "$now" = "${was:-0}"'
     return f"""# xinference-slo: one check a minute. Install with `crontab -`; exit codes: 0 met, 1 missed, 3 unproven.
+# A mail comes when the verdict changes, not every minute of an outage.
 SHELL=/bin/sh
-* * * * * cd {at.folder} && mkdir -p .slo && {check} >> {log} 2>&1 || tail -n 1 {log}
+* * * * * cd {at.folder} && mkdir -p .slo && flock -n -E 0 .slo/check.lock sh -c '{check}; {compare} || tail -n 1 {log}'
 # Bounded: the last 10000 lines are kept.
 7 4 * * * tail -n 10000 {log} > {log}.kept && mv {log}.kept {log}
 """

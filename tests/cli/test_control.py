@@ -61,7 +61,7 @@ def test_an_order_is_given_said_and_noted_as_a_change(
 def test_a_history_that_cannot_be_written_does_not_undo_the_order(
     server: Receiver, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "state").write_text("in the way", encoding="utf-8")
+    (tmp_path / "state" / "history.db").mkdir(parents=True)  # in the way
     assert run(cli, ["control", "clear-cache", "--config", file]) == 0
     out, err = capsys.readouterr()
     assert out == "done: clear_cache\n"

@@ -25,7 +25,7 @@ from slo.deploy.keeper_link import end_keeper, living_keeper, start_keeper, unit
 from slo.deploy.process import kill_instance, spawn
 from slo.deploy.revive import recorded_config
 from slo.deploy.state import ServerState, processes_of, read_state, write_state
-from slo.deploy.status import stop
+from slo.deploy.status import await_keeper, end_for_restart, stop
 from slo.errors import StoreError
 from tests.real_servers import until
 
@@ -126,9 +126,12 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
     server.close()
 
 
+def config_of(folder: Path) -> Config:
+    return Config.model_validate({"state_dir": folder, "server": {"log": folder / "log"}})
+
+
 def stop_of(folder: Path) -> int:
-    config = Config.model_validate({"state_dir": folder, "server": {"log": folder / "log"}})
-    return stop(config, say=lambda _: None)
+    return stop(config_of(folder), say=lambda _: None)
 
 
 def test_a_killed_server_comes_back_and_the_death_is_told(kept: Kept) -> None:
@@ -310,3 +313,43 @@ def test_the_keeper_imports_nothing_heavy() -> None:
     code = "import slo.deploy.keeper, sys; print(sorted({'pydantic', 'requests', 'rich', 'numpy'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"
+
+
+def test_a_restart_is_left_to_the_keeper_and_takes_the_settings_of_now(kept: Kept) -> None:
+    keeper = kept.keep()
+    before = kept.state
+    now = config_of(kept.folder).replaced(**{"client.timeout": 7.0})
+    assert end_for_restart(now)
+    await_keeper(now, say=lambda _: None)
+    after = kept.state
+    assert after.instance != before.instance and after.alive
+    assert after.launch["config"]["client"]["timeout"] == 7.0
+    assert keeper.poll() is None
+    assert processes_of(before.instance) == []
+
+
+def test_without_a_keeper_nothing_is_ended_for_a_restart(kept: Kept) -> None:
+    assert not end_for_restart(config_of(kept.folder))
+    assert kept.up()
+
+
+def test_a_launch_while_the_keeper_pauses_makes_it_start_at_once(kept: Kept) -> None:
+    (kept.folder / "broken").touch()
+    kept.keep()
+    os.kill(kept.state.pid, signal.SIGKILL)
+    until("it pauses", lambda: (found := living_keeper(kept.folder)) and found.failures >= 4)
+    (kept.folder / "broken").unlink()
+    start_s = time.monotonic()
+    await_keeper(config_of(kept.folder), say=lambda _: None)
+    assert kept.up()
+    assert time.monotonic() - start_s < 60
+
+
+def test_a_launch_does_not_wait_for_a_keeper_that_never_succeeds(kept: Kept) -> None:
+    (kept.folder / "broken").touch()
+    kept.keep()
+    os.kill(kept.state.pid, signal.SIGKILL)
+    said: list[str] = []
+    await_keeper(config_of(kept.folder), say=said.append)
+    assert "waiting for it" in said[0]
+    assert "does not succeed" in said[-1]

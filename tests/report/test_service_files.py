@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,28 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 def test_a_path_that_would_break_a_unit_is_refused(folder: str) -> None:
     with pytest.raises(ConfigError):
         Installation(folder=Path(folder), python=AT.python, slo=AT.slo, config=AT.config, user="slo")
+
+
+def test_the_cron_line_mails_changes_alone_and_nothing_while_a_check_runs(tmp_path: Path) -> None:
+    fake = tmp_path / "slo"
+    fake.write_text('#!/bin/sh\ncode=$(cat verdict)\necho "verdict $code"\nexit "$code"\n', encoding="utf-8")
+    fake.chmod(0o755)
+    at = Installation(folder=tmp_path, python=fake, slo=fake, config=tmp_path / "slo.yaml", user="slo")
+    (line,) = [line for line in cron_lines(at).splitlines() if line.startswith("* * * * * ")]
+    assert "%" not in line, "cron reads it as the end of the line"
+
+    def minute(verdict: int) -> str:
+        (tmp_path / "verdict").write_text(str(verdict), encoding="utf-8")
+        return run("/bin/sh", "-c", line.removeprefix("* * * * * ")).stdout.strip()
+
+    mails = [minute(verdict) for verdict in (0, 0, 1, 1, 1, 3, 0, 0)]
+    assert mails == ["", "", "verdict 1", "", "", "verdict 3", "verdict 0", ""]
+    with (tmp_path / ".slo" / "check.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert minute(1) == "", "the check before it still runs"
+    assert minute(1) == "verdict 1"
+
+
+def test_the_watcher_is_given_time_for_its_rounds() -> None:
+    unit = systemd_units(replace(AT, watch_interval_s=600.0))["slo-watch.service"]
+    assert "WatchdogSec=1920\n" in unit
