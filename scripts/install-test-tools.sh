@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install the servers that the tests talk to: Debian's Prometheus, Alertmanager, Chromium and wrk, without starting any.
+# Install the servers that the tests talk to: Debian's Prometheus, Alertmanager, Chromium and wrk, without starting any;
+# and what they read: fonts and manual pages in Chinese.
 # Does nothing when they are there; needs root and apt-get otherwise, and says so.
 set -euo pipefail
 
@@ -19,6 +20,9 @@ done
 have alertmanager || have prometheus-alertmanager || packages+=(prometheus-alertmanager)
 # Chinese glyphs for screenshots and for the picture of a report.
 [ -e /usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc ] || packages+=(fonts-noto-cjk)
+# Chinese manual pages: real questions and passages for the tests of retrieval. Slim images leave manuals out.
+manuals=/usr/share/man/zh_CN
+[ -e $manuals/man1/ls.1.gz ] || packages+=(manpages-zh)
 [ ${#packages[@]} -eq 0 ] && exit 0
 mapfile -t packages < <(printf '%s\n' "${packages[@]}" | sort -u)
 
@@ -40,5 +44,6 @@ export DEBIAN_FRONTEND=noninteractive
 lists=(/var/lib/apt/lists/*Packages*)
 [ -e "${lists[0]}" ] || apt-get update -qq
 # A dpkg lock held by somebody else is waited for. Old package lists are refreshed once when a download fails.
-install=(apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "${packages[@]}")
+install=(apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300
+  -o "Dpkg::Options::=--path-include=$manuals/*" "${packages[@]}")
 "${install[@]}" >/dev/null || { apt-get update -qq && "${install[@]}" >/dev/null; }

@@ -84,6 +84,20 @@ class Artefacts:
         content = json.loads((self.folder(name, write) / "content.json").read_text(encoding="utf-8"))
         return {str(key): value for key, value in content.items()}
 
+    def known(self, name: str) -> dict[str, float] | None:
+        """The JSON document `name`, if there is one."""
+        return self.document(name, dict) if is_intact(self.directory / name, self.digests) else None
+
+    def renewed(self, name: str, content: dict[str, float]) -> dict[str, float]:
+        """`content` as the JSON document `name`, in place of any other."""
+        self.forget(name)
+        return self.document(name, lambda: content)
+
+    def forget(self, *patterns: str) -> None:
+        """Remove folders and documents by name; `*` stands for anything."""
+        for path in [path for pattern in patterns for path in self.directory.glob(pattern)]:
+            shutil.rmtree(path, ignore_errors=True)
+
     @property
     def compiled(self) -> Path:
         """Where OpenVINO keeps compiled kernels."""

@@ -4,10 +4,12 @@ How true a cheaper precision stays to fp32, and whether that is true enough.
     mean, minimum    cosine between a text's two vectors
     rank             Spearman's correlation between the similarities of all pairs of texts: search results keep their
                      order even where all vectors move a little
+    nDCG@10          of questions and passages of one's own, where some were given (see `retrieval`): what is lost of it
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -16,16 +18,25 @@ from numpy.typing import NDArray
 Vectors = NDArray[np.float32]
 
 MEAN_COSINE, MINIMUM_COSINE, RANK = 0.995, 0.95, 0.995
+NDCG_LOSS_POINTS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fidelity:
-    """Agreement with fp32 over `texts` held-out texts."""
+    """Agreement with fp32 over `texts` held-out texts; nDCG@10 of both over `pairs`, if that is not 0."""
 
     mean_cosine: float
     minimum_cosine: float
     rank: float
     texts: int
+    pairs: int = 0
+    ndcg: float = 0.0
+    ndcg_fp32: float = 0.0
+
+    @property
+    def ndcg_loss_points(self) -> float:
+        """Hundredths of nDCG@10 lost against fp32; negative where more was found."""
+        return 100 * (self.ndcg_fp32 - self.ndcg)
 
     @property
     def shortfalls(self) -> list[str]:
@@ -35,7 +46,10 @@ class Fidelity:
             ("minimum cosine", self.minimum_cosine, MINIMUM_COSINE),
             ("Spearman of similarities", self.rank, RANK),
         ]
-        return [f"{name} {value:.4f} < {least}" for name, value, least in checks if not value >= least]
+        missed = [f"{name} {value:.4f} < {least}" for name, value, least in checks if not value >= least]
+        if self.pairs and not self.ndcg_loss_points <= NDCG_LOSS_POINTS:
+            missed.append(f"nDCG@10 loses {self.ndcg_loss_points:.2f} > {NDCG_LOSS_POINTS} points")
+        return missed
 
     @property
     def passes(self) -> bool:
@@ -44,10 +58,17 @@ class Fidelity:
     def to_json(self) -> dict[str, float]:
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, float]) -> Fidelity:
+        """What `to_json` gave, or an earlier version of it."""
+        counts = {name: int(content.get(name, 0)) for name in ("texts", "pairs")}
+        return cls(**{**content, **counts})  # type: ignore[arg-type]
+
     def __str__(self) -> str:
+        found = f", nDCG@10 {self.ndcg:.4f} (fp32 {self.ndcg_fp32:.4f}) over {self.pairs} pairs" if self.pairs else ""
         return (
             f"mean cosine {self.mean_cosine:.4f}, minimum {self.minimum_cosine:.4f}, "
-            f"Spearman {self.rank:.4f} over {self.texts} texts"
+            f"Spearman {self.rank:.4f} over {self.texts} texts{found}"
         )
 
 
@@ -58,7 +79,7 @@ def compare(reference: Vectors, candidate: Vectors) -> Fidelity:
     """
     if reference.shape != candidate.shape or len(reference) < 3:
         raise ValueError(f"cannot compare vectors of shapes {reference.shape} and {candidate.shape}")
-    first, second = _unit(reference), _unit(candidate)
+    first, second = unit(reference), unit(candidate)
     cosines = (first * second).sum(axis=1)
     pairs = np.triu_indices(len(first), k=1)
     return Fidelity(
@@ -85,6 +106,7 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((last - (counts - 1) / 2)[position], dtype=np.float64)
 
 
-def _unit(vectors: Vectors) -> NDArray[np.float64]:
+def unit(vectors: Vectors) -> NDArray[np.float64]:
+    """The same directions, each of length one."""
     wide = vectors.astype(np.float64)
     return np.asarray(wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12))

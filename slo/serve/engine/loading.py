@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import openvino as ov
 
 from slo.cgroups import usable_cores
@@ -26,12 +27,15 @@ from slo.serve.engine.openvino_forward import (
 from slo.serve.engine.packing import Pass
 from slo.serve.engine.precision import Choice, Precision, choose
 from slo.serve.engine.progress import Progress, silent
+from slo.serve.engine.retrieval import Pairs, ndcg
 from slo.serve.engine.runtime import Runtime
 from slo.serve.engine.tokens import TextTokenizer, save_tokenizer
 
 DEFAULT_PASS_TOKENS = 160
 GPU_PASS_TOKENS = 2048  # mask and scores grow with its square
 GRAPH = "graph.xml"
+RECIPE_NUMBER = "recipe"  # beside the int8 graph: which of the recipes made it
+TEXTS_AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Workshop:
         self.artefacts = Artefacts(self.files.directory, cache, *recipe(), may_make=may_make)
         self.progress = progress
         self._reference: Vectors | None = None
+        self._retrieved: tuple[Pairs, float] | None = None
         self._tokenizer: TextTokenizer | None = None
 
     def tokenizer(self) -> TextTokenizer:
@@ -80,24 +85,41 @@ class Workshop:
 
     def int8_graph(self) -> Path:
         """Quantise by the fastest recipe that passes the gate, else by the last."""
-        fp32 = self.fp32_graph()
+        return self.artefacts.folder("int8", lambda folder: self._quantise(folder, 0, None)) / GRAPH
 
-        def make(folder: Path) -> None:
-            from slo.serve.engine.quantize import RECIPES, quantize  # noqa: PLC0415 - brings nncf and torch
+    def _quantise(self, folder: Path, first: int, pairs: Pairs | None) -> None:
+        """Into `folder`: the graph by the first recipe from number `first` that passes, and that number."""
+        from slo.serve.engine.quantize import RECIPES, quantize  # noqa: PLC0415 - brings nncf and torch
 
-            for way in RECIPES:
-                quantised = quantize(core().read_model(fp32), self._calibration(), way, self.progress)
-                ov.save_model(quantised, folder / GRAPH, compress_to_fp16=False)
-                if self._compare(folder / GRAPH, supported_precisions()["int8"]).passes:
-                    return
+        fp32, hint = self.fp32_graph(), supported_precisions()["int8"]
+        for number in range(first, len(RECIPES)):
+            quantised = quantize(core().read_model(fp32), self._calibration(), RECIPES[number], self.progress)
+            ov.save_model(quantised, folder / GRAPH, compress_to_fp16=False)
+            (folder / RECIPE_NUMBER).write_text(str(number), encoding="ascii")
+            found = self._compare(folder / GRAPH, hint)
+            if found.passes and (
+                pairs is None
+                or Fidelity.from_json({**found.to_json(), **self._retrieve(folder / GRAPH, hint, pairs)}).passes
+            ):
+                return
 
-        return self.artefacts.folder("int8", make) / GRAPH
+    def _quantise_better(self, pairs: Pairs) -> bool:
+        """Put a slower recipe's int8 graph in the place of one that finds too little; False if none is left."""
+        from slo.serve.engine.quantize import RECIPES  # noqa: PLC0415 - brings nncf and torch
+
+        file = self.artefacts.directory / "int8" / RECIPE_NUMBER
+        number = int(file.read_text(encoding="ascii")) if file.is_file() else 0
+        if number + 1 >= len(RECIPES):
+            return False
+        self.artefacts.forget("int8", "fidelity-int8-*", "retrieval-int8-*")
+        self.artefacts.folder("int8", lambda folder: self._quantise(folder, number + 1, pairs))
+        return True
 
     def graph(self, precision: Precision) -> Path:
         return self.int8_graph() if precision == "int8" else self.fp32_graph()
 
-    def fidelity(self, precision: Precision) -> Fidelity:
-        """Measured once per kind of CPU, then read."""
+    def fidelity(self, precision: Precision, pairs: Pairs | None = None) -> Fidelity:
+        """Measured once per kind of CPU, then read; retrieval when `pairs` are given, and remembered from then on."""
         hint = supported_precisions()[precision]
         graph = self.graph(precision)
 
@@ -105,7 +127,15 @@ class Workshop:
             return self._compare(graph, hint).to_json()
 
         found = self.artefacts.document(f"fidelity-{precision}-{hint}-{cpu_kind()}", make)
-        return Fidelity(**{**found, "texts": int(found["texts"])})  # type: ignore[arg-type]
+        name = f"retrieval-{precision}-{hint}-{cpu_kind()}"
+        if pairs is not None:
+            retrieved: dict[str, float] | None = self.artefacts.renewed(name, self._retrieve(graph, hint, pairs))
+        else:
+            retrieved = self.artefacts.known(name)
+        fidelity = Fidelity.from_json({**found, **(retrieved or {})})
+        if pairs is not None and precision == "int8" and not fidelity.passes and self._quantise_better(pairs):
+            return self.fidelity(precision, pairs)
+        return fidelity
 
     def no_gain(self, precision: Precision) -> str:
         """Why `precision` is not faster than fp32 on this CPU, empty if it is. Timed where that is in doubt, once."""
@@ -116,9 +146,17 @@ class Workshop:
             return ""
         return f"int8 takes {took_ms['int8']:.1f} ms for a full pass, fp32 {took_ms['fp32']:.1f} ms"
 
-    def choose(self, precision: str) -> Choice:
-        """The precision to serve with, its graph made: minutes the first time."""
-        choice = choose(precision, supported=supported_precisions(), measure=self.fidelity, no_gain=self.no_gain)
+    def choose(self, precision: str, pairs: Pairs | None = None) -> Choice:
+        """The precision to serve with, its graph made: minutes the first time.
+
+        With `pairs` it must find as much as fp32 among them; later starts without them keep to what was found.
+        """
+        choice = choose(
+            precision,
+            supported=supported_precisions(),
+            measure=lambda candidate: self.fidelity(candidate, pairs),
+            no_gain=self.no_gain,
+        )
         self.tokenizer()
         self.graph(choice.precision)
         return choice
@@ -143,14 +181,29 @@ class Workshop:
     def _compare(self, graph: Path, hint: str) -> Fidelity:
         if self._reference is None:
             self.progress("comparing with fp32", 0.0)
-            self._reference = self._vectors(self.fp32_graph(), "f32")
-        candidate = self._vectors(graph, hint)
+            self._reference = self._vectors(self.fp32_graph(), "f32", self.held_out())
+        candidate = self._vectors(graph, hint, self.held_out())
         self.progress("comparing with fp32", 1.0)
         return compare(self._reference, candidate)
 
-    def _vectors(self, graph: Path, hint: str) -> Vectors:
+    def _retrieve(self, graph: Path, hint: str, pairs: Pairs) -> dict[str, float]:
+        """nDCG@10 over `pairs`, of the graph and of fp32."""
+        if self._retrieved is None or self._retrieved[0] is not pairs:
+            self._retrieved = (
+                pairs,
+                ndcg(pairs, self._vectors(self.fp32_graph(), "f32", pairs.texts, "searching in fp32")),
+            )
+        found = ndcg(pairs, self._vectors(graph, hint, pairs.texts, "searching"))
+        return {"pairs": len(pairs.queries), "ndcg": found, "ndcg_fp32": self._retrieved[1]}
+
+    def _vectors(self, graph: Path, hint: str, texts: Sequence[str], stage: str = "") -> Vectors:
         runtime = self.runtime(graph, hint, threads=cores(), pass_tokens=512, keep=False)
-        return runtime.embed(self.held_out())
+        found: list[Vectors] = []
+        for start in range(0, len(texts), TEXTS_AT_A_TIME):
+            found.append(runtime.embed(texts[start : start + TEXTS_AT_A_TIME]))
+            if stage:
+                self.progress(stage, min(1.0, (start + TEXTS_AT_A_TIME) / len(texts)))
+        return np.concatenate(found)
 
     def held_out(self) -> list[str]:
         """The texts that the gate judges by."""
