@@ -63,7 +63,7 @@ class NotifySection(Section):
 
     group_interval: Duration = 300.0
     repeat: Duration = 4 * 3600.0
-    runbook: str = "docs/runbook.md"
+    runbook: str = ""
 
 
 class HeartbeatSection(Section):

@@ -14,6 +14,7 @@ from slo.cli.options import Context, config_option, context, json_option
 from slo.clock import SystemClock
 from slo.errors import ConfigError
 from slo.units import show_duration
+from slo.watch.alerting.address import runbook_of
 from slo.watch.delivery.channels import OUTBOX_FILE, longest_send_s, open_outbox
 from slo.watch.delivery.drill import Drill, run_drill
 from slo.watch.delivery.outbox_store import OutboxStore
@@ -77,7 +78,7 @@ def drill(config_path: Path | None, as_json: bool, only: tuple[str, ...], live: 
             settings_of(ctx.config),
             ctx.config.slo,
             model=ctx.config.model.name,
-            runbook=ctx.config.watch.notify.runbook,
+            runbook=runbook_of(ctx.config),
             say=lambda text: click.echo(text, err=True),
             api_key=ctx.api_key() if live else None,
         )

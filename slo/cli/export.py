@@ -21,6 +21,7 @@ from slo.report.prometheus_scrape import prometheus_file
 from slo.report.prometheus_tests import tests_file
 from slo.report.promise import BurnWindow, Promise
 from slo.report.service_files import Installation, cron_lines, systemd_units
+from slo.watch.alerting.address import runbook_of
 from slo.watch.alerting.rules import BURN_ALERTS
 from slo.watch.budget.burn import Table
 from slo.watch.budget.objectives import Goal
@@ -102,7 +103,7 @@ def export() -> None:
 def prometheus(config_path: Path | None, folder: Path | None, runbook: str | None, alertmanager: str) -> None:
     """Recording and burn-rate rules; with --out also their promtool unit tests, and a prometheus.yml that uses them."""
     config = context(config_path).config
-    given, runbook = promises(config), runbook or config.watch.notify.runbook
+    given, runbook = promises(config), runbook or runbook_of(config)
     files = {RULES: rules_file(given, runbook=runbook, header=HEADER)}
     if folder is not None:
         files[RULE_TESTS] = tests_file(given, rules=RULES, runbook=runbook, header=HEADER)

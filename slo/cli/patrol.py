@@ -19,6 +19,7 @@ from slo.clock import Clock
 from slo.config import Config
 from slo.errors import BadAnswer, ServerFault, StoreError
 from slo.fetch import Fetcher
+from slo.watch.alerting.address import page_of, runbook_of
 from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.channels import open_outbox
 from slo.watch.delivery.courier import Courier
@@ -92,7 +93,8 @@ def on_patrol(
             ),
             clock=clock,
             thin=config.watch.source.thin if source else sys.maxsize,
-            runbook=config.watch.notify.runbook,
+            runbook=runbook_of(config),
+            page=page_of(config),
             remediator=Remediator(
                 store,
                 executors(config, config_path, complain),

@@ -96,8 +96,14 @@ class Engine:
             age_s=age_s,
         )
         changes = self._step(readings, now_s)
+        eased = {goal.name for goal in settings.goals if self._met(goal, slot_s, end_s)}
         entries = [
-            Entry(rule, state.alerts[rule.key], muted=excuse is not None or self._muted(rule, quiet, now_s))
+            Entry(
+                rule,
+                state.alerts[rule.key],
+                muted=excuse is not None or self._muted(rule, quiet, now_s),
+                eased=rule.goal in eased,
+            )
             for rule in self._rules
         ]
         told, groups, hidden = self._tell(entries, now_s)
@@ -109,6 +115,7 @@ class Engine:
             budgets=budgets,
             histogram=histogram,
             failed=failed,
+            window_s=settings.window_s,
             sources=self.history.sources(end_s - settings.window_s, end_s),
             alerts=dict(state.alerts),
             rules={rule.key: rule for rule in self._rules},
@@ -184,6 +191,11 @@ class Engine:
             observed_s=min(age_s, end_s - start_s),
             expected_today=day.total * day_left_s(now_s, settings.period.zone) / 86400,
         )
+
+    def _met(self, goal: Goal, start_s: float, end_s: float) -> bool:
+        """Was the goal met in this slice alone? Not without requests: nobody knows then."""
+        counts = self.history.counts(goal, start_s, end_s)
+        return counts.total > 0 and counts.bad <= goal.budget * counts.total + 1e-9
 
     def _since_s(self, slot_s: int) -> float:
         """When the history begins."""

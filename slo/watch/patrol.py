@@ -17,8 +17,10 @@ from slo.objective import Objective
 from slo.stats import Histogram, edges_with
 from slo.watch.alerting.cause import causes, evidence_of
 from slo.watch.alerting.grouping import Notice
+from slo.watch.alerting.incident import Worst, worst_of
 from slo.watch.alerting.message import Circumstances, compose
 from slo.watch.alerting.notification import Notification
+from slo.watch.alerting.words import zone_of
 from slo.watch.budget.objectives import Goal
 from slo.watch.engine import Engine
 from slo.watch.health import Health
@@ -68,7 +70,10 @@ class Outside:
 
 
 class Patrol:
-    """The rounds of one watch. `thin` requests per window are enough to do without probes."""
+    """The rounds of one watch. `thin` requests per window are enough to do without probes.
+
+    `runbook` and `page` are the addresses that messages link to.
+    """
 
     def __init__(
         self,
@@ -79,6 +84,7 @@ class Patrol:
         clock: Clock,
         thin: int,
         runbook: str,
+        page: str = "",
         remediator: Remediator | None = None,
         heartbeat: Heartbeat | None = None,
     ) -> None:
@@ -88,6 +94,7 @@ class Patrol:
         self._clock = clock
         self._thin = thin
         self._runbook = runbook
+        self._page = page
         self._remediator = remediator
         self._heartbeat = heartbeat
         self._engine = Engine(store, settings, enqueue=self._hand_over)
@@ -206,9 +213,9 @@ class Patrol:
         self._remediator.round(situation, latest, found.at_s)
 
     def _hand_over(self, found: Round, notice: Notice, event_id: str) -> None:
-        self._outside.hand_over(compose(found, notice, self._around(found), event_id=event_id))
+        self._outside.hand_over(compose(found, notice, self._around(found, notice), event_id=event_id))
 
-    def _around(self, found: Round) -> Circumstances:
+    def _around(self, found: Round, notice: Notice) -> Circumstances:
         labels = self._settings.labels
         now_s, end_s = found.at_s, found.slot_s + self._settings.interval_s
         try:
@@ -225,11 +232,28 @@ class Patrol:
         return Circumstances(
             model=labels.get("model", ""),
             endpoint=labels.get("endpoint", ""),
+            instance=labels.get("instance", ""),
+            page=self._page,
             causes=suspects,
             changes=changes,
             actions=actions,
             runbook=self._runbook,
             labels=labels,
+            worst=self._worst(found, notice) if notice.kind == "resolved" else None,
+            zone=zone_of(self._settings.period.zone),
+        )
+
+    def _worst(self, found: Round, notice: Notice) -> Worst:
+        """Of the incident that is over; from the minute in which the condition was first seen to hold."""
+        goal = next((g for g in self._settings.goals if g.name == notice.rules[0].goal), None)
+        interval_s = self._settings.interval_s
+        return worst_of(
+            self._engine.history.latencies,
+            start_s=notice.started_s - interval_s,
+            end_s=found.slot_s + interval_s,
+            interval_s=interval_s,
+            window_s=self._settings.window_s,
+            quantile=goal.target if goal and goal.kind == "latency" else 0.95,
         )
 
 

@@ -43,7 +43,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """What one round found. `windows` are the last five minutes by goal, `histogram` and `failed` their latencies.
+    """What one round found. `windows` are the last `window_s` by goal, `histogram` and `failed` their latencies.
 
     `unheard` says why alerts are not told, by key: muted by a silence or agreed maintenance, or covered by another one.
     """
@@ -57,6 +57,7 @@ class Round:
     sources: Mapping[str, int]
     alerts: Mapping[str, Alert]
     rules: Mapping[str, Rule]
+    window_s: float = 300.0
     changes: tuple[tuple[Rule, Change], ...] = ()
     notices: tuple[tuple[Tier, Notice], ...] = ()
     unheard: Mapping[str, str] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from slo.config import Config
+from slo.watch.alerting.address import watched
 from slo.watch.alerting.grouping import Policy
 from slo.watch.alerting.rulebook import Rulebook, make_rulebook
 from slo.watch.budget.burn import Finding
@@ -65,7 +66,7 @@ def settings_of(config: Config) -> Settings:
         goals=goals_of(config),
         rulebook=rulebook,
         period=period,
-        labels={"model": config.model.name, "endpoint": config.endpoint},
+        labels=watched(config),
         interval_s=interval_of(config),
         window_s=max(interval_of(config), round(watch.window)),
         bad_after_s=watch.no_data.bad_after,

@@ -324,3 +324,16 @@ def test_a_state_that_cannot_be_read_is_refused_with_its_path(tmp_path: Path) ->
         store.put_state("engine", {"alerts": 5})
         with pytest.raises(StoreError, match=r"history\.db"):
             Simulation(store)
+
+
+def test_no_all_clear_comes_while_less_urgent_trouble_goes_on_and_nobody_is_paged_twice(tmp_path: Path) -> None:
+    """Half an hour of 30 % slow after ten minutes of all slow: critical ends, the page-level alert does not."""
+    with simulation(tmp_path) as sim:
+        sim.run(120, {"good": 60})
+        sim.run(10, {"good": 0, "slow": 60})
+        sim.run(30, {"good": 40, "slow": 20})
+        told = [notice.kind for _, notice in sim.told if notice.severity in ("critical", "page")]
+        assert told == ["firing", "joined"]
+        sim.run(20, {"good": 60})
+        told = [notice.kind for _, notice in sim.told if notice.severity in ("critical", "page")]
+        assert told == ["firing", "joined", "resolved"]

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from slo.watch.alerting.words import OUTCOMES_ZH
+
 CauseKind = Literal["down", "refused", "failing", "stage", "length", "replica", "steal", "cold", "cache"]
 
 COLD_S = 300.0
@@ -20,6 +22,7 @@ _STAGE_ZH = {
     "queue": "排队", "wait": "等待引擎", "tokenise": "分词", "infer": "推理", "finish": "收尾", "call": "进程间调用",
     "serialise": "序列化", "gc_pause": "垃圾回收", "loop_lag": "事件循环延迟",
 }  # fmt: skip
+_CLASSES_ZH = {"short": "短", "medium": "中", "long": "长", "batch": "批量", "tiny": "极短"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +114,7 @@ def _outcomes(now: Evidence) -> list[Cause]:
         return [Cause(kind="refused", weight=weight, text_en=f"the server sheds load: {share} refused with 429",
                       text_zh=f"服务主动限流：{share} 的请求被拒绝（429）")]  # fmt: skip
     return [Cause(kind="failing", weight=weight, text_en=f"requests fail: {share} with {worst}",
-                  text_zh=f"请求失败：{share} 为 {worst}")]  # fmt: skip
+                  text_zh=f"请求失败：{share} 为{OUTCOMES_ZH.get(worst, f'「{worst}」')}")]  # fmt: skip
 
 
 def _stage(now: Evidence, usual: Evidence) -> list[Cause]:
@@ -128,7 +131,7 @@ def _stage(now: Evidence, usual: Evidence) -> list[Cause]:
         return []
     worst = max(excess_ms, key=lambda name: excess_ms[name])
     share = excess_ms[worst] / added
-    name_zh = _STAGE_ZH.get(worst, worst)
+    name_zh = _STAGE_ZH.get(worst, f"「{worst}」")
     return [Cause(kind="stage", weight=0.9 * share,
                   text_en=f"stage {worst}: {excess_ms[worst]:+.0f} ms per request, {share:.0%} of the added time",
                   text_zh=f"{name_zh}阶段：每请求 {excess_ms[worst]:+.0f} ms，占增加时间的 {share:.0%}")]  # fmt: skip
@@ -149,9 +152,10 @@ def _part(
     if share < 0.6 or share < 1.5 * traffic or as_ever:
         return []
     word_en, word_zh = ("texts of class", "长度类别") if kind == "length" else ("replica", "副本")
+    name_zh = _CLASSES_ZH.get(worst, worst)
     return [Cause(kind=kind, weight=0.8 * share,
                   text_en=f"{word_en} {worst}: {share:.0%} of the bad requests, {traffic:.0%} of the traffic",
-                  text_zh=f"{word_zh} {worst}：占坏请求的 {share:.0%}，仅占流量的 {traffic:.0%}")]  # fmt: skip
+                  text_zh=f"{word_zh}「{name_zh}」：占坏请求的 {share:.0%}，仅占流量的 {traffic:.0%}")]  # fmt: skip
 
 
 def _surroundings(now: Evidence, usual: Evidence) -> list[Cause]:
@@ -159,7 +163,7 @@ def _surroundings(now: Evidence, usual: Evidence) -> list[Cause]:
     if now.cpu_steal is not None and now.cpu_steal >= 0.05 and now.cpu_steal >= 2 * (usual.cpu_steal or 0.0):
         found.append(Cause(kind="steal", weight=min(0.85, 3 * now.cpu_steal),
                            text_en=f"neighbours on the host take {now.cpu_steal:.0%} of the CPU time (steal)",
-                           text_zh=f"宿主机邻居占用 {now.cpu_steal:.0%} 的 CPU 时间（steal）"))  # fmt: skip
+                           text_zh=f"宿主机邻居占用 {now.cpu_steal:.0%} 的处理器时间"))  # fmt: skip
     if now.uptime_s is not None and now.uptime_s < COLD_S:
         found.append(Cause(kind="cold", weight=0.7,
                            text_en=f"the model is cold: started {now.uptime_s:.0f} s ago",

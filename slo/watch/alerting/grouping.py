@@ -9,11 +9,13 @@ group are told together:
 * escalated  a more urgent alert than any told so far, at once
 * joined     another alert, no more urgent: after `group_interval_s` since the last message
 * repeat     nothing new for `repeat_s`, still firing
-* resolved   nothing told is firing any more; only if firing was told
+* resolved   nothing told is firing any more, and nothing untold that is more than the memory of its windows; only if
+             firing was told
 
 Covered alerts: when a burn is critical, the pages and tickets of the same goal say the same thing later and longer.
 They are not told while a more urgent alert of their goal fires, nor until their own windows have had the time to
-forget it. What still fires then is news.
+forget it. What still fires then is news. Nor is anything called resolved while a covered alert of the group fires and
+the last minute still missed its goal: it would be told again a few minutes later.
 """
 
 from __future__ import annotations
@@ -82,11 +84,12 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An alert as grouping sees it."""
+    """An alert as grouping sees it. `eased`: its goal was met in the last minute, so it fires from memory."""
 
     rule: Rule
     alert: Alert
     muted: bool = False
+    eased: bool = False
 
 
 def tier(severity: Severity) -> Tier:
@@ -106,7 +109,8 @@ def notices(
     )
     told = _by_urgency(entry for entry in entries if entry.alert.firing and entry.rule.key in group.told)
     if not news and not told:
-        return _resolved(group, entries)
+        goes_on = any(entry.alert.firing and not entry.muted and not entry.eased for entry in entries)
+        return (group, None) if goes_on else _resolved(group, entries)
     shown = _by_urgency({entry.rule.key: entry for entry in (*news, *told) if not entry.muted}.values())
     kind = _kind(group, news, now_s, policy) if shown else None
     if kind is None:

@@ -41,6 +41,7 @@ STORE_ALERT = "HistoryNotWritable"
 REMEDIATION_ALERT = "RemediationFailed"
 WATCHER_ALERT = "WatcherSilent"  # raised by whoever watches the watcher: a second process, or a dead-man's switch
 DELIVERY_ALERT = "AlertsUndelivered"  # by Prometheus: a channel that is down cannot tell of itself
+SERVER_ALERT = "ServerDown"  # by Prometheus: a server that it cannot scrape has no figures to alert on
 ALERTS = (
     *BURN_ALERTS.values(),
     P95_ALERT,
@@ -50,6 +51,7 @@ ALERTS = (
     REMEDIATION_ALERT,
     WATCHER_ALERT,
     DELIVERY_ALERT,
+    SERVER_ALERT,
 )
 
 

@@ -1,4 +1,4 @@
-"""Where an alert's entry in `docs/runbook.md` is, and the first step that goes into the message itself."""
+"""Where an alert's entry of the runbook is, and the first step that goes into the message itself."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ _FIRST: Mapping[str, tuple[str, str, str]] = {
     "RemediationFailed": ("see what was tried", "查看已执行的操作", "slo budget --actions"),
     "AlertsUndelivered": ("test every channel", "测试各告警通道", "slo alert test"),
     "WatcherSilent": ("start the watcher", "启动监视进程", "slo watch"),
+    "ServerDown": ("start the server, this is safe at any time", "启动服务（可重复执行）", "make launch"),
 }
 # A cause known better than the alert: its step goes first.
 _BY_CAUSE: Mapping[CauseKind, tuple[str, str, str]] = {
@@ -38,9 +39,12 @@ def step_for(alert: str, cause: CauseKind | None, language: Language) -> tuple[s
     return (words_zh if language == "zh" else words_en), command
 
 
-def entry_url(runbook: str, alert: str) -> str:
-    """The alert's entry: headings are the alerts' names, so anchors are them in lower case."""
-    return f"{runbook}#{alert.lower()}" if runbook else ""
+def entry_url(runbook: str, alert: str, language: Language = "zh") -> str:
+    """The alert's entry: its anchor is its name in lower case. The server's own page is asked for the language."""
+    if not runbook:
+        return ""
+    asked = f"?lang={language}" if runbook.endswith("/slo/runbook") else ""
+    return f"{runbook}{asked}#{alert.lower()}"
 
 
 def covered() -> frozenset[str]:

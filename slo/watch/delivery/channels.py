@@ -6,10 +6,13 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TextIO
 
 from slo.clock import Clock, SystemClock
 from slo.config import Config
+from slo.watch.alerting.address import runbook_of, watched
+from slo.watch.delivery.damage import damaged
 from slo.watch.delivery.delivery import RetryPolicy
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
@@ -43,7 +46,13 @@ def open_outbox(
     store = OutboxStore(config.state_dir / OUTBOX_FILE)
     try:
         yield Outbox(
-            store, sinks, routes, clock=clock or SystemClock(), policy=policy, longest_send_s=longest_send_s(config)
+            store,
+            sinks,
+            routes,
+            clock=clock or SystemClock(),
+            policy=policy,
+            longest_send_s=longest_send_s(config),
+            damage=partial(damaged, watched(config), runbook_of(config)),
         )
     finally:
         store.close()

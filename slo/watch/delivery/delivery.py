@@ -21,6 +21,10 @@ class RetryPolicy:
     fallback_after: int = 3
     give_up_s: float = 6 * 3600.0
 
+    def gives_up(self, waited_s: float, attempts: int) -> bool:
+        """Was it tried for long enough? Not by the clock alone, which may have jumped: by a good part of the tries."""
+        return waited_s >= self.give_up_s and attempts >= self.give_up_s / self.cap_s / 4
+
     def pause_s(self, attempts: int, chance: random.Random) -> float:
         """Seconds until the next attempt after `attempts` failed ones."""
         longest = min(self.cap_s, self.first_s * 2.0 ** min(attempts - 1, 30))

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slo.watch.alerting.notification import SEVERITIES, Notification, Severity
+from slo.watch.alerting.words import SEVERITY_ZH, STATUS_ZH
 
 _MARKS = {"firing": "🔴", "resolved": "🟢", "test": "🔵"}
+_NAMES_ZH = {"resolved": STATUS_ZH["resolved"], **{str(name): zh for name, zh in SEVERITY_ZH.items()}}
+_REST_ZH = "另有 {} 条未列出：{}（`slo alert status` 查看全部）"
+_REST_EN = "{} more, not listed: {} (`slo alert status` shows all)"
 _ROOM_FOR_REST = 300  # bytes kept for the line that counts the rest
 
 
@@ -47,10 +51,10 @@ def merge(notifications: Sequence[Notification], room: int, now: float) -> Diges
             event_id=f"digest-{hashlib.sha256(' '.join(sorted(ids)).encode()).hexdigest()[:24]}",
             status="resolved" if resolved else worst.status,
             severity=worst.severity,
-            title_zh=f"合并 {len(members)} 条告警：{_counts(members)}",
-            title_en=f"{len(members)} alerts in one message: {_counts(members)}",
-            text_zh=_text(listed, lambda n: n.title_zh, more, "另有 {} 条未列出：{}（slo alert status 查看全部）"),
-            text_en=_text(listed, lambda n: n.title_en, more, "{} more, not listed: {} (slo alert status shows all)"),
+            title_zh=f"合并 {len(members)} 条告警：{_counts(members, _NAMES_ZH)}",
+            title_en=f"{len(members)} alerts in one message: {_counts(members, {})}",
+            text_zh=_text(listed, lambda n: n.title_zh, _rest(more, _NAMES_ZH, _REST_ZH)),
+            text_en=_text(listed, lambda n: n.title_en, _rest(more, {}, _REST_EN)),
             labels={"alertname": "SloAlertDigest"},
             starts_at_s=min(n.starts_at_s for n in members),
             ends_at_s=now if resolved else None,
@@ -70,7 +74,7 @@ def _key(notification: Notification) -> tuple[str, str, str]:
 
 def _line(notification: Notification, title: str, count: int) -> str:
     times = f" ×{count}" if count > 1 else ""
-    return f"- {_MARKS[notification.status]} [{notification.severity}] {' '.join(title.split())[:120]}{times}"
+    return f"- {_MARKS[notification.status]} {' '.join(title.split())[:120]}{times}"
 
 
 def _listed(
@@ -93,20 +97,20 @@ def _listed(
     return listed, rest
 
 
-def _counts(members: Sequence[Notification]) -> str:
-    """`critical 3 · page 14 · resolved 2`."""
+def _counts(members: Sequence[Notification], names: Mapping[str, str]) -> str:
+    """`critical 3 · page 14 · resolved 2`, by their `names`."""
     found = Counter("resolved" if n.status == "resolved" else n.severity for n in members)
-    return " · ".join(f"{name} {found[name]}" for name in (*SEVERITIES, "resolved") if found[name])
+    return " · ".join(f"{names.get(name, name)} {found[name]}" for name in (*SEVERITIES, "resolved") if found[name])
+
+
+def _rest(more: Counter[Severity], names: Mapping[str, str], form: str) -> str:
+    """The line that counts what is not listed; empty when all is."""
+    kinds = [f"{names.get(severity, severity)} {more[severity]}" for severity in SEVERITIES if more[severity]]
+    return form.format(sum(more.values()), " · ".join(kinds)) if kinds else ""
 
 
 def _text(
-    listed: dict[tuple[str, str, str], list[Notification]],
-    title: Callable[[Notification], str],
-    more: Counter[Severity],
-    form: str,
+    listed: dict[tuple[str, str, str], list[Notification]], title: Callable[[Notification], str], rest: str
 ) -> str:
     lines = [_line(group[0], title(group[0]), len(group)) for group in listed.values()]
-    if more:
-        kinds = " · ".join(f"{severity} {more[severity]}" for severity in SEVERITIES if more[severity])
-        lines.append(f"\n{form.format(sum(more.values()), kinds)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, f"\n{rest}"] if rest else lines)

@@ -113,7 +113,7 @@ def run_drill(
     """Healthy, slow until it fires, healthy until it resolves. Nothing is kept but the result."""
     clock, drill = SkippingClock(), Drill()
     name = f"drill-{secrets.token_hex(4)}"
-    labels = {"model": f"{model}-drill", "endpoint": injector.endpoint, "drill": name}
+    labels = {**settings.labels, "model": f"{model}-drill", "endpoint": injector.endpoint, "drill": name}
     with tempfile.TemporaryDirectory(prefix="slo-drill-") as folder:
         box = OutboxStore(Path(folder) / "outbox.db")
         outbox = Outbox(box, sinks, routes, clock=SystemClock())

@@ -13,9 +13,10 @@ told to the fallback, until it comes back.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from slo.clock import Clock, iso
 from slo.watch.alerting.notification import Notification
@@ -23,6 +24,7 @@ from slo.watch.delivery.delivery import Attempt, RetryPolicy
 from slo.watch.delivery.digest import merge
 from slo.watch.delivery.limiter import Gate
 from slo.watch.delivery.outbox_entry import Entry, Job
+from slo.watch.delivery.outbox_file import OutboxDamaged
 from slo.watch.delivery.outbox_store import LONGEST_WAIT_S, OutboxStore
 from slo.watch.delivery.routing import URGENT_RANK, Routes, rank_of
 from slo.watch.delivery.senders import LONGEST_SEND_S, Senders, attempt
@@ -39,8 +41,12 @@ class Outbox:
     def __init__(
         self, store: OutboxStore, sinks: Mapping[str, Sink], routes: Routes, *, clock: Clock,
         policy: RetryPolicy | None = None, chance: random.Random | None = None, longest_send_s: float = LONGEST_SEND_S,
+        damage: Callable[[Path, float], Notification] | None = None,
     ) -> None:  # fmt: skip
-        """`longest_send_s` is how long a channel may take before the others go on without it."""
+        """`longest_send_s` is how long a channel may take before the others go on without it.
+
+        `damage` words the message about a file that was damaged and set aside.
+        """
         self._store = store
         self._sinks = dict(sinks)
         self._routes = routes
@@ -48,20 +54,34 @@ class Outbox:
         self._policy = policy or RetryPolicy()
         self._chance = chance or random.Random()
         self._senders: Senders[Job] = Senders(longest_send_s)
-        self._pruned_s = float("-inf")
+        self._damage = damage
         self.worked_s = float("-inf")  # on the monotonic clock: when something was last sent, or nothing was to be
 
     def put(self, notification: Notification) -> tuple[str, ...]:
         """Persist `notification` for the channels that its severity is routed to, and name them.
 
-        The same event id put twice is one message. Raises `StoreError` if the disk does not take it; `send_now` is
-        then what is left.
+        The same event id put twice is one message. Raises `StoreError` if the disk does not take it: then `send_now`.
         """
         channels = self._routes.channels_for(notification)
+        try:
+            channels = self._add(notification, channels)
+        except OutboxDamaged:  # set aside by now
+            channels = self._add(notification, channels)
+        self._tell_of_damage()
+        return channels
+
+    def _add(self, notification: Notification, channels: tuple[str, ...]) -> tuple[str, ...]:
         if notification.status == "resolved":  # also where it was told of while it was less urgent
             channels = self._store.heard(notification.group_key) or channels
         self._store.add(notification, channels, rank_of(notification), self._clock.wall())
         return channels
+
+    def _tell_of_damage(self) -> None:
+        """Say what happened to what waited in files that had to be set aside."""
+        while self._store.set_aside and self._damage is not None:
+            message = self._damage(self._store.set_aside[0], self._clock.wall())
+            self._store.add(message, self._routes.channels_for(message), rank_of(message), self._clock.wall())
+            self._store.set_aside.pop(0)
 
     def send_now(self, notification: Notification) -> list[Attempt]:
         """Without the disk: one try at each channel, nothing remembered. For when `put` failed."""
@@ -75,14 +95,19 @@ class Outbox:
             attempts += [self._attempt(job, outcome) for _, job, outcome, _ in self._senders.ended(_LOOK_S)]
         return attempts
 
+    def close(self) -> None:
+        """Close its file."""
+        self._store.close()
+
     def pump(self) -> list[Attempt]:
         """Send all that is due now; what was tried. Nothing if another process is just doing it."""
         with self._store.sole_sender() as mine:
             if not mine:
                 return []
+            self._tell_of_damage()
             self._store.recover()
             self._give_up_strangers()
-            self._prune()
+            self._store.prune(self._clock.wall())
             attempts = self._deliveries()
             self.worked_s = self._clock.monotonic()
             return attempts
@@ -183,6 +208,7 @@ class Outbox:
             # all the same.
             self._leave(name, gate.closed_until_s, "channel throttled")
             return None
+        self._store.overtake(name, now)
         head = self._store.due(name, now)
         if not head:
             return self._repeat(name, now)
@@ -216,7 +242,7 @@ class Outbox:
 
     def _claimed(self, entries: list[Entry], gate: Gate | None) -> Job:
         self._store.claim(entries, gate)
-        return Job((entries[0],), entries[0].worded())
+        return Job((entries[0],), entries[0].worded(self._clock.wall()))
 
     def _send(self, job: Job) -> Outcome:
         job.outcome = attempt(self._sinks[job.channel], job.message, self._clock.wall())
@@ -256,7 +282,7 @@ class Outbox:
             self._store.note_retry(name, None)
             due_s = now + max(outcome.after_s or 0.0, self._policy.pause_s(attempts, self._chance))
         for entry in entries:
-            over = now - entry.enqueued_s >= self._policy.give_up_s
+            over = self._policy.gives_up(now - entry.enqueued_s, attempts)
             loud = throttled or (attempts >= self._policy.fallback_after and entry.rank <= URGENT_RANK + 1)
             self._store.settle(
                 (entry,),
@@ -271,7 +297,8 @@ class Outbox:
     def _remember(self, name: str, message: Notification, now: float) -> None:
         every_s = self._sinks[name].repeat_every_s
         if every_s is not None and message.status != "test":
-            until_s = now + _AFTER_RESOLVE_S if message.status == "resolved" else None
+            # An alert that says itself when it ends is reminded of until then.
+            until_s = now + _AFTER_RESOLVE_S if message.status == "resolved" else message.ends_at_s
             self._store.repeat(name, message, now + every_s, until_s)
 
     def _repeat(self, name: str, now: float) -> Job | None:
@@ -301,9 +328,3 @@ class Outbox:
         for name, entries in self._store.strangers(list(self._sinks), now).items():
             fallback = [sink for sink in self._routes.fallback_for(name) if sink in self._sinks]
             self._store.settle(entries, "dead", now, reason="channel no longer configured", pass_on=fallback)
-
-    def _prune(self) -> None:
-        now = self._clock.wall()
-        if not 0 <= now - self._pruned_s < LONGEST_WAIT_S:
-            self._store.prune(now)
-            self._pruned_s = now

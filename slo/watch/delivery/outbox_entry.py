@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
+from slo.units import show_duration
 from slo.watch.alerting.notification import Notification
+from slo.watch.alerting.words import duration_zh
 from slo.watch.delivery.sinks.outcome import Outcome
+
+LATE_WORD_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One message on its way to one channel.
 
-    `rank` orders by urgency; `instead_of` names the channel that it was meant for, if that failed.
+    `rank` orders by urgency; `instead_of` names the channel that it was meant for, if that failed. `untold` says of an
+    all-clear that it has overtaken its alert.
     """
 
     seq: int
@@ -24,10 +29,23 @@ class Entry:
     instead_of: str
     enqueued_s: float
     notification: Notification
+    untold: bool = False
 
-    def worded(self) -> Notification:
-        """The message, saying so if it may have been sent before or comes by another channel than meant."""
-        n = self.notification
+    def worded(self, now: float) -> Notification:
+        """The message, saying so if it is late, may have been sent before, or comes by another channel than meant."""
+        n, late_s = self.notification, now - self.enqueued_s
+        if self.untold:
+            n = replace(
+                n,
+                text_zh=f"{n.text_zh}\n\n（告警消息当时未能送达，现与恢复一并通知。）",
+                text_en=f"{n.text_en}\n\n(The alert itself could not be delivered in time; this tells of both.)",
+            )
+        elif late_s >= LATE_WORD_S:
+            n = replace(
+                n,
+                text_zh=f"{n.text_zh}\n\n（本消息迟到 {duration_zh(late_s)}：通道此前不可用。）",
+                text_en=f"{n.text_en}\n\n({show_duration(late_s)} late: the channel was not available.)",
+            )
         if self.doubtful:
             n = replace(n, title_zh=f"[重发] {n.title_zh}", title_en=f"[resent] {n.title_en}")
         if self.instead_of:

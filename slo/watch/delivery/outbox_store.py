@@ -2,9 +2,9 @@
 The outbox on disk: messages, who is to get them, and how far each has come. SQLite, every step its own transaction.
 
 A delivery is `pending`, `sending` (claimed: if the process dies now, nobody knows whether it went out), `delivered`,
-`merged` (told of in a digest) or `dead` (given up); earlier versions also wrote `moved`, for what they left to a
-fallback alone. One process at a time sends, by a file lock that dies with it; any may enqueue. Times are wall-clock
-seconds.
+`merged` (told of in a digest, or in the all-clear that overtook it) or `dead` (given up); earlier versions also wrote
+`moved`, for what they left to a fallback alone. One process at a time sends, by a file lock that dies with it; any may
+enqueue. Times are wall-clock seconds.
 """
 
 from __future__ import annotations
@@ -13,42 +13,23 @@ import fcntl
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any
 
 from slo.errors import StoreError
-from slo.files import advice_on, private_folder
 from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.limiter import Gate, Limit
 from slo.watch.delivery.outbox_entry import Entry, decode, encode
+from slo.watch.delivery.outbox_file import OutboxFile
 
-FORMAT = 1
 LONGEST_WAIT_S = 3600.0  # a due time further ahead comes from a clock that was wrong: it is due now
 KEEP_S = 30 * 86400.0
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS messages (
-    event_id TEXT PRIMARY KEY, enqueued_s REAL NOT NULL, body TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS deliveries (
-    seq INTEGER PRIMARY KEY, event_id TEXT NOT NULL REFERENCES messages ON DELETE CASCADE, sink TEXT NOT NULL,
-    group_key TEXT NOT NULL, rank INTEGER NOT NULL, state TEXT NOT NULL DEFAULT 'pending',
-    attempts INTEGER NOT NULL DEFAULT 0, due_s REAL NOT NULL, doubtful INTEGER NOT NULL DEFAULT 0,
-    instead_of TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '', done_s REAL, digest TEXT NOT NULL DEFAULT '',
-    UNIQUE (event_id, sink));
-CREATE INDEX IF NOT EXISTS by_sink ON deliveries (sink, state, rank, seq);
-CREATE INDEX IF NOT EXISTS by_group ON deliveries (sink, group_key, state, seq);
-CREATE TABLE IF NOT EXISTS gates (
-    sink TEXT PRIMARY KEY, tokens REAL NOT NULL, at_s REAL NOT NULL, closed_until_s REAL NOT NULL,
-    last_digest_s REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS repeats (
-    sink TEXT NOT NULL, group_key TEXT NOT NULL, body TEXT NOT NULL, next_s REAL NOT NULL, until_s REAL,
-    PRIMARY KEY (sink, group_key));
-CREATE TABLE IF NOT EXISTS totals (
-    sink TEXT NOT NULL, result TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (sink, result));
-"""
+LATE_S = 60.0  # a message that waited longer has news overtake it
 
 _DUE = """
-    SELECT d.seq, d.event_id, d.sink, d.rank, d.attempts, d.doubtful, d.instead_of, m.enqueued_s, m.body
+    SELECT d.seq, d.event_id, d.sink, d.rank, d.attempts, d.doubtful, d.instead_of, m.enqueued_s, m.body,
+      EXISTS (SELECT 1 FROM deliveries t WHERE t.sink = d.sink AND t.group_key = d.group_key AND t.state = 'merged'
+              AND t.digest = d.event_id)
     FROM deliveries d JOIN messages m USING (event_id)
     WHERE d.sink = :sink AND d.state = 'pending' AND (d.due_s <= :now OR d.due_s > :now + :longest)
       AND NOT EXISTS (SELECT 1 FROM deliveries e WHERE e.sink = d.sink AND e.group_key = d.group_key
@@ -57,43 +38,10 @@ _DUE = """
 """
 
 
-class OutboxStore:
-    """The database at `path`, and its lock beside it. Raises `StoreError` naming the path for anything unreadable."""
+class OutboxStore(OutboxFile):
+    """The database at `path`, and its lock beside it."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            private_folder(path.parent)
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=10)
-            path.chmod(0o600)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")  # enqueued means: survives a power cut
-            self._db.execute("PRAGMA foreign_keys=ON")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, FORMAT):
-                raise StoreError(f"{path}: outbox format {version}, this version reads {FORMAT}")
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version={FORMAT}")
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(f"{path}: {error}", hint=advice_on(error, "move it away to start a new outbox")) from error
-
-    def close(self) -> None:
-        """Close the database."""
-        self._db.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing; trouble becomes a `StoreError`."""
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise StoreError(f"{self.path}: {error}", hint=advice_on(error, "is the disk full?")) from error
+    _pruned_s = float("-inf")
 
     @contextmanager
     def sole_sender(self) -> Iterator[bool]:
@@ -140,7 +88,31 @@ class OutboxStore:
         values = {"sink": sink, "now": now, "longest": LONGEST_WAIT_S, "limit": limit}
         with self.transaction() as db:
             rows = db.execute(_DUE.format(order=order), values).fetchall()
-        return [Entry(r[0], r[2], r[3], r[4], bool(r[5]), r[6], r[7], decode(r[8])) for r in rows]
+        found = []
+        for r in rows:
+            try:
+                found.append(Entry(r[0], r[2], r[3], r[4], bool(r[5]), r[6], r[7], decode(r[8]), untold=bool(r[9])))
+            except (ValueError, TypeError, AttributeError) as error:  # one line that nobody can read stops no other
+                with self.transaction() as db:
+                    db.execute(
+                        "UPDATE deliveries SET state='dead', reason=?, done_s=? WHERE seq=?",
+                        (f"unreadable: {type(error).__name__}", now, r[0]),
+                    )
+        return found
+
+    def overtake(self, sink: str, now: float) -> None:
+        """An alert that is late, and over before it was told: its all-clear tells of both."""
+        over = """SELECT e.event_id FROM deliveries e JOIN messages n USING (event_id) WHERE e.sink = d.sink
+                  AND e.group_key = d.group_key AND e.state = 'pending' AND e.seq > d.seq
+                  AND json_extract(n.body, '$.status') = 'resolved' ORDER BY e.seq LIMIT 1"""
+        late = """d.sink = ? AND d.state = 'pending' AND EXISTS (SELECT 1 FROM messages m WHERE m.event_id = d.event_id
+                  AND m.enqueued_s < ? AND json_valid(m.body) AND json_extract(m.body, '$.status') = 'firing')"""
+        with self.transaction() as db:
+            db.execute(
+                f"""UPDATE deliveries AS d SET state = 'merged', done_s = ?, digest = ({over})
+                    WHERE {late} AND EXISTS ({over})""",  # noqa: S608 - no value in it
+                (now, sink, now - LATE_S),
+            )
 
     def waiting(self, sink: str, now: float) -> int:
         """How many are due for `sink`."""
@@ -267,7 +239,10 @@ class OutboxStore:
             return db.execute(text, (now,)).rowcount
 
     def prune(self, now: float) -> None:
-        """Forget messages with nothing left to do that are older than 30 days."""
+        """Once an hour, forget messages with nothing left to do that are older than 30 days."""
+        if 0 <= now - self._pruned_s < LONGEST_WAIT_S:
+            return
+        self._pruned_s = now
         with self.transaction() as db:
             db.execute(
                 """DELETE FROM messages WHERE enqueued_s < ? AND NOT EXISTS (SELECT 1 FROM deliveries d

@@ -121,9 +121,9 @@ def cache_off(service: Service, request: dict[str, Any]) -> None:
     ("spoil", "words", "words_zh"),
     [
         (queued, "stage queue: +348 ms per request", "排队阶段"),
-        (long_texts, "texts of class long: 100% of the bad requests, 50% of the traffic", "长度类别 long"),
-        (one_replica, "replica m-1: 100% of the bad requests, 50% of the traffic", "副本 m-1"),
-        (stolen, "take 30% of the CPU time (steal)", "占用 30% 的 CPU 时间"),
+        (long_texts, "texts of class long: 100% of the bad requests, 50% of the traffic", "长度类别「长」"),
+        (one_replica, "replica m-1: 100% of the bad requests, 50% of the traffic", "副本「m-1」"),
+        (stolen, "take 30% of the CPU time (steal)", "占用 30% 的处理器时间"),
         (cold, "the model is cold: started 20 s ago", "模型刚启动：20 秒前"),
         (cache_off, "the cache answers 0% of requests instead of 40%", "缓存命中率由 40% 降至 0%"),
     ],

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from slo.errors import StoreError
@@ -96,6 +98,26 @@ OTHER = rule("Burn", "page", "availability")
 def test_a_slower_alert_of_the_same_goal_is_covered(critical: Entry, ended_s: float | None, expected: set[str]) -> None:
     ended = {} if ended_s is None else {CRITICAL.key: ended_s}
     assert covered([critical, entry(PAGE), entry(OTHER)], ended, 1000, POLICY) == expected
+
+
+def test_nothing_is_resolved_while_a_covered_alert_fires_and_the_last_minute_was_bad() -> None:
+    group, _ = message(Group(), [entry(CRITICAL)], 0)
+    over = entry(CRITICAL, firing=False)
+    still = [over, entry(PAGE)]
+    group, notice = notices(group, still, 60, POLICY, covered={PAGE.key})
+    assert notice is None
+    group, notice = message(group, still, 420)  # its cover has ended: news, and not the beginning of another incident
+    assert notice.kind == "joined"
+    group, notice = message(group, [over, entry(PAGE, firing=False)], 480)
+    assert notice.kind == "resolved"
+
+
+def test_a_covered_alert_that_fires_from_memory_holds_up_no_all_clear() -> None:
+    group, _ = message(Group(), [entry(CRITICAL)], 0)
+    memory = replace(entry(PAGE), eased=True)
+    _, notice = notices(group, [entry(CRITICAL, firing=False), memory], 60, POLICY, covered={PAGE.key})
+    assert notice is not None
+    assert notice.kind == "resolved"
 
 
 def test_endings_remember_a_day() -> None:

@@ -37,16 +37,17 @@ def test_equal_titles_share_a_line_and_the_most_urgent_come_first() -> None:
     some = [note(f"t-{i}", severity="ticket", title="慢") for i in range(17)]
     digest = merge([*some, note("c", severity="critical", title="停")], 4000, 0.0)
     assert digest is not None
-    assert digest.notification.text_zh == "- 🔴 [critical] 停\n- 🔴 [ticket] 慢 ×17"
+    assert digest.notification.text_zh == "- 🔴 停\n- 🔴 慢 ×17"
     assert digest.notification.severity == "critical"
-    assert digest.notification.title_zh == "合并 18 条告警：critical 1 · ticket 17"
+    assert digest.notification.title_zh == "合并 18 条告警：严重 1 · 工单 17"
+    assert digest.notification.title_en == "18 alerts in one message: critical 1 · ticket 17"
 
 
 def test_what_does_not_fit_is_counted_by_severity() -> None:
     digest = merge([note(str(i), severity="page", title=f"告警 {i:04d}") for i in range(500)], 2000, 0.0)
     assert digest is not None
     assert len(digest.members) == 500
-    assert "条未列出：page 4" in digest.notification.text_zh
+    assert "条未列出：告警 4" in digest.notification.text_zh
 
 
 def test_the_same_members_make_the_same_id() -> None:

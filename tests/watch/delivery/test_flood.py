@@ -45,7 +45,7 @@ def test_no_robot_is_ever_blocked_and_critical_alerts_come_first(
         outbox = outbox_in(tmp_path, {"robot": sink_for(receiver)}, clock)
         for number in range(1000):
             severity: Severity = "critical" if number in (400, 999) else "ticket"
-            outbox.put(note(f"{number}", severity=severity, group_key=f"{number}", title=f"<{number}>"))
+            outbox.put(note(f"{number}", severity=severity, group_key=f"{number}", title=f"[{number}]"))
         pump_for(outbox, clock, 300)
         assert provider.throttle.blocked_until_s == 0
         assert provider.throttle.most_in_a_minute() <= 20
@@ -54,5 +54,5 @@ def test_no_robot_is_ever_blocked_and_critical_alerts_come_first(
         assert outbox.totals()[("robot", "delivered")] <= 20
         # The first two that came, whatever calls to everybody stand between.
         told = [r.body.decode() for r in receiver.requests if '"text":{"content"' not in r.body.decode()]
-        assert "<400>" in told[0]
-        assert "<999>" in told[1]
+        assert "[400]" in told[0]
+        assert "[999]" in told[1]

@@ -7,6 +7,7 @@ that, so that it resolves by itself soon after the watcher has died (when the he
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -59,7 +60,7 @@ class AlertmanagerSink:
 
     def alert(self, notification: Notification, now: float) -> dict[str, object]:
         """The pushed item. A resolve ends now at the latest: Alertmanager ignores one that lies ahead."""
-        ends = now + self._lifetime_s
+        ends = min(now + self._lifetime_s, notification.ends_at_s or math.inf)
         if notification.status == "resolved":
             ends = now if notification.ends_at_s is None else min(notification.ends_at_s, now)
         alert: dict[str, object] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from slo.clock import iso
 from slo.watch.alerting.notification import Notification
+from slo.watch.alerting.words import second
 from slo.watch.delivery.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Retry
 from slo.watch.delivery.sinks.wording import Language, plain, text_of, title_of
@@ -26,11 +26,11 @@ class ConsoleSink:
         return "console"
 
     def send(self, notification: Notification, now: float) -> Outcome:
-        head = f"[{notification.status} · {notification.severity}] {title_of(notification, self._language)}"
+        head = title_of(notification, self._language)
         text = plain(text_of(notification, self._language)).strip()
         body = "".join(f"    {line}\n" for line in text.splitlines())
         try:
-            self._stream.write(f"{iso(now)} {head}\n{body}")
+            self._stream.write(f"{second(now, None)} {head}\n{body}")
             self._stream.flush()
         except (OSError, ValueError) as error:  # ValueError: the stream was closed
             return Retry(reason=f"console: {error}")

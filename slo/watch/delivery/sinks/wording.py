@@ -16,7 +16,7 @@ from typing import Literal
 from slo.watch.alerting.notification import Notification
 
 Language = Literal["zh", "en", "both"]
-CUT = "\n\n…(已截断 / truncated)"
+CUT = "\n\n[…]"  # of either language
 
 _HEADING = re.compile(r"^#{1,6}\s+(.*)$", re.MULTILINE)
 _BOLD = re.compile(r"\*\*(.+?)\*\*")

@@ -2,7 +2,10 @@
 
 import io
 import json
+import time
 from pathlib import Path
+
+import pytest
 
 from slo.watch.delivery.sinks.console import ConsoleSink
 from slo.watch.delivery.sinks.file import FileSink
@@ -12,13 +15,17 @@ from tests.watch.delivery.sinks.receiver import note
 NOW = 1_700_000_000.0
 
 
-def test_the_console_shows_status_severity_title_and_text() -> None:
+def test_the_console_shows_local_time_title_and_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
     stream = io.StringIO()
     assert ConsoleSink(stream).send(note(), NOW) == Delivered()
     assert stream.getvalue() == (
-        "2023-11-14T22:13:20.000Z [firing · critical] gte-base-zh P95 412ms\n"
+        "2023-11-15 06:13:20 UTC+8 gte-base-zh P95 412ms\n"
         "    原因\n    \n    - P95 412ms\n    - 见 手册: https://runbook.example/p95\n"
     )
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_a_closed_console_is_worth_a_retry() -> None:

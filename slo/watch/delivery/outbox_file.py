@@ -1,0 +1,135 @@
+"""
+The outbox's database file: opened, followed when somebody moves it away, and set aside when it is damaged.
+
+A damaged file must not end the watch, which would have nobody told of anything: it is renamed to
+`outbox.db.damaged-…`, for a person to look at, and a new one begun. What waited in it may be lost, so whoever sends is
+told through `set_aside` and says so to people.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from slo.errors import StoreError
+from slo.files import advice_on, private_folder
+
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS messages (
+    event_id TEXT PRIMARY KEY, enqueued_s REAL NOT NULL, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS deliveries (
+    seq INTEGER PRIMARY KEY, event_id TEXT NOT NULL REFERENCES messages ON DELETE CASCADE, sink TEXT NOT NULL,
+    group_key TEXT NOT NULL, rank INTEGER NOT NULL, state TEXT NOT NULL DEFAULT 'pending',
+    attempts INTEGER NOT NULL DEFAULT 0, due_s REAL NOT NULL, doubtful INTEGER NOT NULL DEFAULT 0,
+    instead_of TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '', done_s REAL, digest TEXT NOT NULL DEFAULT '',
+    UNIQUE (event_id, sink));
+CREATE INDEX IF NOT EXISTS by_sink ON deliveries (sink, state, rank, seq);
+CREATE INDEX IF NOT EXISTS by_group ON deliveries (sink, group_key, state, seq);
+CREATE TABLE IF NOT EXISTS gates (
+    sink TEXT PRIMARY KEY, tokens REAL NOT NULL, at_s REAL NOT NULL, closed_until_s REAL NOT NULL,
+    last_digest_s REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS repeats (
+    sink TEXT NOT NULL, group_key TEXT NOT NULL, body TEXT NOT NULL, next_s REAL NOT NULL, until_s REAL,
+    PRIMARY KEY (sink, group_key));
+CREATE TABLE IF NOT EXISTS totals (
+    sink TEXT NOT NULL, result TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (sink, result));
+"""
+
+
+class OutboxDamaged(StoreError):
+    """The file was damaged and is set aside: the same again goes into a new one."""
+
+
+class OutboxFile:
+    """The database at `path`. Raises `StoreError` for one that cannot be opened, or is of a later version."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.set_aside: list[Path] = []  # damaged files that nobody was told of yet
+        try:
+            self._open()
+        except OutboxDamaged:
+            self._open()
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing; trouble becomes a `StoreError`, damage an `OutboxDamaged` after which all works."""
+        if self._identity() != self._opened:  # moved away, by a person or by another sender that found it damaged
+            self.close()
+            self._open()
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            if _is_damage(error):
+                self._put_aside(error)
+                self._open()
+                raise OutboxDamaged(f"{self.path}: {error}: set aside, a new one begun") from error
+            raise StoreError(f"{self.path}: {error}", hint=advice_on(error, "is the disk full?")) from error
+
+    def _open(self) -> None:
+        try:
+            private_folder(self.path.parent)
+            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=10)
+            self.path.chmod(0o600)
+            self._opened = self._identity()
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")  # enqueued means: survives a power cut
+            self._db.execute("PRAGMA foreign_keys=ON")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, FORMAT):
+                raise StoreError(f"{self.path}: outbox format {version}, this version reads {FORMAT}")
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA user_version={FORMAT}")
+            found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+        except (OSError, sqlite3.Error) as error:
+            if _is_damage(error):
+                self._put_aside(error)
+                raise OutboxDamaged(f"{self.path}: {error}: set aside") from error
+            hint = advice_on(error, "is the disk full, or the folder not writable?")
+            raise StoreError(f"{self.path}: {error}", hint=hint) from error
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _put_aside(self, error: Exception) -> None:
+        """Rename the file, unless another sender has done so; raises `StoreError` where that is not allowed."""
+        self.close()
+        if self._identity() != self._opened:
+            return
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(self.path.stat().st_mtime))
+        names = (f"{self.path.name}.damaged-{stamp}{f'-{number}' if number else ''}" for number in range(1000))
+        aside = next(path for name in names if not (path := self.path.with_name(name)).exists())
+        try:
+            self.path.rename(aside)
+        except OSError as refused:
+            raise StoreError(f"{self.path}: {error}, and it cannot be moved away: {refused.strerror}") from error
+        for suffix in ("-wal", "-shm"):  # of no use to the new one, and a danger to it
+            with suppress(OSError):
+                self.path.with_name(self.path.name + suffix).rename(aside.with_name(aside.name + suffix))
+        self.set_aside.append(aside)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Malformed, or no database at all. A lock, a full disk or a missing table is an `OperationalError`."""
+    return type(error) is sqlite3.DatabaseError
