@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from slo.channel_secrets import is_channel_secret
 from slo.config import Config
 from slo.deploy import auth
 from slo.deploy.xinference_api import Account, XinferenceApi
 from slo.errors import EnvironmentProblem, SloError
 from slo.files import private_folder
-from slo.settings_alerts import is_channel_secret
 from slo.watch.recovery.remediation import Executor, Undo
 from slo.watch.recovery.remedies import Remedy
 from slo.watch.wiring import enabled_remedies

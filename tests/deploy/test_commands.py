@@ -31,7 +31,7 @@ def test_doctor_shows_every_check_and_changes_nothing(
     assert report["ok"] is True
     names = [check["name"] for check in report["checks"]]
     assert names == ["system", "python", "xinference", "torch", "cpu", "cores", "memory", "disk", "open files", "state",
-                     "log", "port", "model"]  # fmt: skip
+                     "privacy", "log", "port", "model"]  # fmt: skip
     assert {check["level"] for check in report["checks"]} <= {"pass", "warn"}
     assert not config.state_dir.exists()
     assert run(cli, ["doctor", "--config", file]) == 0

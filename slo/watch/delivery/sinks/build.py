@@ -11,16 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from slo.channel_secrets import PARTS, secret_variable
 from slo.errors import ConfigError
 from slo.settings_alerts import (
-    PARTS,
     AlertsSection,
     RobotSection,
     SlackSection,
     SmtpSection,
     WebhookSection,
     WeComSection,
-    secret_variable,
 )
 from slo.watch.delivery.routing import Routes
 from slo.watch.delivery.sinks.alertmanager import AlertmanagerSink
