@@ -67,6 +67,10 @@ class ModelProcess:
         ticks = int(fields[_USER]) + int(fields[_SYSTEM])
         return Activity(fields[_STATE], ticks / os.sysconf("SC_CLK_TCK"))
 
+    def has_ended(self) -> bool:
+        """Was it on this host, and is it no more? False where that cannot be known."""
+        return _place() == (self.boot_id, self.space) and self._fields() is None
+
     def end(self) -> bool:
         """Kill it, whatever it does. False if it is not on this host, has ended already, or is not ours to end."""
         try:
@@ -87,7 +91,8 @@ class ModelProcess:
         if _place() != (self.boot_id, self.space):
             return None
         fields = _stat(self.pid)
-        return fields if fields is not None and int(fields[_START]) == self.start_ticks else None
+        same = fields is not None and int(fields[_START]) == self.start_ticks and fields[_STATE] != "Z"
+        return fields if same else None
 
 
 def _place() -> tuple[str, str] | None:

@@ -17,6 +17,8 @@ FIRST_TOKEN_MS = 0.4
 FIRST_OVERHEAD_S = 0.004
 WIDE_TOKENS_PER_CHAR = 1.0  # one token per Chinese character
 NARROW_TOKENS_PER_CHAR = 0.3  # English words are about 0.25 tokens per character
+CERTAIN_CHARS = 32  # for each token: a text of so many is cut at the model's limit, whatever it says
+CHARS_MOVED = 10_000  # to read, hand over and look through so many takes as long as a token
 SPECIAL_TOKENS = 2  # [CLS] and [SEP]
 
 
@@ -150,7 +152,9 @@ class TokenEstimate:
         self._fit = TwoTermFit(NARROW_TOKENS_PER_CHAR, WIDE_TOKENS_PER_CHAR, memory=500, weight=20, scale=1)
 
     def of(self, text: str) -> int:
-        """At least one more than the special tokens, at most what the model takes."""
+        """At least one more than the special tokens, at most what the model takes; a huge text is moved about, too."""
+        if len(text) > CERTAIN_CHARS * self.max_tokens:
+            return self.max_tokens + len(text) // CHARS_MOVED
         narrow, wide = _widths(text)
         tokens = SPECIAL_TOKENS + self._fit.p * narrow + self._fit.q * wide
         return max(SPECIAL_TOKENS + 1, min(self.max_tokens, math.ceil(tokens)))

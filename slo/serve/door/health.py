@@ -77,7 +77,7 @@ class Health:
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
         self._signs: dict[Identity, Signs] = {}
-        self._ended: dict[str, deque[float]] = {}  # by uid
+        self._ended: dict[str, deque[tuple[Identity, float]]] = {}  # by uid
         self._ticked_s: float | None = None
         self._lost_s = 0.0
 
@@ -127,8 +127,7 @@ class Health:
 
     def was_ended(self, who: Identity, now_s: float) -> None:
         """It was ended on our order; the next of its name is given more time."""
-        ended = self._ended.setdefault(who[0], deque(maxlen=8))
-        ended.append(now_s)
+        self._ended.setdefault(who[0], deque(maxlen=8)).append((who, now_s))
 
     def keep(self, identities: Collection[Identity]) -> None:
         """Forget all other processes."""
@@ -137,7 +136,10 @@ class Health:
     def fitness(self, who: Identity) -> Fitness:
         """As judged last."""
         signs = self._signs.get(who)
-        return Fitness.FIT if signs is None else Fitness.LEAVING if signs.leaving else signs.verdict.fitness
+        if signs is None:
+            return Fitness.FIT
+        dead = signs.verdict.fitness is Fitness.DEAD
+        return Fitness.LEAVING if signs.leaving and not dead else signs.verdict.fitness
 
     def quiet_s(self, who: Identity, now_s: float) -> float:
         """Seconds since the last sign of life: worth a closer look when long."""
@@ -151,15 +153,14 @@ class Health:
         return signs.verdict
 
     def _judge(self, who: Identity, signs: Signs, now_s: float, factor: float) -> Verdict:
-        if signs.leaving:
-            return Verdict(Fitness.LEAVING, "it is being stopped")
         counted_s = self._counted(now_s)
         silent_s = counted_s - signs.answered_s
         running_s = counted_s - signs.progress_s if signs.passes_s else 0.0
         predicted_s = signs.passes_s[0] if signs.passes_s else 0.0
-        recent = self._recent(who, now_s)
+        ended_s = self._recent(who, now_s)
+        recent = len(ended_s)
         factor *= 2 ** min(recent, 2)
-        rested = not recent or now_s - self._ended[who[0]][-1] >= PAUSE_S * 2**recent
+        rested = not recent or now_s - ended_s[-1] >= PAUSE_S * 2**recent
         slow = self._slowness(who, signs)
         running = f"a pass predicted to take {predicted_s * 1000:.0f} ms has been running for {running_s:.1f} s"
         deadly = {
@@ -176,15 +177,18 @@ class Health:
         }
         if self._patience_s and (reason := _first(deadly)):
             return Verdict(Fitness.DEAD, reason)
+        if signs.leaving:
+            return Verdict(Fitness.LEAVING, "it is being stopped")
         if silent_s >= SILENT_S:
             return Verdict(Fitness.SILENT, f"no status for {silent_s:.1f} s")
         if reason := _first(doubtful):
             return Verdict(Fitness.DOUBTED, reason, test=bool(signs.broken) or signs.failures >= FAILURES)
         return Verdict(Fitness.FIT)
 
-    def _recent(self, who: Identity, now_s: float) -> int:
-        """How many processes of this name had to be ended lately."""
-        return sum(now_s - ended_s < MEMORY_S for ended_s in self._ended.get(who[0], ()))
+    def _recent(self, who: Identity, now_s: float) -> list[float]:
+        """When processes of this name that were there before had to be ended, lately."""
+        ended = self._ended.get(who[0], ())
+        return [ended_s for other, ended_s in ended if other != who and now_s - ended_s < MEMORY_S]
 
     def _slowness(self, who: Identity, signs: Signs) -> float:
         """How many times slower than the fastest of the others; 1 while that cannot be said."""

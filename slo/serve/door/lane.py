@@ -65,6 +65,7 @@ class Lane:
         self.generation = new_generation()
         self.replicas: list[ServedReplica] = []
         self.silent: list[ServedReplica] = []  # those that count as ready and do not tell their status
+        self.absent: list[ServedReplica] = []  # no longer listed as ready, and not seen to have ended
         self.health = Health(settings.patience)
         self.states: Mapping[str, str] = {}  # the host's word for each replica, those that do not serve included
         self.prompts = Prompts()
@@ -127,10 +128,13 @@ class Lane:
     def update(self, replicas: Sequence[ServedReplica], silent: Sequence[ServedReplica] = ()) -> None:
         """Serve from these. Processes known already keep their load; other weights begin a new generation.
 
-        `silent` ones do not serve, but are looked after: they may be hung.
+        `silent` ones do not serve, but are looked after: they may be hung. So may those that are listed no more: the
+        host itself waits for a hung process that it wants to stop.
         """
-        known = {replica.identity: replica for replica in (*self.replicas, *self.silent)}
+        known = {replica.identity: replica for replica in self.watched}
         self.silent = [known.get(replica.identity, replica) for replica in silent]
+        listed = {replica.identity for replica in (*replicas, *silent)}
+        self.absent = [replica for who, replica in known.items() if who not in listed]
         self.replicas = [known.get(replica.identity, replica) for replica in replicas]
         for replica, fresh in zip(self.replicas, replicas, strict=True):
             replica.status = fresh.status
@@ -153,12 +157,24 @@ class Lane:
         self.estimate.max_tokens = max((limit for limit in limits if isinstance(limit, int)), default=512)
         self.serve()
 
+    @property
+    def watched(self) -> list[ServedReplica]:
+        """All processes that have to be looked after."""
+        return [*self.replicas, *self.silent, *self.absent]
+
+    def ended(self, replica: ServedReplica) -> None:
+        """A process that does not serve has been seen to be gone."""
+        self.silent = [other for other in self.silent if other is not replica]
+        self.absent = [other for other in self.absent if other is not replica]
+
     def serve(self) -> None:
         """Hand passes to the replicas that are fit, as judged last; to those in doubt only if there are no others."""
         judged = [(replica, self.health.fitness(replica.identity)) for replica in self.replicas]
         fit = [replica for replica, fitness in judged if fitness is Fitness.FIT]
         doubted = [replica for replica, fitness in judged if fitness is Fitness.DOUBTED]
-        hold = any(fitness is Fitness.SILENT for _, fitness in judged)
+        hold = any(self.health.fitness(replica.identity) is not Fitness.DEAD for replica in self.silent) or any(
+            fitness is Fitness.SILENT for _, fitness in judged
+        )
         self.batcher.update(fit or doubted, wanted=self._expected(), hold=hold)
 
     def admit(self, ask: Ask) -> Decision:

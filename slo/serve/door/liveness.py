@@ -59,7 +59,11 @@ class Liveness:
         """Ask, judge, act."""
         lane, health, now_s = self._lane, self._lane.health, self._now()
         health.tick(now_s)
-        watched = {replica.identity: replica for replica in (*lane.replicas, *lane.silent)}
+        for replica in (*lane.silent, *lane.absent):
+            process = ModelProcess.from_status(replica.status)
+            if process is not None and process.has_ended():
+                lane.ended(replica)
+        watched = {replica.identity: replica for replica in lane.watched}
         health.keep(watched)
         for notes in (self._asked_s, self._seen, self._ordered_s):
             for gone in notes.keys() - watched.keys():
@@ -114,6 +118,7 @@ class Liveness:
         try:
             await replica.refresh_status()
         except ReplicaLost:
+            self._lane.ended(replica)
             return
         except Exception as error:  # noqa: BLE001 - whatever the engine says, its process has answered
             logger.debug("xinference-slo: the status of %s failed: %s", replica.identity[0], error)

@@ -8,7 +8,7 @@ References are cached, which saves three calls per pass. They go stale when a mo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import xoscar as xo
@@ -27,6 +27,7 @@ from slo.serve.door.problem import Unanswered, not_ready, unknown_model
 from slo.serve.model_process import Leaving
 
 STATUS_TIMEOUT_S = 2.0
+AGAIN_TIMEOUT_S = 0.2  # for one that was silent last time
 MOST_NAME = 256  # characters of a model's name
 
 # What a call on a stale or dying reference raises; see xinference-notes, direct references. A dead host: OSError.
@@ -40,13 +41,14 @@ class ActorReplica:
     gives it up.
     """
 
-    def __init__(self, ref: Any, status: dict[str, Any], worker: str) -> None:
+    def __init__(self, identity: tuple[str, str], ref: Any, status: dict[str, Any], worker: str) -> None:
+        """`ref` is None for one that cannot be asked for it yet."""
         self.load = Load()
-        self.identity = (_text(ref.uid), str(ref.address))
+        self.identity = identity
         self.status = status
         self._ref = ref
         self._worker = worker
-        self._out: set[asyncio.Future[Any]] = set()
+        self._out: set[asyncio.Future[Any]] = set()  # passes that are out
 
     @property
     def uid(self) -> str:
@@ -67,7 +69,7 @@ class ActorReplica:
         self.status = await self._call("engine_status")
 
     def give_up(self, reason: str) -> None:
-        """Let all calls that are out raise `ReplicaLost`."""
+        """Let all passes that are out raise `ReplicaLost`."""
         for future in self._out:
             if not future.done():
                 future.set_exception(ReplicaLost(reason))
@@ -84,18 +86,21 @@ class ActorReplica:
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        try:
-            task = asyncio.ensure_future(getattr(self._ref, method)(*arguments))
-        except xo.ActorNotExist as error:
-            raise ReplicaLost("ActorNotExist") from error
+        task = asyncio.ensure_future(self._ask(method, arguments))
         task.add_done_callback(lambda done: _settle(result, done))
-        self._out.add(result)
+        if method != "engine_status":  # a process that is given up is still asked how it is
+            self._out.add(result)
         try:
             return await result
         finally:
             self._out.discard(result)
             if not task.done():
                 task.cancel()
+
+    async def _ask(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        if self._ref is None:
+            self._ref = await xo.actor_ref(self.identity[1], self.identity[0])
+        return await getattr(self._ref, method)(*arguments)
 
 
 class ActorFinder:
@@ -124,6 +129,7 @@ class ActorFinder:
         """
         if len(model) > MOST_NAME or not model.isprintable():
             raise unknown_model(model)  # no model can have that name, and the host would log all of it
+        silent = {replica.identity for replica in self._silent.pop(model, ())}
         try:
             supervisor = await self._supervisor()
             rows = await supervisor.get_replica_statuses(model)
@@ -137,7 +143,7 @@ class ActorFinder:
         if not ready:
             await self._explain(supervisor, model)
             return []
-        found = await asyncio.gather(*(self._probe(row) for row in ready), return_exceptions=True)
+        found = await asyncio.gather(*(self._probe(row, silent) for row in ready), return_exceptions=True)
         if any(isinstance(result, AttributeError) for result in found):
             return []
         told = [result for result in found if isinstance(result, ActorReplica)]
@@ -175,22 +181,24 @@ class ActorFinder:
         # It is ours. Either it has become ready in between, or the worker has not told the supervisor its address.
         raise Unanswered(f"where the replicas of '{model}' are is not known yet")
 
-    async def _probe(self, row: dict[str, Any]) -> ActorReplica:
-        """The replica of one status row, with an empty status if it is silent.
+    async def _probe(self, row: dict[str, Any], silent: Collection[tuple[str, str]]) -> ActorReplica:
+        """The replica of one status row, with an empty status if it is silent. Who was `silent` is not waited for long.
 
         Raises `AttributeError` when its engine is not ours, and what is in `GONE`.
         """
-        address, uid = row["model_address"], row["replica_model_uid"]
-        ref = await xo.wait_for(xo.actor_ref(address, uid), STATUS_TIMEOUT_S)
+        who = (row["replica_model_uid"], row["model_address"])
+        timeout_s = AGAIN_TIMEOUT_S if who in silent else STATUS_TIMEOUT_S
+        ref, status = None, {}
         try:
-            status = await _engine_status(ref)
+            ref = await xo.wait_for(xo.actor_ref(who[1], who[0]), timeout_s)
+            status = await _engine_status(ref, timeout_s)
         except asyncio.TimeoutError:
-            status = {}
-        return ActorReplica(ref, status, row.get("worker_address") or "")
+            pass  # it is silent
+        return ActorReplica(who, ref, status, row.get("worker_address") or "")
 
 
-async def _engine_status(ref: Any) -> dict[str, Any]:
-    status: dict[str, Any] = await xo.wait_for(ref.engine_status(), STATUS_TIMEOUT_S)
+async def _engine_status(ref: Any, timeout_s: float = STATUS_TIMEOUT_S) -> dict[str, Any]:
+    status: dict[str, Any] = await xo.wait_for(ref.engine_status(), timeout_s)
     return status
 
 
@@ -212,7 +220,3 @@ def _settle(result: asyncio.Future[Any], done: asyncio.Future[Any]) -> None:
 def _raised_there(error: BaseException) -> bool:
     """Did the engine itself meet with this, a missing file perhaps? Then its process answers, and is not gone."""
     return isinstance(error, _AsCauseBase) and not isinstance(error, xo.ServerClosed | xo.ActorNotExist)
-
-
-def _text(uid: str | bytes) -> str:
-    return uid.decode() if isinstance(uid, bytes) else uid

@@ -19,10 +19,10 @@ from slo.serve.door.cost import PassCost
 from slo.serve.engine.fidelity import Vectors
 from slo.serve.engine.packing import Pass
 from slo.serve.engine.runtime import Batch, Runtime
+from slo.serve.engine.tokens import INLINE_CHARACTERS
 from slo.serve.model_process import Leaving
 
 DRAIN_S = 20.0  # for the calls that are under way when the model is stopped
-INLINE_CHARACTERS = 4000  # about 3 ms of tokenising; more would hold up the loop
 
 
 @dataclass(frozen=True)

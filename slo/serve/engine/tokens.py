@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +10,13 @@ from tokenizers import Encoding, Tokenizer
 
 from slo.errors import ModelSourceError
 from slo.serve.engine.model_files import ModelFiles
+from slo.serve.engine.prefix import Prefixes, all_pieces
 
 # What transformers' clean_up_tokenization takes back of the blanks that decoding puts between words.
 TIDIED = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
           (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"))  # fmt: skip
+
+INLINE_CHARACTERS = 4000  # about 3 ms of tokenising; more would hold up whoever else needs the interpreter
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,16 @@ class TextTokenizer:
             raise ModelSourceError(f"{path} is no tokenizer: {error}") from error
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(files.max_tokens)
+        self._max_tokens = files.max_tokens
+        self._specials = int(self._tokenizer.num_special_tokens_to_add(is_pair=False))
         self._lower_case = files.lower_case
+        pieces = all_pieces(self._tokenizer)
+        self._prefixes = {lower: Prefixes(self._tokenizer, pieces, lower_case=lower) for lower in (False, True)}
         self._tidies = files.tidies_decoded and type(self._tokenizer.model).__name__ != "BPE"
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Encode texts in order. A lone surrogate, which no encoding can carry, counts as unknown."""
-        found = self._encode([text.lower() if self._lower_case else text for text in texts])
+        found = self._encode(texts, self._max_tokens + 1, lower_case=self._lower_case)
         unread = [self._unread(text, encoding) for text, encoding in zip(texts, found, strict=True)]
         return Tokens([encoding.ids for encoding in found], unread)
 
@@ -53,13 +60,41 @@ class TextTokenizer:
         As there, a text goes to tokens and back, so that what the vocabulary does not know is lost, and a limit that
         leaves no room for the special tokens cuts nothing.
         """
-        room = limit - int(self._tokenizer.num_special_tokens_to_add(is_pair=False))
-        return [self._decoded(encoding, room) for encoding in self._encode(texts)]
+        room = limit - self._specials
+        # Nobody needs to read much more than the model does.
+        wanted = room if 0 <= room <= self._max_tokens else 2 * self._max_tokens
+        return [self._decoded(encoding, room) for encoding in self._encode(texts, wanted, lower_case=False)]
 
-    def _encode(self, texts: Sequence[str]) -> list[Encoding]:
-        clean = [_encodable(text) for text in texts]
+    def _encode(self, texts: Sequence[str], wanted: int, *, lower_case: bool) -> list[Encoding]:
+        """All tokens of the texts; of those that have many more than `wanted` at least as many, and the same ones."""
+        prefixes = self._prefixes[lower_case]
+        short = [self._clean(text, lower_case) for text in texts if not prefixes.shorten(text, wanted)]
         # one by one while few: waking the library's thread pool costs more than it saves
-        return [self._tokenizer.encode(clean[0])] if len(clean) == 1 else self._tokenizer.encode_batch_fast(clean)
+        alone = len(short) == 1 and len(short[0]) <= INLINE_CHARACTERS  # more is read without the interpreter's lock
+        found = [self._tokenizer.encode(short[0])] if alone else self._tokenizer.encode_batch_fast(short)
+        if len(short) == len(texts):
+            return found
+        rest = iter(found)
+        return [
+            self._beginning(prefixes.of(text, wanted), wanted, lower_case)
+            if prefixes.shorten(text, wanted)
+            else next(rest)
+            for text in texts
+        ]
+
+    def _beginning(self, prefixes: Iterator[str], wanted: int, lower_case: bool) -> Encoding:
+        """The first prefix that has enough tokens; the last one, the whole text, has to do."""
+        encoding = Encoding()
+        for prefix in prefixes:
+            # as a batch, which lets go of the interpreter meanwhile
+            (encoding,) = self._tokenizer.encode_batch_fast([self._clean(prefix, lower_case)])
+            if sum(len(part.ids) - self._specials for part in (encoding, *encoding.overflowing)) >= wanted:
+                break
+        return encoding
+
+    @staticmethod
+    def _clean(text: str, lower_case: bool) -> str:
+        return _encodable(text.lower() if lower_case else text)
 
     def _unread(self, text: str, encoding: Encoding) -> int:
         """Characters of `text` behind the last token that was kept."""

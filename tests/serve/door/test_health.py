@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from slo.serve.door.health import FAILURES, SLOW_PASSES, Blame, Fitness, Health
 
+BEFORE = ("m-rep0", "127.0.0.1:9")
 WHO, OTHER = ("m-rep0", "127.0.0.1:1"), ("m-rep1", "127.0.0.1:2")
 TICK_S = 0.5
 
@@ -103,11 +104,13 @@ def test_a_judge_that_stood_still_itself_holds_the_time_against_nobody(stall_s: 
 
 def test_a_process_that_had_to_be_ended_is_followed_by_one_that_is_given_more_time() -> None:
     life = Life()
-    life.health.was_ended(WHO, life.now_s)
+    life.health.was_ended(BEFORE, life.now_s)
     assert life.until(Fitness.DEAD, 60) == pytest.approx(16, abs=TICK_S)
+    life.health.was_ended(WHO, life.now_s)
+    assert life.until(Fitness.DEAD, 1) == TICK_S, "once dead it stays so while it is silent"
     life = Life()
     for _ in range(9):
-        life.health.was_ended(WHO, life.now_s)
+        life.health.was_ended(BEFORE, life.now_s)
     assert life.until(Fitness.DEAD, 60) == pytest.approx(32, abs=TICK_S)
 
 
@@ -129,12 +132,13 @@ def test_an_engine_that_fails_after_each_start_is_not_started_in_a_loop() -> Non
     life = Life()
     ends = 0
     for _ in range(int(120 / TICK_S)):
+        who = ("m-rep0", f"127.0.0.1:{ends}")
         life.now_s += TICK_S
         life.health.tick(life.now_s)
-        life.health.answered(WHO, life.now_s)
-        life.health.tested(WHO, "no such operation")
-        if life.health.judge(WHO, life.now_s, computing=False).fitness is Fitness.DEAD:
-            life.health.was_ended(WHO, life.now_s)
+        life.health.answered(who, life.now_s)
+        life.health.tested(who, "no such operation")
+        if life.health.judge(who, life.now_s, computing=False).fitness is Fitness.DEAD:
+            life.health.was_ended(who, life.now_s)
             ends += 1
     assert 2 <= ends <= 6
 
@@ -145,7 +149,7 @@ def test_one_of_two_that_is_much_slower_is_ended_and_one_alone_or_a_single_stall
     assert life.health.judge(WHO, life.now_s, computing=True).fitness is Fitness.FIT, "nobody to compare with"
     life.passes(SLOW_PASSES, 0.03, 0.03, OTHER)
     assert life.health.judge(WHO, life.now_s, computing=True).fitness is Fitness.DEAD
-    life.health.was_ended(WHO, life.now_s)
+    life.health.was_ended(BEFORE, life.now_s)
     assert life.health.judge(WHO, life.now_s, computing=True).fitness is Fitness.DOUBTED, "a slow machine stays slow"
     life = Life()
     life.passes(SLOW_PASSES, 0.03, 0.03)
@@ -157,7 +161,7 @@ def test_one_of_two_that_is_much_slower_is_ended_and_one_alone_or_a_single_stall
 def test_a_process_that_is_being_stopped_is_left_alone() -> None:
     life = Life()
     life.health.left(WHO, life.now_s)
-    assert life.until(Fitness.DEAD, 100) is None
+    assert life.until(Fitness.DEAD, 100, answers=True) is None, "draining may take a while"
     assert life.health.fitness(WHO) is Fitness.LEAVING
     life.health.keep([])
     assert life.health.fitness(WHO) is Fitness.LEAVING, "it is still listed as ready for a while"

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,8 @@ def program() -> Iterator[Any]:
         assert own is not None
         stat = Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii")
         ticks = int(stat.rpartition(")")[2].split()[19])
+        while text == WAIT and Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").split()[2] != "S":
+            time.sleep(0.001)
         return process, {"process": replace(own, pid=process.pid, start_ticks=ticks).to_json()}
 
     yield start
@@ -93,6 +96,12 @@ def program() -> Iterator[Any]:
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop it, and wait until the kernel says so: no real time passes while the manual clock runs."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
 
 
 async def ended(process: subprocess.Popen[bytes]) -> int:
@@ -104,7 +113,7 @@ async def test_a_stopped_process_is_set_aside_then_ended_and_its_texts_go_to_the
     hung, well = Patient("hung", 1, **status), Patient("well", 2)
     ward = Ward(hung, well)
     await ward.pass_time(2)
-    os.kill(process.pid, signal.SIGSTOP)
+    stop(process)
     hung.hung = True
     waiting = [ward.ask(f"t{i}") for i in range(8)]
     await ward.pass_time(3.5)
@@ -124,7 +133,7 @@ async def test_with_a_single_replica_clients_are_told_to_come_back_at_once(progr
     only = Patient("only", 1, **status)
     ward = Ward(only)
     await ward.pass_time(1)
-    os.kill(process.pid, signal.SIGSTOP)
+    stop(process)
     only.hung = True
     early = ward.ask("early")
     await ward.pass_time(3)
@@ -249,4 +258,38 @@ async def test_a_lost_status_is_no_answer() -> None:
     ward = Ward(Gone("gone", 1))
     await ward.pass_time(4)
     assert ward.serving == []
+    await ward.liveness.close()
+
+
+async def test_a_hung_process_that_the_host_lists_no_more_is_ended_too_since_the_host_waits_for_it(
+    program: Any,
+) -> None:
+    process, status = program(WAIT)
+    hung = Patient("hung", 1, **status)
+    ward = Ward(hung)
+    await ward.pass_time(1)
+    stop(process)
+    hung.hung = True
+    ward.lane.update([])  # somebody stops the model: its state is "stopping" until the process answers
+    await ward.pass_time(10)
+    assert await ended(process) == -signal.SIGKILL
+    await ward.pass_time(1)
+    assert ward.lane.watched == [], "gone is gone"
+    await ward.liveness.close()
+
+
+async def test_a_process_that_is_stopped_in_good_order_is_not_ended_and_forgotten_once_it_is_gone(
+    program: Any,
+) -> None:
+    process, status = program(WAIT)
+    leaving = Patient("leaving", 1, **status)
+    ward = Ward(leaving, Patient("stays", 2))
+    ward.lane.health.left(leaving.identity, ward.clock.monotonic())
+    ward.lane.update([replica for replica in ward.lane.replicas if replica is not leaving])
+    await ward.pass_time(60)
+    assert process.poll() is None
+    process.terminate()
+    await ended(process)
+    await ward.pass_time(1)
+    assert [replica.identity[0] for replica in ward.lane.watched] == ["stays"]
     await ward.liveness.close()

@@ -134,13 +134,13 @@ async def test_an_error_of_the_system_inside_the_engine_is_no_lost_replica() -> 
         """As xoscar marks what the other process raised."""
 
     with pytest.raises(FileNotFoundError):
-        await ActorReplica(Failing(RaisedThere()), {}, "").embed(["a"])
+        await ActorReplica(("m-rep0", "10.255.0.1:1"), Failing(RaisedThere()), {}, "").embed(["a"])
 
 
 @pytest.mark.parametrize("error", [OSError(113, "No route to host"), TimeoutError(110, "timed out"), EOFError()])
 async def test_a_host_that_is_dead_is_a_lost_replica(error: Exception) -> None:
     with pytest.raises(ReplicaLost):
-        await ActorReplica(Failing(error), {}, "").embed(["a"])
+        await ActorReplica(("m-rep0", "10.255.0.1:1"), Failing(error), {}, "").embed(["a"])
 
 
 async def test_an_engine_that_is_being_stopped_is_left_in_good_order(address: str) -> None:
