@@ -23,6 +23,7 @@ from slo.notify import VARIABLES
 LOCK, RECORD = "keeper.lock", "keeper.json"
 PR_SET_CHILD_SUBREAPER = 36
 END_S = 45.0
+CREDENTIALS = ("SLO_API_KEY", "SLO_ADMIN_USER", "SLO_ADMIN_PASSWORD")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +131,11 @@ def keeper_command(state_dir: Path, *, foreground: bool = False) -> list[str]:
 def quiet_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """`environ` without a service manager's channel and a server's mark, meant for one process, and without settings.
 
-    A server comes back with the settings of its record; secrets are among the variables that begin with `SLO_`.
+    A server comes back with the settings of its record, and the credentials of its launch. Secrets of alerts are among
+    the other variables that begin with `SLO_`.
     """
     foreign = (*VARIABLES, INSTANCE_VARIABLE)
-    return {k: v for k, v in environ.items() if k not in foreign and not k.startswith("SLO_")}
+    return {k: v for k, v in environ.items() if k not in foreign and (k in CREDENTIALS or not k.startswith("SLO_"))}
 
 
 def adopt_orphans() -> None:

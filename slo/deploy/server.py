@@ -43,10 +43,11 @@ def living_server(job: Job) -> ServerState | None:
                 style="yellow",
             )
         return own
+    orphans = stop_instance(own, timeout_s=5.0, clock=job.clock)
     if job.revive:  # a start that fails leaves what the next one begins with
         job.undo.callback(write_state, job.config.state_dir, own)
-    orphans = stop_instance(own, timeout_s=5.0, clock=job.clock)
-    forget_state(job.config.state_dir)
+    else:
+        forget_state(job.config.state_dir)
     tail = f", {orphans} left-over processes of it stopped" if orphans else ""
     job.progress.say(f"the server started earlier (pid {own.pid}) is gone{tail}", style="yellow")
     return None
