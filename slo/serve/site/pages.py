@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from slo.serve.site.runbook import RunbookPage
+
 FOLDER = Path(__file__).with_name("pages")
 
 # Where a page lives; every other file lives under its own name.
@@ -48,6 +50,7 @@ def page_routes() -> list[Route]:
     for path in files:
         address = PAGES.get(path.name, f"/slo/{path.name}")
         routes.append(Route(address, _serving(path), include_in_schema=False))
+    routes.append(Route("/slo/runbook", RunbookPage(HEADERS).serve, include_in_schema=False))
     return routes
 
 
