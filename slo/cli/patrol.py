@@ -5,9 +5,10 @@ The watch knows neither where counts come from nor how a remedy is carried out: 
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -62,7 +63,9 @@ def on_patrol(
     path = history_path(config)
     with ExitStack() as stack:
         stack.enter_context(only_watcher(path))
-        store = stack.enter_context(Store(path, max_bytes=config.watch.store.max_size))
+        store = stack.enter_context(Store(path, max_bytes=config.watch.store.max_size, repair=True))
+        if store.set_aside:
+            complain(f"{path} was damaged: set aside as {store.set_aside}; counts that could be read are kept")
         # Four questions a round; even a server that hangs must leave time for the probes, which take half of it.
         patience_s = min(config.client.timeout, max(0.5, config.watch.interval / 12))
         fetch = stack.enter_context(Fetcher(ctx.api_key(), timeout_s=patience_s))
@@ -75,7 +78,7 @@ def on_patrol(
         ))  # fmt: skip
         source = _source(config, fetch, beside, clock, store)
         if not forget_golden:
-            golden.restore(store.state("golden"))
+            _continue(golden.restore, store, "golden")
         yield Patrol(
             store,
             settings_of(config),
@@ -129,8 +132,14 @@ def _source(config: Config, fetch: Fetcher, beside: Fetcher, clock: Clock, store
         interval_s=interval_of(config),
         thresholds_ms=config.thresholds_ms,
     )
-    passive.restore(store.state("source"))
+    _continue(passive.restore, store, "source")
     return passive
+
+
+def _continue(restore: Callable[[Mapping[str, Any]], None], store: Store, name: str) -> None:
+    """Go on with a state of the watcher before this one; begin anew with one that cannot be understood."""
+    with suppress(StoreError, KeyError, TypeError, ValueError, AttributeError, struct.error):
+        restore(store.state(name))
 
 
 def _health(config: Config, fetch: Fetcher) -> Health:

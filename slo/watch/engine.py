@@ -31,6 +31,7 @@ from slo.watch.budget.budget import Budget, Slices
 from slo.watch.budget.maintenance import Maintenance, covering
 from slo.watch.budget.objectives import Goal
 from slo.watch.budget.period import day_left_s
+from slo.watch.history.agreement import Agreement
 from slo.watch.history.chronicle import Event, maintenance, silences, write
 from slo.watch.history.compaction import compact
 from slo.watch.history.history import History
@@ -41,6 +42,7 @@ from slo.watch.sli.counts import Counts, Minute
 from slo.watch.sli.slots import next_slot
 
 COMPACT_EVERY_S = 3600
+DAMAGE_TOLD_S = 900  # how long the alert on a damaged history goes on
 
 
 class Engine:
@@ -54,6 +56,7 @@ class Engine:
         self._rules = settings.rulebook.rules
         check_names(self._rules)
         self._state = recall(store)
+        self._agreement = Agreement(self._state.believed_s)
         self._unsaved = ""  # why the last round's conclusions could not be written
 
     def slot_s(self, now_s: float) -> int:
@@ -68,16 +71,22 @@ class Engine:
         evidence: Mapping[str, Any] | None = None,
         remember: Mapping[str, Mapping[str, Any]] | None = None,
         failed_action: bool = False,
+        monotonic_s: float | None = None,
     ) -> Round:
         """Take in a round's slices and judge. `remember` are states of others, kept together with the counts.
 
-        Never raises for a store that fails: that is `Round.problem`, and an alert.
+        What is old is thrown away only while the wall clock keeps pace with `monotonic_s`, see `agreement`. Never
+        raises for a store that fails: that is `Round.problem`, and an alert.
         """
         settings, state = self.settings, self._state
         slot_s = state.last_slot_s = self.slot_s(now_s)
         end_s = slot_s + settings.interval_s
         excuse, quiet = self._agreements(now_s, slot_s, end_s)
+        believed = self._agreement.look(now_s, now_s if monotonic_s is None else monotonic_s)
+        state.believed_s = self._agreement.believed_s
         self._keep(minutes, slot_s, excuse, evidence, remember)
+        if self.history.renewed or state.unreadable:
+            self._tell_of_damage(now_s)
         judged = settings.goals[0]  # requests that the main promise cannot be held against are no data
         if any((minute.counts(judged) or Counts()).total for minute in minutes) or state.last_data_s is None:
             state.last_data_s = now_s
@@ -91,7 +100,7 @@ class Engine:
             counts=lambda goal, length_s: self.history.counts(goal, end_s - length_s, end_s),
             budgets=budgets,
             silent_s=None if excuse else silent_s,
-            store_problem=bool(self.history.problem or self._unsaved),
+            store_problem=bool(self.history.problem or self._unsaved) or self._lately_renewed(now_s),
             failed_action=failed_action,
             age_s=age_s,
         )
@@ -127,7 +136,7 @@ class Engine:
         )
         if not told:
             state.groups = groups
-        kept = self._remember(result, windows, silent_s)
+        kept = self._remember(result, windows, silent_s, purge=believed)
         for name, notice in told:
             self._enqueue(result, notice, self._event_id(name, notice, None if kept else slot_s))
         if told:
@@ -230,7 +239,21 @@ class Engine:
                 told.append((name, notice))
         return tuple(told), groups, hidden
 
-    def _remember(self, result: Round, windows: Mapping[str, Counts], silent_s: float) -> bool:
+    def _tell_of_damage(self, now_s: float) -> None:
+        """The alert goes on for a while, and its message has this line."""
+        text = f"was damaged, and is set aside as {self._store.set_aside}; counts that could be read are kept"
+        if not self.history.renewed:
+            text = "held a state of the watch that could not be read: alerts begin anew"
+        self.history.renewed, self._state.unreadable, self._state.renewed_s = False, False, now_s
+        try:
+            write(self._store, Event(at_s=now_s, kind="note", subject=self._store.path.name, text=text))
+        except StoreError as error:
+            self._unsaved = str(error)
+
+    def _lately_renewed(self, now_s: float) -> bool:
+        return self._state.renewed_s is not None and 0 <= now_s - self._state.renewed_s < DAMAGE_TOLD_S
+
+    def _remember(self, result: Round, windows: Mapping[str, Counts], silent_s: float, *, purge: bool) -> bool:
         """Verdicts on the windows, history, state, and whether they were kept; now and then, make old rows coarser."""
         state, settings = self._state, self.settings
         try:
@@ -253,7 +276,7 @@ class Engine:
             return False
         self._unsaved = ""
         try:
-            if not 0 <= result.at_s - state.compacted_s < COMPACT_EVERY_S:
+            if purge and not 0 <= result.at_s - state.compacted_s < COMPACT_EVERY_S:
                 compact(self._store, result.at_s, settings.retention)
                 state.compacted_s = result.at_s
         except StoreError as error:

@@ -104,6 +104,7 @@ class Patrol:
         self._minutes: list[Minute] = []
         self._evidence: dict[str, Any] = {}
         self._health = Health()
+        self._aside = store.set_aside
         self._blind = ""  # why the source cannot judge latency, once it has been said
 
     @property
@@ -176,7 +177,11 @@ class Patrol:
             evidence={**self._evidence, **_failures(minutes), "cpu_steal": steal, "uptime_s": health.uptime_s},
             remember={**({"source": source.state()} if source else {}), **self._outside.memories()},
             failed_action=self._remediator is not None and self._remediator.failed,
+            monotonic_s=self._clock.monotonic(),
         )
+        if self._store.set_aside != self._aside:
+            self._aside = self._store.set_aside
+            self._outside.complain(f"history: damaged, and set aside as {self._aside}; a new one is begun")
         self._remedy(found, health, busy)
         self._outside.deliver()
         delivering = self._outside.delivering()

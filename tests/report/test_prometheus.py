@@ -86,9 +86,8 @@ def test_rows_that_can_never_fire_are_left_out() -> None:
     assert [rule["labels"]["severity"] for rule in alerts] == ["page"]
 
 
-def test_a_threshold_that_is_no_edge_is_refused() -> None:
-    with pytest.raises(ConfigError, match="not an edge"):
-        replace(P95, threshold_s=0.16)
+def test_any_threshold_has_the_label_that_the_server_writes() -> None:
+    assert 'le="0.1234567"' in replace(P95, threshold_s=0.1234567).good
 
 
 def test_a_model_that_would_break_out_of_its_query_is_refused() -> None:

@@ -14,7 +14,6 @@ from slo.watch.alerting.rules import NO_DATA_ALERT, STORE_ALERT
 from slo.watch.alerting.silences import Silence, parse_matcher
 from slo.watch.budget.maintenance import Maintenance
 from slo.watch.history.chronicle import add_maintenance, add_silence, read
-from slo.watch.history.store import Store
 from tests.watch.simulated import Simulation, simulation, traffic
 
 GOOD = {"good": 600}
@@ -317,13 +316,6 @@ def test_every_change_of_an_alert_is_in_the_history(sim: Simulation) -> None:
     sim.run(5, GOOD)
     events = [event.text for event in read(sim.store, "alert", 0) if event.subject.endswith("latency/critical")]
     assert events == ["pending", "firing", "resolved"] or events == ["firing", "resolved"]
-
-
-def test_a_state_that_cannot_be_read_is_refused_with_its_path(tmp_path: Path) -> None:
-    with Store(tmp_path / "history.db") as store:
-        store.put_state("engine", {"alerts": 5})
-        with pytest.raises(StoreError, match=r"history\.db"):
-            Simulation(store)
 
 
 def test_no_all_clear_comes_while_less_urgent_trouble_goes_on_and_nobody_is_paged_twice(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ The store, and what could not be stored yet: one view of the counts, whatever th
 
 A round whose counts cannot be written keeps them in memory, at most two hours' worth, and tries again with the next
 one. Windows are summed over both, so that alerts go on while the disk is full. Reads that fail count as nothing
-stored: what is in memory is then all there is.
+stored: what is in memory is then all there is. A file that turns out to be damaged is set aside, and a new one begun.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class History:
         self.store = store
         self.goals = tuple(goals)
         self.problem = ""
+        self.renewed = store.set_aside is not None  # since the last round: its file was damaged
         self._waiting: deque[tuple[tuple[Minute, ...], bool]] = deque(maxlen=KEPT_ROUNDS)
 
     def add(self, minutes: Sequence[Minute], *, maintenance: bool, also: Callable[[], None] = lambda: None) -> None:
@@ -34,15 +35,30 @@ class History:
         if minutes:
             self._waiting.append((tuple(minutes), maintenance))
         try:
-            with self.store.transaction():
-                for waiting, excused in self._waiting:
-                    self.store.record(waiting, self.goals, maintenance=excused)
-                also()
+            if self.store.damaged:
+                self._renew()
+            try:
+                self._write(also)
+            except StoreError:
+                if not self.store.damaged:
+                    raise
+                self._renew()
+                self._write(also)
         except StoreError as error:
             self.problem = str(error)
         else:
             self._waiting.clear()
             self.problem = ""
+
+    def _write(self, also: Callable[[], None]) -> None:
+        with self.store.transaction():
+            for waiting, excused in self._waiting:
+                self.store.record(waiting, self.goals, maintenance=excused)
+            also()
+
+    def _renew(self) -> None:
+        self.store.renew()
+        self.renewed = True
 
     def counts(self, goal: Goal, start_s: float, end_s: float, *, with_maintenance: bool = False) -> Counts:
         """Good and total in `[start_s, end_s)`."""

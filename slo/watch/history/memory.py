@@ -22,6 +22,9 @@ class Memory:
     last_slot_s: int | None = None
     last_data_s: float | None = None
     compacted_s: float = 0.0
+    believed_s: float | None = None  # the last wall-clock second that two clocks agreed on
+    renewed_s: float | None = None  # when the history was begun anew, its file being damaged
+    unreadable: bool = False  # what was kept could not be understood
     alerts: dict[str, Alert] = field(default_factory=dict)
     groups: dict[Tier, Group] = field(default_factory=lambda: {name: Group() for name in TIERS})
     ended: dict[str, float] = field(default_factory=dict)
@@ -33,6 +36,8 @@ class Memory:
             "last_slot_s": self.last_slot_s,
             "last_data_s": self.last_data_s,
             "compacted_s": self.compacted_s,
+            "believed_s": self.believed_s,
+            "renewed_s": self.renewed_s,
             "alerts": {key: alert.to_json() for key, alert in self.alerts.items()},
             "groups": {name: group.to_json() for name, group in self.groups.items()},
             "ended": self.ended,
@@ -40,8 +45,11 @@ class Memory:
 
 
 def recall(store: Store) -> Memory:
-    """What the watcher before this one kept. Raises `StoreError` if it cannot be read."""
-    data = store.state(KEY)
+    """What the watcher before this one kept; what cannot be understood is as good as nothing."""
+    try:
+        data = store.state(KEY)
+    except StoreError:  # damage, which the first write mends or reports
+        return Memory(unreadable=True)
     if not data:
         return Memory()
     try:
@@ -50,10 +58,11 @@ def recall(store: Store) -> Memory:
             last_slot_s=data["last_slot_s"],
             last_data_s=data["last_data_s"],
             compacted_s=float(data["compacted_s"]),
+            believed_s=data.get("believed_s", data["last_slot_s"]),
+            renewed_s=data.get("renewed_s"),
             alerts={key: alert_from_json(value) for key, value in data["alerts"].items()},
             groups={name: group_from_json(data["groups"][name]) for name in TIERS},
             ended=dict(data["ended"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{store.path}: the watcher's state cannot be read: {error}",
-                         hint="move the file away to start a new history") from error  # fmt: skip
+    except (KeyError, TypeError, ValueError, AttributeError, StoreError):
+        return Memory(unreadable=True)

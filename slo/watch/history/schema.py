@@ -16,6 +16,7 @@ from pathlib import Path
 
 from slo.errors import StoreError
 from slo.files import advice_on, private_folder
+from slo.watch.history.damage import is_damage
 
 VERSION = 1
 PAGE_BYTES = 4096
@@ -73,14 +74,19 @@ def connect(path: Path, *, max_bytes: int, read_only: bool = False) -> sqlite3.C
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.Error as error:
         connection.close()
-        raise StoreError(
-            f"{path}: {error}", hint=advice_on(error, "move the file away to start a new history")
-        ) from error
+        raise StoreError(f"{path}: {error}", hint=advice(error, path)) from error
     if version != VERSION:
         connection.close()
         raise StoreError(f"{path}: history format {version}, this version reads {VERSION}",
                          hint="move the file away, or use the version that wrote it")  # fmt: skip
     return connection
+
+
+def advice(error: sqlite3.Error, path: Path) -> str | None:
+    """What to do about it. Only a damaged file is to be moved: with any other goes the budget that is in it."""
+    if is_damage(error):
+        return f"`slo watch` sets it aside; by hand: mv {path} {path}.damaged"
+    return advice_on(error, "free space, or raise watch.store.max_size" if "full" in str(error) else None)
 
 
 def _prepare(connection: sqlite3.Connection, max_bytes: int) -> None:

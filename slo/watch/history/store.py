@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from slo.errors import StoreError
-from slo.files import advice_on
 from slo.stats import Histogram
 from slo.watch.budget.budget import Slices
 from slo.watch.budget.objectives import Goal
-from slo.watch.history.schema import connect, transaction
+from slo.watch.history.damage import is_damage, put_aside, salvage
+from slo.watch.history.schema import advice, connect, transaction
 from slo.watch.sli.counts import Counts, Minute, Source
 
 MAX_BYTES = 64 * 2**20
@@ -33,12 +33,44 @@ _ADD_SLICES = """INSERT INTO slices VALUES (?, ?, ?, ?, ?, ?, ?)
 
 
 class Store:
-    """An open history. Not for several threads; close it, or use `with`."""
+    """An open history. Not for several threads; close it, or use `with`.
 
-    def __init__(self, path: Path, *, read_only: bool = False, max_bytes: int = MAX_BYTES) -> None:
+    `repair`: a damaged file is set aside, here or by `renew`, and a new one begun with what can be read of it.
+    `damaged` says that SQLite has found damage since; `set_aside` where the last damaged file lies now.
+    """
+
+    def __init__(
+        self, path: Path, *, read_only: bool = False, max_bytes: int = MAX_BYTES, repair: bool = False
+    ) -> None:
         self.path = path
         self.max_bytes = max_bytes
-        self._connection = connect(path, max_bytes=max_bytes, read_only=read_only)
+        self.damaged = False
+        self.set_aside: Path | None = None
+        try:
+            self._connection = connect(path, max_bytes=max_bytes, read_only=read_only)
+            if not repair:
+                return
+            with self.errors():
+                sound = [row[0] for row in self._connection.execute("PRAGMA quick_check(1)")] == ["ok"]
+        except StoreError as error:
+            if not repair or not isinstance(error.__cause__, sqlite3.Error) or not is_damage(error.__cause__):
+                raise
+            sound = False
+        if not sound:
+            self.renew()
+
+    def renew(self) -> None:
+        """Set the damaged file aside and begin a new one. Raises `StoreError` if that cannot be done."""
+        if hasattr(self, "_connection"):
+            self._connection.close()
+        try:
+            self.set_aside = put_aside(self.path)
+        except OSError as error:
+            raise StoreError(f"{self.path}: damaged, and cannot be set aside: {error.strerror}") from error
+        self._connection = connect(self.path, max_bytes=self.max_bytes)
+        with self.transaction() as connection:
+            salvage(self.set_aside, connection)
+        self.damaged = False
 
     def __enter__(self) -> Store:
         return self
@@ -62,8 +94,11 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            hint = "free space, or raise watch.store.max_size" if "full" in str(error) else None
-            raise StoreError(f"{self.path}: {error}", hint=advice_on(error, hint)) from error
+            self.damaged = self.damaged or is_damage(error)
+            raise StoreError(f"{self.path}: {error}", hint=advice(error, self.path)) from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:  # a row that nobody wrote so
+            self.damaged = True
+            raise StoreError(f"{self.path}: malformed row: {error}") from error
 
     def query(self, sql: str, arguments: Collection[object] = ()) -> list[Any]:
         """All rows of a query."""
@@ -128,8 +163,9 @@ class Store:
             f"WHERE start_s >= ? AND start_s < ? AND maintenance <= ? {chosen} ORDER BY start_s, source",
             (start_s, end_s, with_maintenance, *sources),
         )
-        for row in rows:
-            yield minute_from(row)
+        with self.errors():
+            found = [minute_from(row) for row in rows]
+        yield from found
 
     def first_minute_s(self) -> int | None:
         """Start of the oldest slice; None in an empty history."""
@@ -177,7 +213,8 @@ class Store:
     def state(self, key: str) -> dict[str, Any]:
         """What was kept under `key`; empty if nothing was."""
         rows = self.query("SELECT value FROM state WHERE key = ?", (key,))
-        return dict(json.loads(rows[0][0])) if rows else {}
+        with self.errors():
+            return dict(json.loads(rows[0][0])) if rows else {}
 
     def put_evidence(self, start_s: int, data: Mapping[str, Any]) -> None:
         """Keep what the server said about itself in that minute, for the search for causes."""
@@ -189,7 +226,8 @@ class Store:
         rows = self.query(
             "SELECT data FROM evidence WHERE start_s >= ? AND start_s < ? ORDER BY start_s", (start_s, end_s)
         )
-        return [dict(json.loads(row[0])) for row in rows]
+        with self.errors():
+            return [dict(json.loads(row[0])) for row in rows]
 
 
 def add_edges(connection: sqlite3.Connection, edges_s: Iterable[float]) -> int:
