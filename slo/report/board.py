@@ -167,7 +167,10 @@ def _traffic(board: Json) -> Panel:
     table.add_row("a batch", each)
     lookups = cache["hit"] + cache["miss"]
     table.add_row("cache hits", show_ratio(cache["hit"] / lookups if lookups else math.nan))
-    table.add_row("refused", str(window["codes"]["429"]))
+    gone = window["codes"].get("gone", 0)
+    table.add_row("refused", f"{window['codes']['429']}, {gone} gave up, {window.get('deferred', 0)} deferred")
+    if excluded := {name: count for name, count in window.get("excluded", {}).items() if count}:
+        table.add_row("no events", ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in excluded.items()))
     for source, own in sorted(window.get("own", {}).items()):  # nobody's events, and shown all the same
         table.add_row(f"own {source}", f"{own['good']}/{own['total']} good")
     return Panel(table, title="traffic", title_align="left", border_style="dim")
