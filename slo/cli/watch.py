@@ -16,19 +16,23 @@ from slo.cli.options import Context, config_option, context, json_option, target
 from slo.cli.patrol import on_patrol
 from slo.client import embeddings_url
 from slo.clock import Clock, SystemClock
-from slo.errors import ConfigError
+from slo.errors import ConfigError, StoreError
+from slo.fetch import Fetcher
 from slo.notify import notify
 from slo.texts import mix
 from slo.units import parse_duration, show_duration
+from slo.watch.checker import Check, check_of_users
 from slo.watch.checker import check as run_check
 from slo.watch.history.journal import Journal
+from slo.watch.history.store import Store
 from slo.watch.interrupt import StopSwitch
 from slo.watch.loop import Report, Watcher
 from slo.watch.loop import watch as run_watch
 from slo.watch.patrol import Patrol
 from slo.watch.sli.golden import Golden
 from slo.watch.sli.prober import Prober
-from slo.watch.wiring import goals_of
+from slo.watch.users import from_history, from_server
+from slo.watch.wiring import goals_of, history_path, interval_of
 
 ATTEMPTS = 4  # probes that may hang within one bound, so that an outage is seen before it
 ROOM = 1.2  # how much longer than the threshold a probe is waited for, at least
@@ -51,25 +55,48 @@ class DurationType(click.ParamType):
 
 @click.command()
 @click.option("--timeout", type=DurationType(), default="30s", show_default=True, help="Give up after this long.")
+@click.option("--probes", "by_probes", is_flag=True, help="Send probes, whatever is known of users' requests.")
 @target_options
 @config_option
 @json_option
-def check(config_path: Path | None, as_json: bool, timeout: float, **target: Any) -> int:
+def check(config_path: Path | None, as_json: bool, timeout: float, by_probes: bool, **target: Any) -> int:
     """Is the objective met right now? One line, for cron and scripts.
 
-    Sends unique texts of 4, 20 and 50 characters until the verdict is clear: 60 clean probes prove a healthy server.
+    Judges users' requests of the last five minutes (watch.window), where the server or a running `slo watch` counts
+    them and they are enough for a verdict; the line says so. Else sends unique texts of 4, 20 and 50 characters until
+    the verdict is clear: 60 clean probes prove a healthy server.
 
     \b
     Exit codes: 0 OK, 1 MISSED or OUTAGE, 3 UNPROVEN, 2 usage or a rejected API key.
     """
     ctx = context(config_path, as_json=as_json, **target)
-    with ctx.client(timeout_s=min(ctx.config.client.timeout, timeout / ATTEMPTS), source="probe") as client:
-        result = run_check(client, ctx.config.slo, bound_s=timeout, clock=SystemClock())
+    clock = SystemClock()
+    known = None if by_probes else _check_of_users(ctx, timeout, clock, ours=not any(target.values()))
+    if known is not None:
+        result = known
+    else:
+        with ctx.client(timeout_s=min(ctx.config.client.timeout, timeout / ATTEMPTS), source="probe") as client:
+            result = run_check(client, ctx.config.slo, bound_s=timeout, clock=clock)
     if ctx.json:
         ctx.emit_json(result.to_json())
     else:
         click.echo(str(result))
     return result.exit_code
+
+
+def _check_of_users(ctx: Context, timeout_s: float, clock: Clock, *, ours: bool) -> Check | None:
+    """What users' requests say, if that is known and decides; `ours`: the history is of this model and server."""
+    config, started = ctx.config, (clock.monotonic(), clock.wall())
+    seconds = max(1, min(3600, round(config.watch.window)))
+    url = embeddings_url(config.endpoint)
+    with Fetcher(ctx.api_key(), timeout_s=min(config.client.timeout, timeout_s / ATTEMPTS)) as fetch:
+        found = from_server(fetch.get, url, config.model.name, config.slo, seconds)
+    if found is None and ours and history_path(config).exists():
+        with suppress(StoreError), Store(history_path(config), read_only=True) as store:
+            found = from_history(store, config.slo, seconds, clock.wall(), interval_of(config))
+    if found is None or not found.decided:
+        return None
+    return check_of_users(found, model=config.model.name, url=url, started=started, clock=clock)
 
 
 @click.command()

@@ -1,8 +1,9 @@
 """
 One check, once: is the objective met right now? For cron, scripts and people.
 
-It probes until a planned look decides (see `plan`), so a healthy server is proven with 60 probes in a second or two,
-and a dead one is noticed at once. What is not decided within the wall bound is unproven.
+Users' requests of the last minutes decide, where they are known and enough for a verdict (see `users`). Else it probes
+until a planned look decides (see `plan`), so a healthy server is proven with 60 probes in a second or two, and a dead
+one is noticed at once. What is not decided within the wall bound is unproven.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from slo.client import EmbeddingsClient
 from slo.clock import Clock, iso
 from slo.objective import Judgement, Objective, Verdict, samples_to_meet
 from slo.texts import mix
-from slo.units import show_ms
+from slo.units import show_duration, show_ms
 from slo.watch.plan import make_plan
 from slo.watch.sli.probe import Tally, gather
+from slo.watch.users import UsersWindow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class Check:
     took_s: float
     seed: int
     outage: str = ""
+    basis: str = "probes"
 
     @property
     def word(self) -> str:
@@ -56,6 +59,8 @@ class Check:
             return f"OUTAGE {self.outage}  {self.model}  {self.took_s:.1f} s"
         parts = [f"{self.word} {compared(self.latency_ms, self.judgement.objective)}", self.counts]
         parts.append(f"{self.model}  {self.url}  {self.took_s:.1f} s")
+        if self.basis != "probes":
+            parts.append(f"[{self.basis}]")
         if self.judgement.advice:
             parts.append(f"({self.judgement.advice})")
         return "  ".join(parts)
@@ -86,6 +91,7 @@ class Check:
             "cached": self.cached,
             "model": self.model,
             "url": self.url,
+            "basis": self.basis,
             "seed": self.seed,
             "reason": self.outage or judgement.advice,
         }
@@ -95,6 +101,22 @@ def compared(latency_ms: float, objective: Objective) -> str:
     """`P95 12.3 ms ≤ 150 ms`; the sign compares unrounded values."""
     sign = "≤" if latency_ms <= objective.threshold_ms else ">"
     return f"P{objective.target * 100:g} {show_ms(latency_ms)} {sign} {show_ms(objective.threshold_ms)}"
+
+
+def check_of_users(window: UsersWindow, *, model: str, url: str, started: tuple[float, float], clock: Clock) -> Check:
+    """The check that users' requests have decided; `started` are the monotonic and the wall clock at its start."""
+    return Check(
+        judgement=window.judgement,
+        latency_ms=window.latency_ms,
+        failures=window.failures,
+        cached=0,
+        model=model,
+        url=url,
+        started_wall_s=started[1],
+        took_s=clock.monotonic() - started[0],
+        seed=0,
+        basis=f"{window.basis}, in {show_duration(window.seconds)}",
+    )
 
 
 def check(client: EmbeddingsClient, objective: Objective, *, bound_s: float, clock: Clock) -> Check:

@@ -30,10 +30,11 @@ CODES = ("2xx", "4xx", "429", "5xx", "timeout", "gone")
 MIX_TOKENS = 27  # tokens of a mean request of the standard mix (4, 20 and 50 characters, a third each)
 
 
-def window_report(telemetry: Telemetry, seconds: int, threshold_s: float) -> dict[str, Any]:
-    """Counts, good counts and percentiles over the last `seconds`."""
+def window_report(telemetry: Telemetry, seconds: int, threshold_s: float, model: str = "") -> dict[str, Any]:
+    """Counts, good counts and percentiles over the last `seconds`, of `model` alone if one is named."""
     now_s = telemetry.now()
     histograms, counters = telemetry.window.sums(seconds, now_s)
+    histograms = {s: c for s, c in histograms.items() if not model or s[0] == "stage" or s[1] == model}
     requests = {series[1:]: counts for series, counts in histograms.items() if series[0] == "request"}
     online = {series: counts for series, counts in requests.items() if series[1] != "batch"}
     classes = sorted({series[1] for series in requests})
@@ -43,6 +44,7 @@ def window_report(telemetry: Telemetry, seconds: int, threshold_s: float) -> dic
 
     return {
         "seconds": seconds,
+        **({"model": model} if model else {}),
         "covered_s": round(min(float(seconds), now_s - telemetry.started_s), 3),
         "threshold_ms": threshold_s * 1000,
         **figures(online),

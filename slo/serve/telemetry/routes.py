@@ -80,7 +80,7 @@ class Routes:
         return Response(self._exposition.text(), media_type=CONTENT_TYPE)
 
     async def window(self, request: Request) -> Response:
-        """`?seconds=300&threshold_ms=150`, by default the objective's: see `reports`."""
+        """`?seconds=300&threshold_ms=150`, by default the objective's; `&model=`: of that alone. See `reports`."""
         try:
             seconds = _number(request, "seconds", 300)
             threshold_s = _number(request, "threshold_ms", self._settings.thresholds_ms[0]) / 1000
@@ -93,7 +93,8 @@ class Routes:
                 raise invalid(f"'threshold_ms' must be one of {known}", param="threshold_ms")
         except Problem as problem:
             return as_response(problem_reply(problem))
-        return as_response(json_reply(window_report(self._telemetry, int(seconds), edge_s)))
+        model = request.query_params.get("model", "")
+        return as_response(json_reply(window_report(self._telemetry, int(seconds), edge_s, model)))
 
     async def arrivals(self, request: Request) -> Response:
         """`?seconds=600`: when requests came and how long their texts were, as a trace for a replay."""
