@@ -6,7 +6,7 @@ SLO := .venv/bin/slo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install launch stop status doctor baseline bench capacity stress dashboard report check watch
+.PHONY: help install launch stop restart status doctor baseline bench capacity stress dashboard report check watch
 .PHONY: test test-fast test-quiet lint format lock clean
 
 help: ## Show this help
@@ -20,6 +20,9 @@ launch: install ## Start Xinference on port 9997, launch gte-base-zh, prove that
 
 stop: install ## Stop what `make launch` started
 	@$(PY) launch_model_server.py --stop $(ARGS)
+
+restart: install ## Start the server anew, with the settings and the code of now
+	@$(PY) launch_model_server.py --restart $(ARGS)
 
 status: install ## Say what is running
 	@$(PY) launch_model_server.py --status $(ARGS)

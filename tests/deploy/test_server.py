@@ -102,7 +102,7 @@ def test_a_setting_that_needs_a_restart_is_named(
     assert run(launch_model_server, ["--config", str(server.config_file), *options]) == 2
     error = capsys.readouterr().err
     assert words in error
-    assert "--stop" in error
+    assert "--restart" in error
 
 
 def test_status_says_up_to_people_and_programs(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
