@@ -66,7 +66,7 @@ def test_a_server_that_does_not_obey_is_an_error_of_ours(tmp_path: Path) -> None
     ("endpoint", "changes", "expected"),
     [
         (None, {"serve.admission.policy": "queue"}, {}),
-        (None, {}, {"shed": "shed already"}),
+        (None, {"serve.admission.policy": "shed"}, {"shed": "shed already"}),
         (None, {"serve.enabled": False}, {"shed": "needs the extension", "clear_cache": "needs the extension"}),
         (None, {"serve.admission.policy": "queue", "serve.cache.enabled": False}, {"clear_cache": "nothing to clear"}),
         ("http://127.0.0.1:1", {}, {"relaunch_model": "somebody else's", "restart_server": "somebody else's"}),
@@ -87,6 +87,6 @@ def test_what_cannot_work_is_known_beforehand(
 
 def test_validate_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "slo.yaml"
-    file.write_text(json.dumps({"watch": {"remediation": {"shed": True}}}), encoding="utf-8")
+    file.write_text(json.dumps({"watch": {"remediation": {"shed": True}}, "serve": {"admission": {"policy": "shed"}}}), encoding="utf-8")
     assert run(cli, ["validate", "--config", str(file)]) == 0
     assert "watch.remediation.shed is on, but serve.admission.policy is shed already" in capsys.readouterr().err
