@@ -87,6 +87,9 @@ def test_what_cannot_work_is_known_beforehand(
 
 def test_validate_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "slo.yaml"
-    file.write_text(json.dumps({"watch": {"remediation": {"shed": True}}, "serve": {"admission": {"policy": "shed"}}}), encoding="utf-8")
+    file.write_text(
+        json.dumps({"watch": {"remediation": {"shed": True}}, "serve": {"admission": {"policy": "shed"}}}),
+        encoding="utf-8",
+    )
     assert run(cli, ["validate", "--config", str(file)]) == 0
     assert "watch.remediation.shed is on, but serve.admission.policy is shed already" in capsys.readouterr().err
