@@ -107,13 +107,17 @@ class Workshop:
         """Put a slower recipe's int8 graph in the place of one that finds too little; False if none is left."""
         from slo.serve.engine.quantize import RECIPES  # noqa: PLC0415 - brings nncf and torch
 
-        file = self.artefacts.directory / "int8" / RECIPE_NUMBER
-        number = int(file.read_text(encoding="ascii")) if file.is_file() else 0
+        number = self.recipe_number()
         if number + 1 >= len(RECIPES):
             return False
         self.artefacts.forget("int8", "fidelity-int8-*", "retrieval-int8-*")
         self.artefacts.folder("int8", lambda folder: self._quantise(folder, number + 1, pairs))
         return True
+
+    def recipe_number(self) -> int:
+        """Which recipe made the int8 graph; 0 for one of a version that did not record it."""
+        file = self.artefacts.directory / "int8" / RECIPE_NUMBER
+        return int(file.read_text(encoding="ascii")) if file.is_file() else 0
 
     def graph(self, precision: Precision) -> Path:
         return self.int8_graph() if precision == "int8" else self.fp32_graph()
@@ -244,7 +248,8 @@ def load(
     progress("warming up", 0.0)
     runtime.warm_up()
     progress("warming up", 1.0)
-    fingerprint = f"{workshop.artefacts.hash[:16]}-{choice.precision}-{hint}"
+    recipe_mark = f".{workshop.recipe_number()}" if choice.precision == "int8" else ""
+    fingerprint = f"{workshop.artefacts.hash[:16]}-{choice.precision}{recipe_mark}-{hint}"
     return Loaded(runtime, workshop.tokenizer(), choice, hint, threads, "cpu", workshop.artefacts, fingerprint)
 
 
