@@ -91,6 +91,16 @@ def test_the_tiles_repeat_what_the_server_says(visit: Visit, site: Site) -> None
     assert hint == f"5 min: {window['rate']:.1f} · max {status['models'][0]['capacity']['requests_per_s']:.1f}"
 
 
+def test_texts_that_were_cut_are_told_beside_the_batches(site: Site, visit: Visit) -> None:
+    def cut() -> None:
+        site.scene.telemetry.count("truncated", "texts", amount=3)
+        site.scene.telemetry.count("truncated", "characters", amount=1234)
+
+    site.call(cut)
+    hint = visit.page.locator("#tile-batch .hint")
+    expect(hint).to_have_text("4.00 texts per batch · 3 texts too long, 1,234 characters not read", timeout=15_000)
+
+
 def test_attainment_budget_and_burn_are_those_of_the_counts(visit: Visit, site: Site) -> None:
     history, window = told(site, "history?seconds=900"), told(site, "board")["window"]
     labels = visit.page.locator("#attainment > div > span:first-child").all_inner_texts()
