@@ -224,9 +224,9 @@ def test_no_body_gets_a_server_error(bodies: list[bytes]) -> None:
 @WAYS
 async def test_a_model_of_another_engine_is_left_to_the_built_in_handler(short: bool) -> None:
     body = b'{"model": "foreign", "input": {"image": "..."}}'
-    async with opened(FakeFinder(foreign=[]), section(limits={"max_body": 100}), short=short) as door:
+    async with opened(FakeFinder(foreign=[]), section(limits={"max_body": 1024}), short=short) as door:
         assert await door.post(body) == (200, b"built in")
-        large = b'{"model": "foreign", "input": "' + b"x" * 500 + b'"}'
+        large = b'{"model": "foreign", "input": "' + b"x" * 2000 + b'"}'
         assert await door.post(large) == (200, b"built in")
         assert door.host.built_in == [body, large]
 
@@ -241,7 +241,7 @@ async def test_the_first_request_to_another_engines_model_may_exceed_our_limit(a
             yield large[start : start + 50]
 
     finder = FakeFinder(m=[FakeReplica()], foreign=[])
-    async with opened(finder, section(limits={"max_body": 100}), short=short) as door:
+    async with opened(finder, section(limits={"max_body": 1024}), short=short) as door:
         body = large if announced else pieces()
         async with door.http.post(f"{door.url}/v1/embeddings", data=body) as response:
             assert (response.status, await response.read()) == (200, b"built in")
