@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import openai
+import psutil
 import pytest
 import requests
 from xinference.client import RESTfulClient
@@ -124,6 +125,46 @@ def test_fifty_clients_at_once_get_their_own_vectors(server: Server) -> None:
         together = list(pool.map(one, texts))
     alone = vectors(post(server, input=texts, truncate_prompt_tokens=500))
     assert np.asarray(together) == pytest.approx(alone, abs=2e-3)
+
+
+def test_one_huge_text_takes_little_memory_and_others_are_served_beside_it(server: Server) -> None:
+    def resident() -> int:
+        engine = status(server)["models"][0]["replicas"][0]["engine"]
+        return int(psutil.Process(engine["pid"]).memory_info().rss)
+
+    huge = ["字" * 1_300_000, "the quick brown fox " * 190_000]
+    vectors(post(server, input="warm"))
+    before = resident()
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(post, server, input=f"{time.time_ns()} {text}") for text in huge * 2]
+        beside = [pool.submit(post, server, input=f"旁边 {time.time_ns()} {i}") for i in range(20)]
+        assert {answer.result().status_code for answer in answers} <= {200, 429}
+        assert {answer.result().status_code for answer in beside} <= {200, 429}
+    assert resident() - before < 200 * 2**20
+    short = vectors(post(server, input=huge[0][:2000]))
+    assert vectors(post(server, input=huge[0])) == [pytest.approx(short[0], abs=2e-3)]
+
+
+def test_a_hung_model_process_is_ended_and_serves_again_without_a_person(server: Server) -> None:
+    pid = status(server)["models"][0]["replicas"][0]["engine"]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    answer = post(server, input=f"{time.time_ns()}")
+    deadline = time.monotonic() + 120  # 15 s on a quiet machine
+    refused = []
+    while time.monotonic() < deadline:
+        answer = post(server, input=f"{time.time_ns()}")
+        if answer.status_code == 200:
+            break
+        refused.append(answer)
+        time.sleep(0.2)
+    assert answer.status_code == 200
+    assert {each.status_code for each in refused} <= {429, 503}
+    assert all(int(each.headers["Retry-After"]) >= 1 for each in refused)
+    assert any(each.status_code == 503 for each in refused)
+    assert status(server)["models"][0]["replicas"][0]["engine"]["pid"] != pid
+    assert not psutil.pid_exists(pid)
+    log = server.log.read_text(encoding="utf-8", errors="replace")
+    assert "is ended and started anew: no sign of life" in log
 
 
 def test_a_killed_model_process_is_never_a_hang_and_serves_again(server: Server) -> None:
