@@ -159,7 +159,7 @@ class Health:
         predicted_s = signs.passes_s[0] if signs.passes_s else 0.0
         ended_s = self._recent(who, now_s)
         recent = len(ended_s)
-        factor *= 2 ** min(recent, 2)
+        factor *= 2 if recent else 1
         rested = not recent or now_s - ended_s[-1] >= PAUSE_S * 2**recent
         slow = self._slowness(who, signs)
         running = f"a pass predicted to take {predicted_s * 1000:.0f} ms has been running for {running_s:.1f} s"

@@ -111,7 +111,9 @@ def test_a_process_that_had_to_be_ended_is_followed_by_one_that_is_given_more_ti
     life = Life()
     for _ in range(9):
         life.health.was_ended(BEFORE, life.now_s)
-    assert life.until(Fitness.DEAD, 60) == pytest.approx(32, abs=TICK_S)
+    assert life.until(Fitness.DEAD, 60) == pytest.approx(16, abs=TICK_S), (
+        "no more than twice: half a minute is promised"
+    )
 
 
 def test_failures_in_a_row_ask_for_a_test_and_its_result_decides() -> None:
