@@ -259,7 +259,7 @@ def _ignore(_: str) -> None:
     """Nobody is waited for here."""
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], *, reviver: Sequence[str] = REVIVER) -> int:
     """Keep the server of the state directory given, unless somebody does already."""
     state_dir, foreground = Path(arguments[0]), "--foreground" in arguments[1:]
     clock = SystemClock()
@@ -274,7 +274,7 @@ def main(arguments: list[str]) -> int:
             return 0
         keeper_link.adopt_orphans()
         unit = keeper_link.unit_of(os.getpid(), environ=os.environ) if foreground else ""
-        keeper = Keeper(state_dir, foreground=foreground, clock=clock, unit=unit)
+        keeper = Keeper(state_dir, foreground=foreground, clock=clock, unit=unit, reviver=reviver)
         for number in ends:
             signal.signal(number, keeper.ask_to_end)
         signal.signal(signal.SIGUSR1, keeper.hurry)

@@ -58,11 +58,8 @@ write_state(folder, replace(state, instance=instance).started(pid))
 """
 KEEPER = """
 import sys
-from pathlib import Path
 from slo.deploy import keeper
-keeper.REVIVER = None
-keeper.Keeper.__init__.__kwdefaults__["reviver"] = (sys.executable, "-c", open(sys.argv[2]).read())
-sys.exit(keeper.main([sys.argv[1], *sys.argv[3:]]))
+sys.exit(keeper.main([sys.argv[1], *sys.argv[3:]], reviver=(sys.executable, "-c", open(sys.argv[2]).read())))
 """
 
 
