@@ -11,7 +11,7 @@ from typing import Any
 
 from slo.report.prometheus import to_yaml
 
-_SAME = ["model", "slo"]
+_SAME = ["model", "slo", "instance"]
 
 
 def alertmanager_file(*, urgent_url: str, ticket_url: str, header: str = "") -> str:
@@ -20,7 +20,7 @@ def alertmanager_file(*, urgent_url: str, ticket_url: str, header: str = "") -> 
         "global": {"resolve_timeout": "5m"},
         "route": {
             "receiver": "slo-tickets",
-            "group_by": ["alertname", "model"],
+            "group_by": ["alertname", "model", "instance"],
             "group_wait": "30s",
             "group_interval": "5m",
             "repeat_interval": "4h",

@@ -18,6 +18,9 @@ from slo.report.promise import METRIC, BurnWindow, Promise, Severity, literal, p
 SLOTH_VERSION = "v0.16.0"  # whose names these are
 _SLOTH_SEVERITY = {"critical": "page", "page": "page", "ticket": "ticket", "info": "ticket"}
 _INTERVAL = "30s"
+JOB = "xinference-slo"  # of the scrape configuration
+ALIVE = "slo_watcher_last_success_timestamp_seconds"
+FAILED = "slo_alert_last_failure_timestamp_seconds"
 
 Rule = dict[str, Any]
 
@@ -149,15 +152,20 @@ def _burning(promise: Promise, window: BurnWindow) -> str:
 def _watch(promises: Sequence[Promise], runbook: str) -> Rule:
     """The rules about the watch itself: nothing measured, nobody watching, nothing delivered."""
     rows: list[tuple[str, str, str, Severity, str, str]] = []
+    scraped = f'max(up{{job="{JOB}"}}) == 1'
     for model in dict.fromkeys(promise.model for promise in promises):
-        expr = f'absent({METRIC}_count{{model="{model}"}}) == 1'
+        # A server that cannot be scraped is ServerDown. One that idles has its series, at zero.
+        expr = f'(absent({METRIC}_count{{model="{model}"}}) and on() ({scraped}))\nor\nabsent(up{{job="{JOB}"}})'
         rows.append(("NoData", expr, "5m", "page", f"{model}: nothing is measured", f"{model}：没有任何度量数据"))
     rows += [
-        ("WatcherSilent", "time() - slo_watcher_last_success_timestamp_seconds > 180", "0m", "page",
+        ("ServerDown", f'up{{job="{JOB}"}} == 0', "1m", "critical",
+         "{{ $labels.instance }} cannot be scraped: make launch", "{{ $labels.instance }} 无法抓取：运行 make launch"),
+        ("WatcherSilent", f"time() - ({ALIVE} > 0) > 180\nor\nmax({ALIVE}) == 0\nor\n"
+         f"(absent({ALIVE}) and on() ({scraped}))", "1m", "page",
          "slo watch has completed no round for three minutes", "slo watch 已超过三分钟没有完成检查"),
-        ("AlertsUndelivered", 'sum by (channel) (increase(slo_alert_notifications_total{result="failed"}[15m])) > 0',
-         "0m", "page", "channel {{ $labels.channel }} refuses alerts: slo alert test",
-         "通道 {{ $labels.channel }} 拒收告警：运行 slo alert test"),
+        ("AlertsUndelivered", f"time() - max by (channel) ({FAILED} > 0) < 900", "0m", "page",
+         "channel {{ $labels.channel }} loses alerts: slo alert test",
+         "通道 {{ $labels.channel }} 未送达告警：运行 slo alert test"),
     ]  # fmt: skip
     rules = [
         {

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from slo.report.prometheus import alert_labels, sloth_labels, summary_of, to_yaml
+from slo.report.prometheus import ALIVE, FAILED, JOB, alert_labels, sloth_labels, summary_of, to_yaml
 from slo.report.promise import ONLINE, BurnWindow, Promise, Severity, literal, promql_window
 
 _PER_STEP = 10_000  # requests per step: whole numbers of bad ones for small ratios too
+_UP = f'up{{job="{JOB}",instance="127.0.0.1:9997"}}'
 _ONE_CLASS = 'length_class="short"'
 
 
@@ -25,9 +26,10 @@ def tests_file(promises: Sequence[Promise], *, rules: str, runbook: str, header:
         tests += [_fires(promise, severity, runbook) for severity in severities]
         tests += [_within_budget(promise), _one_bad_request(promise)]
         if severities:
-            tests.append(_after_a_healthy_time(promise))
-    tests += [_no_data(model, runbook) for model in dict.fromkeys(promise.model for promise in promises)]
-    tests += [_watcher(runbook), _undelivered(runbook)]
+            tests += [_after_a_healthy_time(promise), _first_interval(promise)]
+    for model in dict.fromkeys(promise.model for promise in promises):
+        tests += [_no_data(model, runbook), _idle(model)]
+    tests += [_down(runbook), *_watchers(runbook), _undelivered(runbook)]
     return header + to_yaml({"rule_files": [rules], "evaluation_interval": "1m", "tests": tests})
 
 
@@ -124,17 +126,52 @@ def _no_data(model: str, runbook: str) -> dict[str, Any]:
     }
     series = f'slo_request_duration_seconds_count{{model="{model}",code="2xx"}}'
     return {
-        "name": f"{model}: no data is an alert",
+        "name": f"{model}: a server without this model is an alert, and so is one that is not scraped at all",
         "interval": "1m",
-        "input_series": [{"series": series, "values": "0+10x10"}],
+        "input_series": [{"series": series, "values": "0+10x10"}, {"series": _UP, "values": "1x24"}],
         "alert_rule_test": [
             {"eval_time": "10m", "alertname": "NoData"},
-            {"eval_time": "25m", "alertname": "NoData", "exp_alerts": [expected]},
+            {"eval_time": "24m", "alertname": "NoData", "exp_alerts": [expected]},
         ],
     }
 
 
-def _watcher(runbook: str) -> dict[str, Any]:
+def _idle(model: str) -> dict[str, Any]:
+    series = f'slo_request_duration_seconds_count{{model="{model}",code="2xx"}}'
+    alive = {"series": ALIVE, "values": "0+60x60"}
+    return {
+        "name": f"{model}: a healthy server that idles wakes nobody",
+        "interval": "1m",
+        "input_series": [{"series": series, "values": "0x60"}, {"series": _UP, "values": "1x60"}, alive],
+        "alert_rule_test": [
+            {"eval_time": "1h", "alertname": name} for name in ("NoData", "ServerDown", "WatcherSilent")
+        ],
+    }
+
+
+def _down(runbook: str) -> dict[str, Any]:
+    expected = {
+        "exp_labels": {"severity": "critical", "job": JOB, "instance": "127.0.0.1:9997"},
+        "exp_annotations": {
+            "summary": "127.0.0.1:9997 cannot be scraped: make launch",
+            "summary_zh": "127.0.0.1:9997 无法抓取：运行 make launch",
+            "runbook_url": f"{runbook}#serverdown",
+        },
+    }
+    return {
+        "name": "a server that is down is critical, and not a matter of missing data",
+        "interval": "15s",
+        "input_series": [{"series": _UP, "values": "1x20 0x60"}],
+        "alert_rule_test": [
+            {"eval_time": "4m", "alertname": "ServerDown"},
+            {"eval_time": "8m", "alertname": "ServerDown", "exp_alerts": [expected]},
+            {"eval_time": "15m", "alertname": "NoData"},
+            {"eval_time": "15m", "alertname": "WatcherSilent"},
+        ],
+    }
+
+
+def _watchers(runbook: str) -> list[dict[str, Any]]:
     expected = {
         "exp_labels": {"severity": "page"},
         "exp_annotations": {
@@ -143,37 +180,67 @@ def _watcher(runbook: str) -> dict[str, Any]:
             "runbook_url": f"{runbook}#watchersilent",
         },
     }
-    return {
-        "name": "a watcher that stops is missed",
-        "interval": "1m",
-        "input_series": [
-            {"series": "slo_watcher_last_success_timestamp_seconds", "values": "0+60x10 600x20"},
-        ],
-        "alert_rule_test": [
-            {"eval_time": "10m", "alertname": "WatcherSilent"},
-            {"eval_time": "15m", "alertname": "WatcherSilent", "exp_alerts": [expected]},
-        ],
-    }
+    up = {"series": _UP, "values": "1x40"}
+    cases = (
+        ("a watcher that stops is missed", [{"series": ALIVE, "values": "0+60x10 600x20"}], "10m", "16m"),
+        ("a watcher that never ran is missed", [{"series": ALIVE, "values": "0x30"}], "0m", "5m"),
+        ("a watcher whose sign vanishes is missed", [{"series": ALIVE, "values": "0+60x10 _x20"}], "10m", "20m"),
+    )
+    return [
+        {
+            "name": name,
+            "interval": "1m",
+            "input_series": [*series, up],
+            "alert_rule_test": [
+                {"eval_time": well, "alertname": "WatcherSilent"},
+                {"eval_time": silent, "alertname": "WatcherSilent", "exp_alerts": [expected]},
+            ],
+        }
+        for name, series, well, silent in cases
+    ]
 
 
 def _undelivered(runbook: str) -> dict[str, Any]:
     expected = {
         "exp_labels": {"severity": "page", "channel": "dingtalk"},
         "exp_annotations": {
-            "summary": "channel dingtalk refuses alerts: slo alert test",
-            "summary_zh": "通道 dingtalk 拒收告警：运行 slo alert test",
+            "summary": "channel dingtalk loses alerts: slo alert test",
+            "summary_zh": "通道 dingtalk 未送达告警：运行 slo alert test",
             "runbook_url": f"{runbook}#alertsundelivered",
         },
     }
-    series = 'slo_alert_notifications_total{channel="dingtalk",result="failed"}'
     return {
-        "name": "a channel that refuses alerts is an alert",
+        "name": "the first message that a channel refuses is an alert, and one that never failed is none",
         "interval": "1m",
-        "input_series": [{"series": series, "values": "0x10 1x40"}],
+        "input_series": [
+            {"series": f'{FAILED}{{channel="dingtalk"}}', "values": "0x9 600x50"},
+            {"series": f'{FAILED}{{channel="feishu"}}', "values": "0x60"},
+        ],
         "alert_rule_test": [
             {"eval_time": "9m", "alertname": "AlertsUndelivered"},
-            {"eval_time": "13m", "alertname": "AlertsUndelivered", "exp_alerts": [expected]},
-            {"eval_time": "45m", "alertname": "AlertsUndelivered"},
+            {"eval_time": "11m", "alertname": "AlertsUndelivered", "exp_alerts": [expected]},
+            {"eval_time": "26m", "alertname": "AlertsUndelivered"},
+        ],
+    }
+
+
+def _first_interval(promise: Promise) -> dict[str, Any]:
+    """Production's series are there at zero: thousands of failures between two scrapes are an increase."""
+    failed = promise.counted.replace(ONLINE, _ONE_CLASS).replace('code!="4xx"', 'code="5xx"')
+    good = promise.good.replace(ONLINE, _ONE_CLASS)
+    step_s = _step_s(promise)
+    at_s = -(-4 * step_s // 60) * 60 + 60  # the alerts read what was recorded a round before
+    severity = next(iter(promise.severities()))
+    return {
+        "name": f"{promise.id}: 3000 failures between the first two scrapes are seen",
+        "interval": f"{step_s}s",
+        "input_series": [{"series": failed, "values": "0x2 3000+30x60"}, {"series": good, "values": "0x63"}],
+        "promql_expr_test": [
+            {
+                "expr": f'count(ALERTS{{alertname="{promise.alert}",severity="{severity}",alertstate="firing"}})',
+                "eval_time": promql_window(at_s),
+                "exp_samples": [{"labels": "{}", "value": 1}],
+            }
         ],
     }
 

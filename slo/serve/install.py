@@ -25,7 +25,7 @@ from slo.serve.door.token_ids import TokenIds, tiktoken_loader
 from slo.serve.host import calm_gc, set_nodelay
 from slo.serve.openapi import described
 from slo.serve.settings import ServeSettings
-from slo.serve.site.board import Board
+from slo.serve.site.board import Board, history_path
 from slo.serve.site.pages import page_routes
 from slo.serve.telemetry.edges import Edges
 from slo.serve.telemetry.processes import Processes
@@ -52,7 +52,9 @@ def install(
     control = Control(settings, directory, cache, delay, time.time)
     front = Front(settings, directory, cache, telemetry, delay, TokenIds(tiktoken_loader()))
     processes = Processes(lambda: directory.lanes)
-    routes = Routes(settings, directory, cache, telemetry, control, processes)
+    routes = Routes(
+        settings, directory, cache, telemetry, control, processes, history_path(os.environ).parent
+    )  # fmt: skip
     board = Board(settings, directory, cache, telemetry, processes, os.environ)
     # Registered before the host's router is included, so this one wins.
     app.router.add_api_route(

@@ -35,7 +35,9 @@ def given() -> set[str]:
     page = Exposition(directory, cache, telemetry, Processes(lambda: directory.lanes)).text().decode()
     names = set(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE))
     names |= {sample.name for family in text_string_to_metric_families(page) for sample in family.samples}
-    files = notifications_text({("dingtalk", "failed"): 1}) + heartbeat_text(Beat(at_s=1.0, pid=1, interval_s=60.0))
+    files = notifications_text(["dingtalk"], {("dingtalk", "failed"): 1}, {}) + heartbeat_text(
+        Beat(at_s=1.0, pid=1, interval_s=60.0)
+    )
     return names | {sample.name for family in text_string_to_metric_families(files) for sample in family.samples}
 
 

@@ -57,7 +57,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 global: {{scrape_interval: 1s, evaluation_interval: 1s}}
 rule_files: [{folder / "rules.yml"}]
 alerting: {{alertmanagers: [{{static_configs: [{{targets: ["{am.removeprefix("http://")}"]}}]}}]}}
-scrape_configs: [{{job_name: slo, static_configs: [{{targets: ["{exporter.address}"]}}]}}]
+scrape_configs: [{{job_name: xinference-slo, static_configs: [{{targets: ["{exporter.address}"]}}]}}]
 """
             with prometheus(folder, config) as address:
                 yield Stack(exporter, address, am, webhooks)

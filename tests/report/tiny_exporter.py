@@ -45,6 +45,8 @@ class TinyExporter:
             (gauge.labels(*values) if names else gauge).set(1)
         alive = Gauge("slo_watcher_last_success_timestamp_seconds", "x", registry=self._registry)
         alive.set_to_current_time()
+        lost = Gauge("slo_alert_last_failure_timestamp_seconds", "x", ("channel",), registry=self._registry)
+        lost.labels("dingtalk").set(0)
         self._server: WSGIServer
         self._threads: list[threading.Thread] = []
 

@@ -19,6 +19,7 @@ from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.telemetry.processes import Processes, ProcessUse
 from slo.serve.telemetry.telemetry import Fine, Telemetry
+from slo.serve.telemetry.window import Series
 from slo.stats import edge_label
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -63,7 +64,9 @@ class Exposition(Collector):
             "From the arrival of the last byte of the body to the handing over of the answer",
             labels=("model", "length_class", "source", "code", "cache"),
         )
-        for (model, length, code, cache), fine in telemetry.requests.items():
+        # From the start, at zero: what is born with its first failure has failed for nobody who watches increases.
+        unseen = dict.fromkeys(self._expected() - telemetry.requests.keys(), Fine(telemetry.edges))
+        for (model, length, code, cache), fine in (telemetry.requests | unseen).items():
             _add(requests, (model, length, "gateway", code, cache), fine)
         yield requests
         own = HistogramMetricFamily(
@@ -94,6 +97,15 @@ class Exposition(Collector):
             yield family
         yield from self._gauges()
         yield from _processes(self._processes.uses())
+
+    def _expected(self) -> set[Series]:
+        """The series that objectives are asked of, for each model that is served."""
+        return {
+            (lane.model, length, code, "miss")
+            for lane in self._directory.lanes
+            for length in ("short", "medium", "long", "batch")
+            for code in ("2xx", "429", "5xx", "timeout")
+        }
 
     def _gauges(self) -> Iterator[Metric]:
         lanes = self._directory.lanes

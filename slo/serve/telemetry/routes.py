@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +26,7 @@ from slo.serve.telemetry.exposition import CONTENT_TYPE, Exposition
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.reports import status_report, window_report
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.telemetry.watch_files import watch_metrics
 from slo.serve.telemetry.window import SECONDS
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -42,8 +44,9 @@ class Routes:
 
     def __init__(
         self, settings: ServeSettings, directory: Directory, cache: Cache, telemetry: Telemetry, control: Control,
-        processes: Processes,
+        processes: Processes, state_dir: Path = Path(".slo"),
     ) -> None:  # fmt: skip
+        """`state_dir` is where a watch on this machine leaves its figures."""
         self._settings = settings
         self._directory = directory
         self._cache = cache
@@ -51,6 +54,7 @@ class Routes:
         self._control = control
         self._processes = processes
         self._exposition = Exposition(directory, cache, telemetry, processes)
+        self._state_dir = state_dir
         self._readiness = ReadinessCheck(directory, telemetry)
         self._pulse: asyncio.Task[None] | None = None
 
@@ -75,9 +79,10 @@ class Routes:
         return as_response(json_reply(body, 200 if state.ready else 503, {} if state.ready else {"retry-after": "1"}))
 
     async def metrics(self, _: Request) -> Response:
-        """Prometheus text."""
+        """Prometheus text, that of the watch beside us included."""
         await self._processes.look()
-        return Response(self._exposition.text(), media_type=CONTENT_TYPE)
+        watch = await asyncio.to_thread(watch_metrics, self._state_dir)
+        return Response(self._exposition.text() + watch, media_type=CONTENT_TYPE)
 
     async def window(self, request: Request) -> Response:
         """`?seconds=300&threshold_ms=150`, by default the objective's; `&model=`: of that alone. See `reports`."""

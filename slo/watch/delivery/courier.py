@@ -17,7 +17,7 @@ from pathlib import Path
 from slo.clock import Clock, SystemClock
 from slo.errors import SloError
 from slo.files import write_atomically
-from slo.watch.delivery.delivery import Attempt, metric_text
+from slo.watch.delivery.delivery import Attempt
 from slo.watch.delivery.outbox import Outbox
 
 METRICS_FILE = "notifications.prom"
@@ -51,6 +51,7 @@ class Courier:
         self._worked_s = self._clock.monotonic()
         self._box: Outbox | None = None
         self._trouble = ""  # that was complained of
+        self._written = ""
         self._poked = threading.Event()
         self._stopped = False
         # Not a daemon: what it claimed it also marks, unless the process is killed.
@@ -101,6 +102,7 @@ class Courier:
     def _serve(self, box: Outbox) -> None:
         while not self._stopped:
             self._poked.clear()
+            self._tell(box, [])  # the figures are there, at zero, before the first attempt
             self._tell(box, box.pump())
             self._trouble = ""
             rest_s = box.next_in_s()
@@ -112,5 +114,7 @@ class Courier:
     def _tell(self, box: Outbox, attempts: list[Attempt]) -> None:
         for attempt in attempts:
             self._report(attempt)
-        if attempts or not self._metrics.exists():
-            write_atomically(self._metrics, metric_text(box.totals()))
+        text = box.metrics()  # a retry by hand changes it as well
+        if text != self._written or not self._metrics.exists():
+            write_atomically(self._metrics, text)
+            self._written = text

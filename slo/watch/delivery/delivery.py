@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from slo.clock import iso
 from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry
 
 
@@ -58,9 +59,24 @@ class Attempt:
         return f"{self.sink}: {result}: {self.title}{many}"
 
 
-def metric_text(totals: Mapping[tuple[str, str], int]) -> str:
-    """Attempts by channel and result as Prometheus text, for node_exporter's text-file collector or a scrape."""
-    name = "slo_alert_notifications_total"
+RESULTS = ("delivered", "retry", "failed")
+
+
+def metric_text(channels: Iterable[str], totals: Mapping[tuple[str, str], int], failed_s: Mapping[str, float]) -> str:
+    """Attempts by channel and result, and when each last lost a message, as Prometheus text.
+
+    All that may ever be there is there from the start, at zero: the first refusal is an increase, too.
+    """
+    name, last = "slo_alert_notifications_total", "slo_alert_last_failure_timestamp_seconds"
+    known = sorted({*channels, *(channel for channel, _ in totals)})
+    totals = dict.fromkeys(((channel, result) for channel in known for result in RESULTS), 0) | dict(totals)
     rows = [f'{name}{{channel="{channel}",result="{result}"}} {n}' for (channel, result), n in sorted(totals.items())]
     head = f"# HELP {name} Attempts to deliver an alert, by channel and result.\n# TYPE {name} counter\n"
+    rows += [f"# HELP {last} When a message was refused or given up, by channel; 0 for never.\n# TYPE {last} gauge"]
+    rows += [f'{last}{{channel="{channel}"}} {failed_s.get(channel, 0.0):.3f}' for channel in known]
     return head + "".join(f"{row}\n" for row in rows)
+
+
+def in_words(channel: str, state: str, count: int, since_s: float, reason: str) -> str:
+    """`dingtalk: 2 dead since 2026-11-23T14:10:58.123Z, last: code 310000: …`."""
+    return f"{channel}: {count} {state} since {iso(since_s)}{f', last: {reason}' if reason else ''}"

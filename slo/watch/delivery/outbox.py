@@ -18,9 +18,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from slo.clock import Clock, iso
+from slo.clock import Clock
 from slo.watch.alerting.notification import Notification
-from slo.watch.delivery.delivery import Attempt, RetryPolicy
+from slo.watch.delivery.delivery import Attempt, RetryPolicy, in_words, metric_text
 from slo.watch.delivery.digest import merge
 from slo.watch.delivery.limiter import Gate
 from slo.watch.delivery.outbox_entry import Entry, Job
@@ -43,10 +43,7 @@ class Outbox:
         policy: RetryPolicy | None = None, chance: random.Random | None = None, longest_send_s: float = LONGEST_SEND_S,
         damage: Callable[[Path, float], Notification] | None = None,
     ) -> None:  # fmt: skip
-        """`longest_send_s` is how long a channel may take before the others go on without it.
-
-        `damage` words the message about a file that was damaged and set aside.
-        """
+        """After `longest_send_s` the others go on without a channel; `damage` words what to say of a damaged file."""
         self._store = store
         self._sinks = dict(sinks)
         self._routes = routes
@@ -129,15 +126,16 @@ class Outbox:
         return None if due_s is None else max(0.0, due_s - self._clock.wall())
 
     def totals(self) -> dict[tuple[str, str], int]:
-        """Attempts by channel and result (`delivered`, `retry`, `failed`): `slo_alert_notifications_total`."""
+        """Attempts by channel and result: `delivered`, `retry`, `failed`."""
         return self._store.totals()
+
+    def metrics(self) -> str:
+        """The channels' figures as Prometheus text."""
+        return metric_text(self._sinks, self._store.totals(), self._store.last_failures())
 
     def undelivered(self) -> list[str]:
         """A line for each channel with messages that wait or were given up; empty when all is delivered."""
-        return [
-            f"{sink}: {count} {state} since {iso(since_s)}{f', last: {reason}' if reason else ''}"
-            for sink, state, count, since_s, reason in self._store.states()
-        ]
+        return [in_words(*state) for state in self._store.states()]
 
     def _deliveries(self) -> list[Attempt]:
         attempts: list[Attempt] = []

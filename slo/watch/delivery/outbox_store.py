@@ -224,6 +224,12 @@ class OutboxStore(OutboxFile):
         with self.transaction() as db:
             return {(sink, result): n for sink, result, n in db.execute("SELECT sink, result, count FROM totals")}
 
+    def last_failures(self) -> dict[str, float]:
+        """When each channel last refused a message or it was given up; what was revived since does not count."""
+        text = "SELECT sink, max(done_s) FROM deliveries WHERE state = 'dead' AND done_s IS NOT NULL GROUP BY sink"
+        with self.transaction() as db:
+            return {sink: float(at_s) for sink, at_s in db.execute(text)}
+
     def states(self) -> list[tuple[str, str, int, float, str]]:
         """Channel, state, number, first enqueued and last reason of all that is not delivered."""
         text = """SELECT sink, state, count(*), min(m.enqueued_s), max(d.reason) FROM deliveries d
