@@ -346,6 +346,7 @@ def test_a_launch_does_not_wait_for_a_keeper_that_never_succeeds(kept: Kept) -> 
     (kept.folder / "broken").touch()
     kept.keep()
     os.kill(kept.state.pid, signal.SIGKILL)
+    until("it is dead", lambda: not kept.state.alive)
     said: list[str] = []
     await_keeper(config_of(kept.folder), say=said.append)
     assert "waiting for it" in said[0]
