@@ -87,7 +87,7 @@ def test_a_recovery_that_fails_is_followed_by_a_launch(job: Job) -> None:
 def test_a_recovery_without_end_is_an_error_in_time(job: Job) -> None:
     with pytest.raises(RegisterError, match="neither back nor gone after 300 s") as caught:
         launch(job, fake(job, "TERMINATING"))
-    assert "--stop" in (caught.value.hint or "")
+    assert "--restart" in (caught.value.hint or "")
     assert job.clock.monotonic() < 301
 
 
