@@ -25,7 +25,7 @@ from slo.texts import Text
 from slo.watch.sli.golden import TEXTS, Golden, Seen
 from slo.watch.sli.probe import Tally
 
-FIRST = 0.1  # of the interval: the first probes come quickly, so that the first line does
+FIRST = 0.1  # of the interval: the first probes come quickly, one after another, so that the first line does
 TRICKLE = 9  # probes an interval where users' own requests are judged: enough to see wrong vectors in two minutes
 MOST_AT_ONCE = 16
 OURS_S = 1.0  # a probe that we are this late with ourselves (a stopped process) is left out
@@ -116,7 +116,7 @@ class Prober:
         return self._judged(ended)
 
     def _first(self) -> None:
-        bound_s = self._clock.monotonic() + self._interval_s * FIRST + self._patience_s
+        bound_s = self._clock.monotonic() + self._interval_s * FIRST + 2 * self._patience_s
         with self._change:
             while (left_s := bound_s - self._clock.monotonic()) > 0 and self._mistake is None:
                 if self._begun and all(probe.done_s is not None for probe in self._open if probe.first):
@@ -163,14 +163,25 @@ class Prober:
             for probe in self._plan(begin_s, length_s):
                 if self._stop.wait(max(0.0, probe.due_s - self._clock.monotonic())):
                     return
-                if self._clock.monotonic() - probe.due_s < OURS_S:
+                if self._clock.monotonic() - probe.due_s < OURS_S or probe.first:
                     self._send(probe)
+                if probe.first and not self._answered(probe, begin_s + length_s + self._patience_s):
+                    break
             if self._stop.wait(max(0.0, begin_s + length_s - self._clock.monotonic())):
                 return
             with self._change:
                 self._begun = True
                 self._change.notify_all()
             begin_s, length_s = max(begin_s + length_s, self._clock.monotonic() - self._interval_s), self._interval_s
+
+    def _answered(self, probe: Probe, until_s: float) -> bool:
+        """Wait for one of the first probes: so many in so short a time must not overload the server themselves."""
+        with self._change:
+            while probe.done_s is None and (left_s := until_s - self._clock.monotonic()) > 0:
+                if self._stop.is_set() or self._mistake is not None:
+                    return False
+                self._change.wait(min(left_s, 0.2))
+        return self._clock.monotonic() < until_s
 
     def _send(self, probe: Probe) -> None:
         with self._change:
