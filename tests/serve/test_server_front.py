@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import os
 import signal
 import time
@@ -132,17 +133,23 @@ def test_one_huge_text_takes_little_memory_and_others_are_served_beside_it(serve
         engine = status(server)["models"][0]["replicas"][0]["engine"]
         return int(psutil.Process(engine["pid"]).memory_info().rss)
 
+    def raw(text: str) -> requests.Response:  # not escaped: as large as the server lets it be
+        body = json.dumps({"model": server.model, "input": text}, ensure_ascii=False).encode()
+        return requests.post(f"{server.endpoint}/v1/embeddings", data=body, timeout=30)
+
     huge = ["字" * 1_300_000, "the quick brown fox " * 190_000]
     vectors(post(server, input="warm"))
     before = resident()
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        answers = [pool.submit(post, server, input=f"{time.time_ns()} {text}") for text in huge * 2]
+        answers = [pool.submit(raw, f"{time.time_ns()} {text}") for text in huge * 2]
         beside = [pool.submit(post, server, input=f"旁边 {time.time_ns()} {i}") for i in range(20)]
         assert {answer.result().status_code for answer in answers} <= {200, 429}
         assert {answer.result().status_code for answer in beside} <= {200, 429}
     assert resident() - before < 200 * 2**20
     short = vectors(post(server, input=huge[0][:2000]))
-    assert vectors(post(server, input=huge[0])) == [pytest.approx(short[0], abs=2e-3)]
+    while (answer := raw(huge[0])).status_code == 429:  # a busy machine
+        time.sleep(0.2)
+    assert vectors(answer)[0] == pytest.approx(short[0], abs=2e-3)
 
 
 def test_a_hung_model_process_is_ended_and_serves_again_without_a_person(server: Server) -> None:
