@@ -114,7 +114,7 @@ def read_state(state_dir: Path) -> ServerState | None:
         if data.pop("format") != FORMAT:
             raise ValueError("another format")
         return ServerState(**data)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # whoever needs the folder says that it is none
         return None
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror}", hint="fix its permissions") from error

@@ -67,7 +67,7 @@ def test_a_missed_objective_is_one(server: StubServer) -> None:
         (["--classes", ""], "nothing: choose from"),
         (["--requests", "0"], "baseline.requests"),
         (["--api-key-file", "/dev/null/x"], "HTTP 401"),
-        (["--endpoint", "nonsense"], "not an HTTP address"),
+        (["--endpoint", "nonsense"], "not an address like http"),
         (["--config", "none.yaml"], "none.yaml: no such file"),
     ],
 )
