@@ -23,6 +23,7 @@ from slo.serve.door.problem import Problem, refused, timed_out, too_large
 from slo.serve.door.request import EmbeddingRequest, model_of, parse, read_json
 from slo.serve.door.responses import Reply, cache_status, problem_reply, server_timing, too_long, truncation, written
 from slo.serve.door.token_ids import TokenIds
+from slo.serve.door.upload import Bodies
 from slo.serve.door.work import Ticket
 from slo.serve.telemetry.telemetry import NO_MODEL, Telemetry, code_class, length_class
 
@@ -52,6 +53,7 @@ class Front:
         self._read_ids = read_ids or TokenIds(None)
         self._delay = delay or Delay(telemetry.now)
         self._limits = settings.limits
+        self.bodies = Bodies(2 * max(self._limits.max_queue, self._limits.max_body))
         self._timeout_s = settings.admission.request_timeout
         self._deadline_s = settings.admission.deadline_s
         self._directory = directory
@@ -66,6 +68,11 @@ class Front:
     async def may_exceed(self) -> bool:
         """May a longer body be meant for a model of another engine, which has no such limit?"""
         return await self._directory.has_foreign()
+
+    def crowded(self) -> Problem:
+        """The refusal of a body that is too much beside the others."""
+        self._telemetry.count("rejected", "queue_full")
+        return refused("queue_full", "the bodies of other requests take too much memory", 0.0, 1.0)
 
     def unread(self, problem: Problem, arrived_s: float) -> tuple[Reply, Trace]:
         """The answer to a body that was not read, or not to its end."""

@@ -45,13 +45,21 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            receive = scope[UPLOAD] = Upload(receive, self._telemetry.now)
-            if self._short and scope["path"] == PATH and scope["method"] == "POST":
-                headers = dict(scope["headers"])
-                if b"origin" not in headers:
-                    await self._answer(scope, headers, scope[UPLOAD], send)
-                    return
-        await self._app(scope, receive, send)
+            upload = scope[UPLOAD] = Upload(receive, self._telemetry.now, self._front.bodies)
+            try:
+                await self._http(scope, upload, send)
+            finally:
+                upload.close()
+        else:
+            await self._app(scope, receive, send)
+
+    async def _http(self, scope: Scope, upload: Upload, send: Send) -> None:
+        if self._short and scope["path"] == PATH and scope["method"] == "POST":
+            headers = dict(scope["headers"])
+            if b"origin" not in headers:
+                await self._answer(scope, headers, upload, send)
+                return
+        await self._app(scope, upload, send)
 
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], upload: Upload, send: Send) -> None:
         try:
@@ -71,9 +79,8 @@ class Gate:
 
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], front: Front) -> bytes:
-    """The whole body. Raises `ClientGone`, or `Problem`: 415 for a packed one, 413 for one that is too long.
-
-    Both are raised before anything is read if the headers tell.
+    """The whole body. Raises `ClientGone`, or `Problem`: 415 for a packed one, 413 for one that is too long, 429 for
+    one that is too much beside the others. They are raised before anything is read if the headers tell.
     """
     require_plain(headers.get(b"content-encoding", b"").decode("latin-1"))
     length = headers.get(b"content-length")
@@ -82,6 +89,8 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], front: Fro
     size = int(length) if length is not None and length.isdigit() else 0
     if size > front.max_body:
         checked = await _may_exceed(front)
+    elif front.bodies.refuses(size, more=size):
+        raise front.crowded()
     size = 0
     while True:
         message = await receive()
@@ -92,6 +101,8 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], front: Fro
         size += len(chunk)
         if size > front.max_body and not checked:
             checked = await _may_exceed(front)
+        if not checked and front.bodies.refuses(size):
+            raise front.crowded()
         if not message.get("more_body", False):
             return b"".join([*chunks, chunk]) if chunks else chunk
         chunks.append(chunk)

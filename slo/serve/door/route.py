@@ -60,5 +60,7 @@ async def _body(request: Request, headers: dict[bytes, bytes], front: Front) -> 
         require_plain(headers.get(b"content-encoding", b"").decode("latin-1"))
         if len(body) > front.max_body and not await front.may_exceed():
             raise too_large(front.max_body)
+        if len(body) <= front.max_body and front.bodies.refuses(len(body)):
+            raise front.crowded()
         return body
     return await read_body(request.receive, headers, front)

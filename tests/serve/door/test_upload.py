@@ -15,7 +15,7 @@ from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.door.front import Front
 from slo.serve.door.gate import Gate
-from slo.serve.door.upload import Upload
+from slo.serve.door.upload import Bodies, Upload
 from slo.serve.telemetry.reports import window_report
 from slo.serve.telemetry.telemetry import Telemetry
 from tests.serve.fakes import FakeFinder, FakeReplica
@@ -53,7 +53,7 @@ async def test_the_last_byte_came_when_the_last_wait_for_it_ended(
 ) -> None:
     clock = ManualClock()
     begun_s = clock.monotonic()
-    upload = Upload(arriving(clock, *chunks), clock.monotonic)
+    upload = Upload(arriving(clock, *chunks), clock.monotonic, Bodies(1))
     clock.advance(late_s)
     for _ in chunks:
         await upload()
@@ -104,3 +104,55 @@ async def test_slow_uploads_are_answered_counted_from_their_last_byte_and_shown_
     assert all(float(answer.partition(b"upload;dur=")[2].split(b",")[0]) > 350 for answer in answers)
     assert (window["total"], window["good"]) == (21, 21)
     assert window["stages"]["upload"]["p95_ms"] >= 390
+
+
+LARGE = orjson.dumps({"model": "m", "input": "大" * 20_000})
+LIMITS = ServeSection.model_validate({"limits": {"max_body": 100_000, "max_queue": 65_536}})  # bodies: 200 000 bytes
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async def look() -> None:
+        while not await condition():
+            await asyncio.sleep(0.01)
+
+    await asyncio.wait_for(look(), 20)
+
+
+@WAYS
+async def test_a_text_that_many_wait_for_is_in_memory_only_so_often(short: bool) -> None:
+    replica = FakeReplica(behave=lambda call, _: 0.0 if call else 3600.0)
+    async with opened(FakeFinder(m=[replica]), LIMITS, short=short) as door:
+        asked = [asyncio.create_task(door.post(LARGE)) for _ in range(8)]
+
+        async def five_are_answered() -> bool:
+            return sum(task.done() for task in asked) == 5
+
+        await until(five_are_answered)
+        assert {task.result()[0] for task in asked if task.done()} == {429}
+        assert (await door.post(BODY))[0] == 200
+        replica.out[0].set_result(None)
+        assert sorted([status for status, _ in await asyncio.gather(*asked)]) == [200] * 3 + [429] * 5
+        assert (await door.post(LARGE))[0] == 200
+        _, window = await door.get("/slo/api/window")
+    assert window["rejected"]["queue_full"] == 5
+
+
+@WAYS
+async def test_bodies_that_are_sent_slowly_take_so_much_memory_and_no_more(short: bool) -> None:
+    async with opened(FakeFinder(m=[FakeReplica()]), LIMITS, short=short) as door:
+
+        async def begin() -> asyncio.StreamWriter:
+            _, writer = await asyncio.open_connection("127.0.0.1", door.host._port)
+            writer.write(b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: 61000\r\n\r\n" + LARGE)
+            await writer.drain()
+            return writer
+
+        async def large_is(status: int) -> bool:
+            return (await door.post(LARGE))[0] == status
+
+        begun = [await begin() for _ in range(3)]
+        await until(lambda: large_is(429))
+        assert (await door.post(BODY))[0] == 200
+        for writer in begun:
+            writer.close()
+        await until(lambda: large_is(200))
