@@ -124,7 +124,8 @@ def predict(tokens_ahead: int, tokens: int, running_s: float, replicas: int, cos
 
 def predict_deferred(state: QueueState, tokens: int, cost: PassCost, pass_tokens: int) -> float:
     """Seconds until a deferred request of `tokens` is done: after those in time that wait, with its class's share."""
-    ahead_s = predict(state.online_tokens, 0, state.running_s, state.replicas, cost, pass_tokens)
+    online = state.online_tokens if state.before_tokens is None else state.before_tokens
+    ahead_s = predict(online, 0, state.running_s, state.replicas, cost, pass_tokens)
     return ahead_s + predict(state.deferred_tokens, tokens, 0.0, state.replicas, cost, pass_tokens) / max(
         0.01, state.deferred_share
     )
@@ -174,7 +175,7 @@ def decide(
     if not late:
         return replace(answer, timely=True, deferrable=True)
     wait_s = predict_deferred(state, ask.tokens, cost, pass_tokens)
-    full = waiting + ask.tokens > rules.max_queue_tokens
+    full = ahead + state.deferred_tokens + ask.tokens > rules.max_queue_tokens
     refused: Refusal | None = "queue_full" if full else "overloaded" if wait_s > rules.max_wait_s else None
     return replace(answer, refused=refused, predicted_s=wait_s, deferred=True)
 

@@ -4,6 +4,7 @@ Which texts go into the next pass, on which replica, and when. No input or outpu
 * Online texts go earliest deadline first, so those that came together with the same deadline first come, first served.
   Deferred texts (they cannot be in time any more) go oldest first, with the share of the passes that `share` gives them
   while others wait, and with whole passes while none do. Batch texts go when neither waits.
+* Online texts whose own deadline leaves them time enough go after deferred ones: it is no way to the front.
 * A pass holds at most `pass_tokens` tokens (it should take a third of the deadline, no more) and `max_items` texts.
 * A free replica takes what is there at once. One exception, when requests come in company: a replica that has just
   finished a pass of several texts waits for the next ones, at most `max_wait_s` after the oldest of them came.
@@ -234,20 +235,24 @@ class Planner:
         if oldest is not None and self._owed >= oldest.tokens and self._online.first() is not None:
             owed = self._taken(self._deferred, min(limit, int(self._owed)))
             self._owed -= _tokens(owed)
-        timely = self._taken(self._online, limit, owed)
+        urgent_s = now_s + self.deadline_s + self.work_s(self.online_tokens) / replicas
+        timely = self._taken(self._online, limit, owed, due_s=urgent_s)
         jobs = owed + timely
         if jobs:  # what was owed, others would have had
             self.share.wanted(self.cost.of(_tokens(jobs)) / replicas, now_s)
         if oldest is not None:
             self._owed = min(self._owed + share * _tokens(jobs), max(limit, oldest.tokens))
+        if (later := self._online.first()) is not None and later.due_s > urgent_s:
+            jobs += self._taken(self._deferred, limit, jobs)
+            jobs += self._taken(self._online, limit, jobs)
         return jobs or self._taken(self._deferred, limit)
 
-    def _taken(self, queue: DueQueue, limit: int, beside: Sequence[Job] = ()) -> list[Job]:
-        """Jobs from the head of `queue` for a pass of `limit` tokens, of which those `beside` them take some."""
+    def _taken(self, queue: DueQueue, limit: int, beside: Sequence[Job] = (), due_s: float = math.inf) -> list[Job]:
+        """Jobs from the head of `queue`, due by `due_s`, for a pass of `limit` tokens with those `beside` them."""
         jobs: list[Job] = []
         tokens = _tokens(beside)
         while (job := queue.first()) is not None and len(jobs) + len(beside) < self.max_items:
-            if (jobs or beside) and tokens + job.tokens > limit:
+            if job.due_s > due_s or ((jobs or beside) and tokens + job.tokens > limit):
                 break
             queue.take()
             job.state = State.RUNNING

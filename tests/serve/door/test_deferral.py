@@ -138,6 +138,24 @@ def test_a_long_deadline_of_a_bulk_request_costs_the_single_ones_nothing(policy:
     assert bulk.took_s < 6
 
 
+def test_a_long_deadline_of_a_bulk_request_costs_a_burst_nothing_either() -> None:
+    async def run(tokens: int) -> tuple[list[Outcome], Outcome]:
+        service = await warmed(served("defer"))
+        first = asyncio.ensure_future(service.embed(40))
+        await asyncio.sleep(0.002)
+        bulk = asyncio.ensure_future(service.embed(*[100] * (tokens // 102), deadline_ms=600_000))
+        await asyncio.sleep(0.05)
+        singles = [asyncio.ensure_future(service.embed(40)) for _ in range(200)]
+        return list(await asyncio.gather(first, *singles)), await bulk
+
+    alone, _ = run_virtual(run(102))
+    beside, bulk = run_virtual(run(80_000))
+    assert bulk.status == 200
+    assert {o.status for o in beside} == {200}
+    assert max(o.took_s for o in beside) < 1.2 * max(o.took_s for o in alone)
+    assert in_time(beside) > 0.8 * in_time(alone) > 0
+
+
 def test_whatever_deadlines_are_asked_for_the_queue_stays_bounded() -> None:
     async def run() -> tuple[list[int], int]:
         service = await warmed(served("defer", max_queue_tokens=3000))
