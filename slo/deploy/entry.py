@@ -32,6 +32,7 @@ import sys
 from pathlib import Path
 
 from slo.deploy.logfile import tend_for_ever
+from slo.files import private_folder
 from slo.host import raise_open_files
 from slo.logrecords import tame_log_records
 
@@ -115,7 +116,9 @@ def create_admin(file: Path) -> None:
     from xinference.constants import XINFERENCE_AUTH_DB_PATH
 
     account = json.loads(file.read_text(encoding="utf-8"))
-    Path(XINFERENCE_AUTH_DB_PATH).parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(XINFERENCE_AUTH_DB_PATH).parent
+    private_folder(folder)
+    folder.chmod(0o700)  # Xinference may have made it; the database is readable by all as the host creates it
     Database(XINFERENCE_AUTH_DB_PATH).create_first_user(
         account["username"], get_password_hash(account["password"]), permissions=INITIAL_ADMIN_PERMISSIONS
     )

@@ -116,11 +116,12 @@ def cron_lines(at: Installation) -> str:
     """A crontab. A slow check keeps the next one from starting; cron mails what is printed: changes of the verdict."""
     log = f"{at.folder}/.slo/check.log"
     check = f"{at.slo} check --config {at.config} >> {log} 2>&1; now=$?"
+    state = "mkdir -p -m 700 .slo"  # as a launch makes it: it will hold keys
     compare = 'was=$(cat .slo/check.code 2>/dev/null); echo $now > .slo/check.code; test "$now" = "${was:-0}"'
     return f"""# xinference-slo: one check a minute. Install with `crontab -`; exit codes: 0 met, 1 missed, 3 unproven.
 # A mail comes when the verdict changes, not every minute of an outage.
 SHELL=/bin/sh
-* * * * * cd {at.folder} && mkdir -p .slo && flock -n -E 0 .slo/check.lock sh -c '{check}; {compare} || tail -n 1 {log}'
+* * * * * cd {at.folder} && {state} && flock -n -E 0 .slo/check.lock sh -c '{check}; {compare} || tail -n 1 {log}'
 # Bounded: the last 10000 lines are kept.
 7 4 * * * tail -n 10000 {log} > {log}.kept && mv {log}.kept {log}
 """
