@@ -161,7 +161,8 @@ def decide(
     predicted_s = predict(ahead, ask.tokens, state.running_s, state.replicas, cost, pass_tokens)
     answer = Decision(None, predicted_s, deadline_s, not batch)
     if state.idle:
-        return answer
+        longer = ask.deadline_s is not None and deadline_s > rules.deadline_s  # it may take longer than others may
+        return replace(answer, deadline_s=deadline_s) if longer else answer
     if (ahead if deadline_s <= rules.deadline_s else waiting) + ask.tokens > rules.max_queue_tokens:
         return replace(answer, refused="queue_full")
     if batch or (rules.policy == "queue" and ask.deadline_s is None):

@@ -156,6 +156,19 @@ def test_a_long_deadline_of_a_bulk_request_costs_a_burst_nothing_either() -> Non
     assert in_time(beside) > 0.8 * in_time(alone) > 0
 
 
+@pytest.mark.parametrize(("deadline_ms", "status"), [(600_000, 200), (5_000, 429)])
+def test_a_long_deadline_is_held_by_a_server_that_was_idle_too(deadline_ms: float, status: int) -> None:
+    async def run() -> Outcome:
+        service = await warmed(served("defer"))
+        outcome = await service.embed(*[100] * 500, deadline_ms=deadline_ms)
+        await asyncio.sleep(2)  # the pass under way comes back
+        return outcome
+
+    outcome = run_virtual(run())
+    assert outcome.status == status
+    assert outcome.took_s > 10 if status == 200 else outcome.took_s == pytest.approx(deadline_ms / 1000)
+
+
 def test_whatever_deadlines_are_asked_for_the_queue_stays_bounded() -> None:
     async def run() -> tuple[list[int], int]:
         service = await warmed(served("defer", max_queue_tokens=3000))
