@@ -72,11 +72,13 @@ class Keeper:
 
     def run(self) -> int:
         """Keep the server until it is stopped, or this process is told to end; the exit code."""
+        going = self.step()  # whoever sees our record may lose the server's: by then it has been read
         self._record()
         notify("READY=1", f"STATUS=keeping the server of {self._state_dir}")
-        while not self._asked_to_end and self.step():
+        while going and not self._asked_to_end:
             notify("WATCHDOG=1")
             self._clock.sleep(POLL_S)
+            going = not self._asked_to_end and self.step()
         notify("STOPPING=1")
         self._end_launcher()
         if self._asked_to_end and self._foreground:
@@ -227,6 +229,8 @@ class Keeper:
         while self._launcher not in self._statuses and self._clock.monotonic() < deadline_s:
             self._clock.sleep(0.1)
             self._collect_children()
+        if self._launcher not in self._statuses:
+            os.kill(self._launcher, signal.SIGKILL)  # it must not start a server after we have gone
 
     def _stop_server(self) -> None:
         """In the foreground, our end is the server's."""

@@ -103,16 +103,18 @@ def forget(state_dir: Path) -> None:
 
 
 def end_keeper(state_dir: Path, clock: Clock) -> bool:
-    """Tell the keeper to end, and return when it has; False if there was none, or it did not end in time."""
+    """End the keeper, by force if it must be, and return when it has ended; False if there was none."""
     facts = living_keeper(state_dir)
     if facts is None:
         return False
     with suppress(ProcessLookupError):
         os.kill(facts.pid, signal.SIGTERM)
+        os.kill(facts.pid, signal.SIGCONT)  # one that was halted heeds nothing before
     deadline_s = clock.monotonic() + END_S
     while (left := living_keeper(state_dir)) is not None and left.pid == facts.pid:
         if clock.monotonic() > deadline_s:
-            return False
+            with suppress(ProcessLookupError):
+                os.kill(facts.pid, signal.SIGKILL)  # left alone it would bring back what is being stopped
         clock.sleep(0.05)
     return True
 

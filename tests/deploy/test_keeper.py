@@ -245,7 +245,7 @@ def test_who_holds_the_lock_is_not_disturbed(kept: Kept) -> None:
 def test_a_lost_record_is_written_again_while_the_server_runs(kept: Kept, loss: str) -> None:
     kept.keep()
     before = kept.state
-    time.sleep(1.5)  # it must have been read once
+    until("it has looked", (kept.folder / "keeper.json").exists)
     file = kept.folder / "server.json"
     if loss == "removed":
         file.unlink()
@@ -254,6 +254,14 @@ def test_a_lost_record_is_written_again_while_the_server_runs(kept: Kept, loss: 
     until("written again", lambda: file.exists() and file.stat().st_size > 10)
     assert kept.state == before
     assert kept.up()
+
+
+def test_a_keeper_that_was_halted_ends_all_the_same(kept: Kept) -> None:
+    keeper = kept.keep()
+    until("it has looked", (kept.folder / "keeper.json").exists)
+    os.kill(keeper.pid, signal.SIGSTOP)
+    assert end_keeper(kept.folder, SystemClock())
+    until("it is gone", lambda: living_keeper(kept.folder) is None)
 
 
 def test_a_keeper_is_a_small_process(kept: Kept) -> None:

@@ -170,7 +170,7 @@ class Batcher:
 
         One that is the only one there should be is no exception to be waited for.
         """
-        while self._suspects and not self._suspects[0].tickets:
+        while self._suspects and (self._suspects[0].state is State.DONE or not self._suspects[0].tickets):
             self.fail([self._suspects.popleft()], not_ready("nobody waits for it"))
         loads = [replica.load for replica in self.replicas]
         safe = len(loads) > 1 or len(loads) >= self._wanted

@@ -58,13 +58,17 @@ class Job:
     replica: str = ""
 
     def finish(self, vector: Vector, timing: PassTiming) -> None:
-        """Give the result to everybody who waits."""
+        """Give the result to everybody who waits, once: a suspect may be computed by its old pass and on trial."""
+        if self.state is State.DONE:
+            return
         self.state, self.vector, self.timing = State.DONE, vector, timing
         for ticket in self.tickets:
             ticket.one_done(self)
 
     def fail(self, error: Exception) -> None:
-        """Give the error to everybody who waits."""
+        """Give the error to everybody who waits, unless they have their result."""
+        if self.state is State.DONE:
+            return
         self.state = State.DONE
         for ticket in self.tickets:
             ticket.failed(error)
