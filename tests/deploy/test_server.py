@@ -56,7 +56,7 @@ def test_the_model_is_listed_with_the_label_of_its_weights(server: Server) -> No
 def test_log_and_summary_end_with_the_same_line(server: Server) -> None:
     last = server.log.read_text(encoding="utf-8").splitlines()
     loaded = [line for line in last if "Model loaded" in line]
-    assert len(loaded) == 1
+    assert loaded, "and more of them where a test before this one has launched again"
     assert loaded[0].endswith(str(server.launched))
     assert "128 dimensions" in loaded[0]
     assert "stand-in weights" in loaded[0]
