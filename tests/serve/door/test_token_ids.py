@@ -24,9 +24,10 @@ class Bytes:
 
 def settled(load: Callable[[], Any], clock: ManualClock) -> TokenIds:
     """After a first request, and when the loading has ended."""
-    ended = threading.Event()
+    ended, asked = threading.Event(), threading.Event()
 
     def observed() -> Any:
+        asked.wait(60)  # else it may have ended before the first request was answered
         try:
             return load()
         finally:
@@ -35,6 +36,7 @@ def settled(load: Callable[[], Any], clock: ManualClock) -> TokenIds:
     ids = TokenIds(observed, clock.monotonic)
     with pytest.raises(Problem) as caught:
         ids([65])
+    asked.set()
     assert (caught.value.status, caught.value.headers["retry-after"]) == (503, "1")
     assert ended.wait(30)
     for thread in threading.enumerate():
