@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -167,11 +167,13 @@ class Service:
         await asyncio.gather(*(client() for _ in range(clients)))
         return outcomes
 
-    async def offer(self, rate: float, seconds: float, seed: int = 1) -> list[Outcome]:
+    async def offer(
+        self, rate: float, seconds: float, seed: int = 1, lengths: Sequence[int] = (4, 20, 50)
+    ) -> list[Outcome]:
         """Poisson arrivals of short, medium and long texts, a third each; all outcomes."""
         rng, loop = random.Random(seed), asyncio.get_running_loop()
         end_s, tasks = loop.time() + seconds, []
         while loop.time() < end_s:
-            tasks.append(asyncio.ensure_future(self.embed(rng.choice([4, 20, 50]))))
+            tasks.append(asyncio.ensure_future(self.embed(rng.choice(lengths))))
             await asyncio.sleep(rng.expovariate(rate))
         return list(await asyncio.gather(*tasks))

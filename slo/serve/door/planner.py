@@ -31,6 +31,7 @@ from slo.serve.door.work import Job, State
 
 MIN_PASS_TOKENS = 32
 PASS_SHARE = 0.3  # of the deadline: waiting for the running pass and riding in the next leaves a third in reserve
+GRACE_SHARE = 0.1  # of the deadline: where far too much is asked for, the next text that can be in time is that near
 QUIET_S = 1.0  # without online texts for so long, batch texts may have whole passes
 STARVED_S = 1.0  # batch texts get one pass after so long, whatever else waits
 
@@ -187,6 +188,8 @@ class Planner:
         if online is None:
             return None
         at_s = self._start_at_s(load, online)
+        if online.deferred and self.share.strained(now_s):
+            at_s = (load.busy_until_s if load.passes_s else load.free_since_s) + self.deadline_s * GRACE_SHARE
         return self._dispatch(index, self._next_online(now_s, len(targets))) if at_s <= now_s else at_s
 
     def _start_at_s(self, load: Load, oldest: Job) -> float:
@@ -239,7 +242,7 @@ class Planner:
         timely = self._taken(self._online, limit, owed, due_s=urgent_s)
         jobs = owed + timely
         if jobs:  # what was owed, others would have had
-            self.share.wanted(self.cost.of(_tokens(jobs)) / replicas, now_s)
+            self.share.wanted((self.cost.of(_tokens(jobs)) + self.cost.overhead_s) / replicas, now_s)
         if oldest is not None:
             self._owed = min(self._owed + share * _tokens(jobs), max(limit, oldest.tokens))
         if (later := self._online.first()) is not None and later.due_s > urgent_s:

@@ -25,6 +25,7 @@ OFFERED_MEMORY_S = 2.0
 WANTED_MEMORY_S = 1.5
 AGED = 0.9  # of the longest wait
 SLACK = 1.25
+MARGIN = 1.15  # passes take longer than predicted when others use the processor as well
 
 
 class FadingRate:
@@ -71,7 +72,11 @@ class DeferredShare:
 
     def expected(self, now_s: float) -> float:
         """The share that admission may count on."""
-        return max(self._most(now_s), 1 - self._wanted.per_s(now_s))
+        return max(self._most(now_s), 1 - MARGIN * self._wanted.per_s(now_s))
+
+    def strained(self, now_s: float) -> bool:
+        """Is far more asked for than can be done?"""
+        return self._offered.per_s(now_s) >= HARD
 
     def hopeless(self, waiting_s: float, waited_s: float, now_s: float) -> bool:
         """Will what has waited for `waited_s`, `waiting_s` of deferred work up to its end, wait far too long?"""

@@ -16,9 +16,9 @@ MAX_WAIT_S = 5.0
 MIX = [4, 20, 50]
 
 
-def served(policy: str, slowness: float = 1.0, **admission: Any) -> Service:
+def served(policy: str, slowness: float = 1.0, noise: float = 0.15, **admission: Any) -> Service:
     settings = ServeSection.model_validate({"admission": {"policy": policy, **admission}})
-    return Service([SlowReplica(slowness=slowness)], settings)
+    return Service([SlowReplica(slowness=slowness, noise=noise)], settings)
 
 
 def lane_of(service: Service) -> Lane:
@@ -82,11 +82,23 @@ def test_at_three_times_the_capacity_nearly_as_many_are_in_time_as_with_shed_and
     deferred, most = run_virtual(run("defer"))
     shed, _ = run_virtual(run("shed"))
     assert {o.status for o in deferred} == {200, 429}, "what was let in got its answer"
-    assert in_time(deferred) >= 0.92 * in_time(shed)
+    assert in_time(deferred) >= 0.9 * in_time(shed)
     late = [o.took_s for o in deferred if o.status == 200 and o.took_s > LIMIT_S]
     assert len(late) > 100, "their share never falls to nothing"
     assert max(late) <= 1.25 * MAX_WAIT_S
     assert most <= 1.25 * MAX_WAIT_S * 3800 / slowness, "no more than can be served in that time"
+
+
+def test_deferred_texts_take_no_pass_that_the_next_one_in_time_needs_where_a_pass_holds_one_text() -> None:
+    async def run(policy: str) -> list[Outcome]:
+        service = await warmed(served(policy, 3.5, noise=0.3))
+        await service.crowd(8, 5)
+        await asyncio.sleep(6)
+        return await service.offer(60, 30, 1, [40])
+
+    deferred, shed = run_virtual(run("defer")), run_virtual(run("shed"))
+    assert {o.status for o in deferred} == {200, 429}
+    assert in_time(deferred) >= 0.87 * in_time(shed)
 
 
 def test_callers_who_are_refused_come_back_one_after_another_and_are_served() -> None:

@@ -32,7 +32,7 @@ def test_a_rate_is_the_amount_per_second_of_late_and_fades() -> None:
 
 @pytest.mark.parametrize(
     ("times", "expected"),
-    [(0.0, 1.0), (0.5, 0.5), (1.0, CEILING), (3.0, FLOOR), (100.0, FLOOR)],
+    [(0.0, 1.0), (0.5, 0.42), (1.0, CEILING), (3.0, FLOOR), (100.0, FLOOR)],
 )
 def test_admission_counts_on_what_is_left_and_on_less_the_more_is_asked_for(times: float, expected: float) -> None:
     share, now_s = asked(times)
