@@ -7,8 +7,8 @@ How much of the engine deferred requests get while requests that can be in time 
 * What cannot be through within `max_wait_s` with all that is refused, the newest first: a burst that has turned out
   to be more.
 * Admission counts on what the others leave, and at least on `CEILING`, as long as what is asked for is about what can
-  be done: a burst, or callers who ask again when they have their answer. Where half as much again is asked for, and
-  more, it counts on less, down to `FLOOR`: to defer then only puts the same number of others out of time.
+  be done: a burst, or callers who ask again when they have their answer. Where far more is asked for (`EASY` to `HARD`
+  times as much), it counts on less, down to `FLOOR`: to defer then only puts the same number of others out of time.
 
 What is asked for, and what the others want, are rates over the last seconds, in seconds of engine time per second.
 """
@@ -19,8 +19,8 @@ import math
 
 FLOOR = 0.04
 CEILING = 0.2
-EASY = 1.2  # times what can be done
-HARD = 1.6
+EASY = 1.6  # times what can be done
+HARD = 2.4
 OFFERED_MEMORY_S = 2.0
 WANTED_MEMORY_S = 1.5
 AGED = 0.9  # of the longest wait
@@ -29,15 +29,16 @@ MARGIN = 1.15  # passes take longer than predicted when others use the processor
 
 
 class FadingRate:
-    """Amount per second over about the last `memory_s`."""
+    """Amount per second over about the last `memory_s`; counted up to `most_per_s`, so that it is soon forgotten."""
 
-    def __init__(self, memory_s: float) -> None:
+    def __init__(self, memory_s: float, most_per_s: float = math.inf) -> None:
         self._memory_s = memory_s
+        self._most = most_per_s * memory_s
         self._sum = self._at_s = 0.0
 
     def add(self, amount: float, now_s: float) -> None:
         """So much happened now."""
-        self._sum = self._faded(now_s) + amount
+        self._sum = min(self._most, self._faded(now_s) + amount)
         self._at_s = now_s
 
     def per_s(self, now_s: float) -> float:
@@ -53,7 +54,7 @@ class DeferredShare:
 
     def __init__(self, max_wait_s: float) -> None:
         self.max_wait_s = max_wait_s
-        self._offered = FadingRate(OFFERED_MEMORY_S)
+        self._offered = FadingRate(OFFERED_MEMORY_S, 1.5 * HARD)
         self._wanted = FadingRate(WANTED_MEMORY_S)
 
     def offered(self, work_s: float, now_s: float) -> None:

@@ -39,6 +39,12 @@ def test_admission_counts_on_what_is_left_and_on_less_the_more_is_asked_for(time
     assert share.expected(now_s) == pytest.approx(expected, abs=0.02)
 
 
+def test_a_storm_of_refused_callers_is_forgotten_in_seconds_however_wild_it_was() -> None:
+    share, now_s = asked(1000.0)
+    assert share.expected(now_s + 3) > 0.5
+    assert share.granted(100.0, 0.0, now_s + 3) == CEILING
+
+
 @given(st.floats(0, 50), st.floats(0, 1000), st.floats(0, 1000))
 def test_the_share_never_falls_to_nothing_and_never_takes_all(times: float, waiting_s: float, oldest_s: float) -> None:
     share, now_s = asked(times, 1.0)
