@@ -24,6 +24,8 @@ from slo.serve.door.work import PassTiming
 from slo.serve.prompts import Prompts
 from slo.serve.telemetry.telemetry import Telemetry
 
+ROOM_S = 1.0  # in so many seconds a queue that is full has room again
+
 
 class ServedReplica(Replica, Protocol):
     """A replica with the facts that tell it from another."""
@@ -197,14 +199,17 @@ class Lane:
         """What was deferred in the hope that it would be over soon, and is not."""
         for job in self.planner.hopeless(now_s, max(1, len(self.batcher.replicas))):
             work_s = self._work_s(job.tokens)
-            retry_s = self._comeback.after_s(now_s, self._rules.max_wait_s, work_s)
+            retry_s = self._comeback.after_s(now_s, ROOM_S, work_s)
             message = f"too many wait: no answer within {self._rules.max_wait_s:g} s"
             self._telemetry.count("rejected", "overloaded")
             self.batcher.fail([job], refused("overloaded", message, self._rules.max_wait_s, retry_s))
 
     def come_back_s(self, ask: Ask, decision: Decision) -> float:
         """When the caller of a request that was refused should ask again, in seconds from now."""
-        return self._comeback.after_s(self._telemetry.now(), decision.predicted_s, self._work_s(ask.tokens))
+        # To wait here is the policy `defer`: who comes back need find room, not an empty queue.
+        over_s = ROOM_S - self._rules.max_wait_s if decision.deferred else 0.0
+        wait_s = max(0.0, decision.predicted_s + over_s)
+        return self._comeback.after_s(self._telemetry.now(), wait_s, self._work_s(ask.tokens))
 
     def _work_s(self, tokens: int) -> float:
         return self.planner.work_s(tokens) / max(1, len(self.batcher.replicas))
