@@ -24,7 +24,7 @@ from slo.serve.door.work import PassTiming
 from slo.serve.prompts import Prompts
 from slo.serve.telemetry.telemetry import Telemetry
 
-ROOM_S = 1.0  # in so many seconds a queue that is full has room again
+ROOM_S = 2.0  # in so many seconds a queue that is full has room again
 
 
 class ServedReplica(Replica, Protocol):
