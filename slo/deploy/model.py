@@ -31,6 +31,8 @@ WARM_UP_TIMEOUT_S = 60.0
 ENGINE_PROGRESS = re.compile(rb"openvino engine: ([a-z0-9 ]+ \d+ %)")  # as `slo.serve.engine.helper` prints it
 # the last line of a traceback: the exception, whom it reached, what it says
 LOAD_FAILURE = re.compile(rb"^(?:  \| )?[A-Za-z_][\w.]*: (?:\[address=[^\]]*\] )?(.+)$", re.MULTILINE)
+RECORD = re.compile(rb"^\d{4}-\d\d-\d\dT", re.MULTILINE)
+CHAINED = re.compile(rb"^(?:  \| )?(?:During handling of the above|The above) exception.*$", re.MULTILINE)
 LOOK_BACK = 1 << 18  # bytes of the log's end
 ENGINE_REFUSED = "cannot be run on engine"  # Xinference's words
 GRACE_S = 3.0  # a process that died is noticed within half a second; until then it counts as ready
@@ -74,7 +76,8 @@ def failure_in(log: Path, offset: int, uid: str) -> str:
     _, found, story = _end_of(log, offset).rpartition(b"Failed to load model " + uid.encode())
     if not found:
         return ""
-    said = LOAD_FAILURE.search(story)
+    # Of exceptions that led to one another the last was raised.
+    said = LOAD_FAILURE.search(CHAINED.split(RECORD.split(story, maxsplit=1)[0])[-1])
     return said.group(1).decode(errors="replace").strip() if said else ""
 
 

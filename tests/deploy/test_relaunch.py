@@ -253,6 +253,20 @@ def test_the_reason_of_a_failed_load_is_in_the_log(tmp_path: Path) -> None:
     assert stage.failure_in(tmp_path / "gone", 0, "m") == ""
 
 
+def test_of_exceptions_that_led_to_one_another_the_one_that_was_raised_is_told(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        "2026-11-28T05:17:39.740Z ERROR xinference.core.worker Failed to load model m-rep0\n"
+        "slo.serve.engine.artefacts.NotMade: int8\n\n"
+        "During handling of the above exception, another exception occurred:\n\n"
+        "Traceback (most recent call last):\n"
+        "slo.errors.ModelSourceError: [address=127.0.0.1:1, pid=2] /m: the tokenizer cannot be read\n"
+        "2026-11-28T05:17:39.793Z ERROR xinference.api another story\nValueError: of another record\n",
+        encoding="utf-8",
+    )
+    assert stage.failure_in(log, 0, "m") == "/m: the tokenizer cannot be read"
+
+
 def test_a_failed_launch_is_cleared_away_by_the_server_before_the_next_one(job: Job) -> None:
     """Cancelled or overtaken, the server's clearing would take the next launch of that name with it."""
     api = fake(job, "ERROR")

@@ -137,7 +137,13 @@ def save_tokenizer(files: ModelFiles, path: Path) -> None:
     """
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds, and rarely needed
 
-    tokenizer = AutoTokenizer.from_pretrained(str(files.directory), use_fast=True, local_files_only=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(files.directory), use_fast=True, local_files_only=True)
+    except Exception as error:  # whatever odd files make transformers raise, KeyError included
+        raise ModelSourceError(
+            f"{files.directory}: the tokenizer cannot be read: {type(error).__name__}: {error}",
+            hint="compare tokenizer.json and tokenizer_config.json with the original ones",
+        ) from error
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelSourceError(f"{files.directory} has a tokenizer that cannot be written as tokenizer.json")
