@@ -206,9 +206,12 @@ class Lane:
 
     def come_back_s(self, ask: Ask, decision: Decision) -> float:
         """When the caller of a request that was refused should ask again, in seconds from now."""
-        # To wait here is the policy `defer`: who comes back need find room, not an empty queue.
-        over_s = ROOM_S - self._rules.max_wait_s if decision.deferred else 0.0
-        wait_s = max(0.0, decision.predicted_s + over_s)
+        wait_s = decision.predicted_s
+        if decision.deferred:
+            # To wait here is the policy `defer`: who comes back need find room, not an empty queue. If nobody else
+            # comes meanwhile there is room as soon as what waits now is done.
+            waiting_s = self._work_s(self.planner.online_tokens + self.planner.deferred_tokens)
+            wait_s = min(max(0.0, wait_s + ROOM_S - self._rules.max_wait_s), self.batcher.running_s() + waiting_s)
         return self._comeback.after_s(self._telemetry.now(), wait_s, self._work_s(ask.tokens))
 
     def _work_s(self, tokens: int) -> float:

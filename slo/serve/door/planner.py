@@ -31,7 +31,7 @@ from slo.serve.door.work import Job, State
 
 MIN_PASS_TOKENS = 32
 PASS_SHARE = 0.3  # of the deadline: waiting for the running pass and riding in the next leaves a third in reserve
-GRACE_SHARE = 0.1  # of the deadline: where far too much is asked for, the next text that can be in time is that near
+GRACE_SHARE = 0.1  # of the deadline: while far too much keeps coming, the next text that can be in time is that near
 QUIET_S = 1.0  # without online texts for so long, batch texts may have whole passes
 STARVED_S = 1.0  # batch texts get one pass after so long, whatever else waits
 
@@ -188,7 +188,8 @@ class Planner:
         if online is None:
             return None
         at_s = self._start_at_s(load, online)
-        if online.deferred and self.share.strained(now_s):
+        expected = now_s - self._online_seen_s < self.deadline_s  # the next text that can be in time
+        if online.deferred and expected and self.share.strained(now_s):
             at_s = (load.busy_until_s if load.passes_s else load.free_since_s) + self.deadline_s * GRACE_SHARE
         return self._dispatch(index, self._next_online(now_s, len(targets))) if at_s <= now_s else at_s
 
