@@ -12,6 +12,7 @@ import asyncio
 import importlib
 import importlib.util
 import os
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -37,6 +38,7 @@ class Extension:
                 "install that version, or unset XINFERENCE_EXTENSIONS to run without"
             )
         tame_log_records()  # for processes that were not forked from one that has
+        link_one_at_a_time()
         self.settings = load_settings(os.environ)
         if self.settings.enabled and importlib.util.find_spec("slo.serve.engine.engine"):
             importlib.import_module("slo.serve.engine.engine").publish()
@@ -76,6 +78,22 @@ class Extension:
             short=not _something_between(context),
             route_class=ModelRequestLoggingRoute,
         )
+
+
+def link_one_at_a_time() -> None:
+    """Let replicas that load at once in one worker make the link to their files in turn.
+
+    Xinference looks whether the link is there and then makes it, in a thread per replica: the second failed to load.
+    """
+    from xinference.model.llm.cache_manager import LLMCacheManager
+
+    plain, lock = LLMCacheManager.cache_uri, threading.Lock()
+
+    def cache_uri(manager: LLMCacheManager) -> str:
+        with lock:
+            return str(plain(manager))
+
+    LLMCacheManager.cache_uri = cache_uri
 
 
 def _harden_http(proxies: Sequence[str]) -> None:
