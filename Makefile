@@ -7,7 +7,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install launch stop restart status doctor baseline bench capacity stress dashboard report check watch
-.PHONY: test test-fast test-quiet lint format lock clean
+.PHONY: test test-fast test-quiet lint format reference lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -76,6 +76,10 @@ lint: ## Check style and types
 format: ## Format the code
 	@bash scripts/install.sh dev
 	@.venv/bin/ruff check --fix-only --quiet . && .venv/bin/ruff format .
+
+reference: ## Write docs/reference/ anew, from the code
+	@bash scripts/install.sh dev
+	@$(PY) scripts/reference.py
 
 lock: ## Compile the lock files again after a change in pyproject.toml
 	@bash scripts/lock.sh

@@ -38,7 +38,7 @@ def _route(summary: str, content: Any = _JSON, *parameters: Any, also: dict[int,
         "summary": summary,
         "tags": ["slo"],
         "response_class": Response,
-        "responses": {200: {"description": "as said", "content": content}, **problems},
+        "responses": {200: {"description": "success", "content": content}, **problems},
         "openapi_extra": {"parameters": list(parameters)} if parameters else {},
     }
 
