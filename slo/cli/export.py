@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from slo.cli.options import config_option, context
-from slo.config import Config
+from slo.config import DEFAULT_PATH, Config
 from slo.errors import ConfigError
 from slo.files import usual_folder, write_atomically
 from slo.host import user_name
@@ -171,17 +171,15 @@ def cron(config_path: Path | None, folder: Path | None) -> None:
 
 
 def _installation(config_path: Path | None, user: str | None) -> Installation:
-    """This checkout, as it stands."""
+    """This folder and this installation, as they stand."""
     ctx = context(config_path)  # a unit around a configuration that does not load would fail at boot
-    folder = Path.cwd()
-    if not (folder / "launch_model_server.py").exists():
-        raise ConfigError("not the project's folder", where=str(folder), hint="run it where launch_model_server.py is")
-    python = Path(sys.executable)
+    folder, config = Path.cwd(), config_path or DEFAULT_PATH
+    if not config.exists():
+        raise ConfigError("there is no such file", where=str(folder / config), hint="`slo init` writes one")
     return Installation(
         folder=folder,
-        python=python,
-        slo=python.with_name("slo"),
-        config=(config_path or Path("configs/slo.yaml")).absolute(),
+        slo=Path(sys.executable).with_name("slo"),
+        config=config.absolute(),
         user=user or user_name(),
         watch_interval_s=ctx.config.watch.interval,
     )

@@ -20,6 +20,10 @@ from slo.errors import SloError
 
 # Modules load when their command runs: `slo check` must not pay for plotting or for the server.
 COMMANDS: dict[str, str] = {
+    "init": "slo.cli.server",
+    "launch": "slo.cli.server",
+    "stop": "slo.cli.server",
+    "status": "slo.cli.server",
     "doctor": "slo.cli.setup",
     "validate": "slo.cli.setup",
     "similarity": "slo.cli.setup",
@@ -83,7 +87,7 @@ def cli() -> None:
     """Deploy, measure, speed up and watch an embedding model on Xinference.
 
     \b
-    Start with:   make launch && slo baseline
+    Start with:   slo launch && slo baseline
     Exit codes:   0 objective met or done, 1 missed, 2 usage or set-up error, 3 unproven
     """
 

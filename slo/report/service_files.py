@@ -13,14 +13,13 @@ class Installation:
     """Where things lie on the machine that will run them: absolute paths."""
 
     folder: Path
-    python: Path
     slo: Path
     config: Path
     user: str
     watch_interval_s: float = 60.0
 
     def __post_init__(self) -> None:
-        for path in (self.folder, self.python, self.slo, self.config):
+        for path in (self.folder, self.slo, self.config):
             if not path.is_absolute() or any(c in str(path) for c in " \t\n'\"%\\$"):
                 raise ConfigError(f"{str(path)!r} cannot stand in a unit: absolute, without blanks, quotes, % or $")
 
@@ -45,7 +44,7 @@ StartLimitBurst=5
 [Service]
 Type=notify
 NotifyAccess=main
-{common}ExecStart={at.python} launch_model_server.py --foreground --config {at.config}
+{common}ExecStart={at.slo} launch --foreground --config {at.config}
 TimeoutStartSec=15min
 TimeoutStopSec=60
 WatchdogSec=90

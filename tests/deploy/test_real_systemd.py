@@ -35,9 +35,9 @@ pytestmark = [
 
 def unit_for(folder: Path) -> str:
     """The generated unit, which runs a server of a few lines."""
-    at = Installation(folder=folder, python=Path(sys.executable), slo=folder, config=folder / "slo.yaml", user="root")
+    at = Installation(folder=folder, slo=folder, config=folder / "slo.yaml", user="root")
     text = systemd_units(at)["slo-server.service"]
-    command = f"{sys.executable} launch_model_server.py --foreground --config {at.config}"
+    command = f"{folder} launch --foreground --config {at.config}"
     assert command in text
     ours = f"{sys.executable} -m tests.deploy.systemd_service {folder} 18999"
     return text.replace(command, ours).replace("[Service]", f"[Service]\nEnvironment=PYTHONPATH={ROOT}").replace(

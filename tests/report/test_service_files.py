@@ -15,8 +15,8 @@ from tests.real_servers import run
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 AT = Installation(
-    folder=Path("/opt/xinference-slo"), python=Path("/opt/xinference-slo/.venv/bin/python"),
-    slo=Path("/opt/xinference-slo/.venv/bin/slo"), config=Path("/opt/xinference-slo/configs/slo.yaml"), user="slo",
+    folder=Path("/opt/xinference-slo"), slo=Path("/opt/xinference-slo/.venv/bin/slo"),
+    config=Path("/opt/xinference-slo/configs/slo.yaml"), user="slo",
 )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def test_the_crontab_is_as_written_down() -> None:
 
 
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
-    here = Installation(folder=tmp_path, python=Path("/bin/true"), slo=Path("/bin/true"), config=tmp_path, user="root")
+    here = Installation(folder=tmp_path, slo=Path("/bin/true"), config=tmp_path, user="root")
     for name, text in systemd_units(here).items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     analyze = shutil.which("systemd-analyze")
@@ -46,14 +46,14 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", ["relative", "/with blank", "/with%percent", "/with'quote"])
 def test_a_path_that_would_break_a_unit_is_refused(folder: str) -> None:
     with pytest.raises(ConfigError):
-        Installation(folder=Path(folder), python=AT.python, slo=AT.slo, config=AT.config, user="slo")
+        Installation(folder=Path(folder), slo=AT.slo, config=AT.config, user="slo")
 
 
 def test_the_cron_line_mails_changes_alone_and_nothing_while_a_check_runs(tmp_path: Path) -> None:
     fake = tmp_path / "slo"
     fake.write_text('#!/bin/sh\ncode=$(cat verdict)\necho "verdict $code"\nexit "$code"\n', encoding="utf-8")
     fake.chmod(0o755)
-    at = Installation(folder=tmp_path, python=fake, slo=fake, config=tmp_path / "slo.yaml", user="slo")
+    at = Installation(folder=tmp_path, slo=fake, config=tmp_path / "slo.yaml", user="slo")
     (line,) = [line for line in cron_lines(at).splitlines() if line.startswith("* * * * * ")]
     assert "%" not in line, "cron reads it as the end of the line"
 
