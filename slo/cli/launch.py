@@ -129,7 +129,7 @@ def _print_summary(ctx: Context, launched: Launched) -> None:
     if launched.changed:
         times = ", ".join(f"{name} {seconds:.1f}" for name, seconds in launched.stages.items() if seconds >= 0.05)
         grid.add_row("seconds", times)
-    grid.add_row("next", "slo baseline · slo similarity A B · python launch_model_server.py --status | --stop")
+    grid.add_row("next", "slo baseline · slo similarity A B · slo status · slo stop")
     ctx.out.print(grid)
     if launched.label:
         ctx.out.print(f"[bold yellow]{launched.label}[/]")

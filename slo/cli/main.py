@@ -20,10 +20,10 @@ from slo.errors import SloError
 
 # Modules load when their command runs: `slo check` must not pay for plotting or for the server.
 COMMANDS: dict[str, str] = {
-    "init": "slo.cli.server",
-    "launch": "slo.cli.server",
-    "stop": "slo.cli.server",
-    "status": "slo.cli.server",
+    "init": "slo.cli.lifecycle",
+    "launch": "slo.cli.lifecycle",
+    "stop": "slo.cli.lifecycle",
+    "status": "slo.cli.lifecycle",
     "doctor": "slo.cli.setup",
     "validate": "slo.cli.setup",
     "similarity": "slo.cli.setup",

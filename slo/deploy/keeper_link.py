@@ -169,10 +169,10 @@ def hurry_keeper(facts: KeeperFacts) -> None:
 def stop_command(state_dir: Path) -> str:
     """What a person types to stop this server, by how it was started."""
     facts = living_keeper(state_dir)
-    return f"systemctl stop {facts.unit}" if facts and facts.unit else "python launch_model_server.py --stop"
+    return f"systemctl stop {facts.unit}" if facts and facts.unit else "slo stop"
 
 
 def restart_command(state_dir: Path) -> str:
     """What a person types to have the server started anew, with new settings and new code."""
     facts = living_keeper(state_dir)
-    return f"systemctl restart {facts.unit}" if facts and facts.unit else "python launch_model_server.py --restart"
+    return f"systemctl restart {facts.unit}" if facts and facts.unit else "slo launch --restart"

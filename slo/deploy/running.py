@@ -22,7 +22,7 @@ CLEARING_S = 5.0
 # and end in "the model does not exist".
 SETTLE_S = 1.0
 ENDED = frozenset({"ERROR", "TERMINATED"})  # rows that the server keeps of replicas which are no more
-RESTART_HINT = "the server is stuck: python launch_model_server.py --restart"
+RESTART_HINT = "the server is stuck: slo launch --restart"
 
 
 def begin_launch(job: Job, api: XinferenceApi, uid: str, body: dict[str, Any]) -> None:
