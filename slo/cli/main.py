@@ -2,21 +2,28 @@
 The entry point: `slo SUBCOMMAND`, exit codes, and the one place where errors become text.
 
 0 objective met or done · 1 objective missed or outage · 2 usage or set-up · 3 unproven · 130 stopped by the user
+141 whoever read the output has gone (`slo … | head`)
 """
 
 from __future__ import annotations
 
 import ast
+import errno
 import importlib
 import importlib.util
 import io
+import os
+import signal
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import click
 
 from slo import __version__
 from slo.errors import SloError
+
+UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 # Modules load when their command runs: `slo check` must not pay for plotting or for the server.
 COMMANDS: dict[str, str] = {
@@ -102,6 +109,25 @@ def run(command: click.Command, arguments: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # in Latin-1 and its like most of what we say has no characters
             stream.reconfigure(errors="backslashreplace")
+    stdout = sys.stdout
+    try:
+        code = _exit_code(command, arguments)
+        stdout.flush()  # else Python does it after us, complains, and leaves with 120
+    except (OSError, SystemExit) as error:
+        # On a closed pipe click and rich leave with 1, which here means that the objective was missed.
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        if not isinstance(cause, OSError) or cause.errno not in UNWRITABLE:
+            raise
+        _give_up(stdout)
+        if cause.errno == errno.EPIPE:
+            _give_up(sys.stderr)
+            return 128 + signal.SIGPIPE  # as of a program that the signal ended
+        click.echo(f"error: the output cannot be written: {cause.strerror}", err=True)
+        return 2
+    return code
+
+
+def _exit_code(command: click.Command, arguments: list[str] | None) -> int:
     try:
         code = command.main(arguments, standalone_mode=False)
     except SloError as error:
@@ -115,7 +141,13 @@ def run(command: click.Command, arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # `slo … | head`: nobody is left to tell
-        return 0
     return code if isinstance(code, int) else 0
+
+
+def _give_up(stream: TextIO) -> None:
+    """Let what `stream` still holds go nowhere: Python would try again at its exit, and complain."""
+    try:
+        stream.flush()
+    except OSError:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())

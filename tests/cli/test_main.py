@@ -2,6 +2,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -100,11 +101,32 @@ def test_what_runs_every_minute_stays_light(code: str) -> None:
     assert loaded_by(code) == set()
 
 
-def test_output_that_nobody_reads_any_more_is_no_error() -> None:
+PRINTING = pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["--version"], ["baseline", "--help"], ["validate"], ["doctor"], ["doctor", "--json"], ["check"]],
+    ids=" ".join,
+)
+
+
+def printing_to(stdout: int, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    endpoint = "http://127.0.0.1:9"
+    return subprocess.run(
+        [sys.executable, "-m", "slo", *arguments, *(["--endpoint", endpoint] if arguments == ["check"] else [])],
+        stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=60, text=True, encoding="utf-8",
+    )  # fmt: skip
+
+
+@PRINTING
+def test_output_that_nobody_reads_any_more_is_no_error_and_no_missed_objective(arguments: list[str]) -> None:
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-m", "slo", "--help"], stdout=write, stderr=subprocess.PIPE, check=False, timeout=60
-    )
+    done = printing_to(write, arguments)
     os.close(write)
-    assert b"Traceback" not in done.stderr
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@PRINTING
+def test_a_disk_too_full_for_the_output_is_said_in_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("w", encoding="ascii") as full:
+        done = printing_to(full.fileno(), arguments)
+    assert (done.returncode, done.stderr) == (2, "error: the output cannot be written: No space left on device\n")

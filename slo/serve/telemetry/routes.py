@@ -150,6 +150,7 @@ class Routes:
             due_s = self._telemetry.now() + PULSE_S
             await asyncio.sleep(PULSE_S)
             self._telemetry.stage("loop_lag", max(0.0, self._telemetry.now() - due_s))
+            self._telemetry.count_collections()
 
 
 async def _short_body(request: Request) -> bytes:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import deque
 from collections.abc import Callable
 
 from slo.serve.door.work import PassTiming
@@ -75,6 +76,7 @@ class Telemetry:
         self.stages: dict[str, Fine] = {}
         self.counters: dict[Series, int] = {}
         self._gc_started_s = 0.0
+        self._gc_pauses_s: deque[float] = deque(maxlen=1000)
 
     def request(self, model: str, length: str, code: str, *, cached: bool, seconds: float) -> None:
         """One request is answered."""
@@ -128,11 +130,19 @@ class Telemetry:
         self.stage("call", max(0.0, timing.wall_s - sum(timing.stages_ms.values()) / 1000))
 
     def on_gc(self, phase: str, _: dict[str, int]) -> None:
-        """For `gc.callbacks`: how long the collector held the process up."""
+        """For `gc.callbacks`: how long the collector held the process up.
+
+        Called anywhere, in any thread, in the middle of whoever reads these very counts: only noted here.
+        """
         if phase == "start":
             self._gc_started_s = self.now()
         else:
-            self.stage("gc_pause", self.now() - self._gc_started_s)
+            self._gc_pauses_s.append(self.now() - self._gc_started_s)
+
+    def count_collections(self) -> None:
+        """Count the pauses that were noted since the last time."""
+        while self._gc_pauses_s:
+            self.stage("gc_pause", self._gc_pauses_s.popleft())
 
     def watch_gc(self) -> Callable[[], None]:
         """Time every collection from now on; the result undoes it."""

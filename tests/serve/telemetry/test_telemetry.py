@@ -1,6 +1,7 @@
 """Classes of requests, what is counted, and the Prometheus page."""
 
 import gc
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,7 +12,7 @@ from slo.serve.door.directory import Directory
 from slo.serve.telemetry.exposition import Exposition
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.reports import window_report
-from slo.serve.telemetry.telemetry import MAX_COMPUTED, Telemetry, code_class, length_class
+from slo.serve.telemetry.telemetry import MAX_COMPUTED, Fine, Telemetry, code_class, length_class
 from slo.stats import LATENCY_EDGES_S
 from tests.serve.fakes import FakeFinder
 
@@ -83,7 +84,33 @@ def test_collections_are_timed() -> None:
     gc.collect()
     undo()
     gc.collect()
+    telemetry.count_collections()
+    telemetry.count_collections()
     assert sum(telemetry.stages["gc_pause"].bins) == 1
+
+
+class Collected(Fine):
+    """A histogram during whose reading the collector runs, as it may at any allocation and in any thread."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "bins":
+            gc.collect()
+        return super().__getattribute__(name)
+
+
+def test_a_collection_while_the_page_is_written_spoils_it_not() -> None:
+    telemetry = Telemetry(Hand())
+    telemetry.stages["infer"] = Collected(telemetry.edges)
+    cache = Cache(1000)
+    directory = Directory(FakeFinder(), ServeSection(), cache, telemetry)
+    undo = telemetry.watch_gc()
+    try:
+        page = Exposition(directory, cache, telemetry, Processes(lambda: [])).text().decode()
+    finally:
+        undo()
+    assert 'slo_stage_duration_seconds_count{stage="infer"} 0.0' in page
+    telemetry.count_collections()
+    assert sum(telemetry.stages["gc_pause"].bins) > 0
 
 
 def test_however_many_replicas_come_and_go_their_series_stay_few() -> None:
