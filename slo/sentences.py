@@ -26,6 +26,16 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "lag": ("send lag P99 is {share} of the threshold", "发送延迟 P99 占上限的 {share}"),
     "clocks.noted": ("clocks drifted apart by {drift}", "两个时钟偏离 {drift}"),
     "cached": ("answers from a cache: {count}, counted apart", "缓存应答 {count} 条，另行统计"),
+    "mostly.cached": (
+        "{cached} of {total} answers came from a cache, though no repeats were asked for (`slo control clear-cache`)",
+        "{total} 条应答中有 {cached} 条来自缓存，而并未要求重复文本（可用 `slo control clear-cache` 清空）",
+    ),
+    "repeated": (
+        "{count} of {total} requests repeated a text of the file and were sent with Cache-Control: no-cache; "
+        "a server that ignores that may have answered them from a cache",
+        "{total} 个请求中有 {count} 个重复了文件中的文本，已带 Cache-Control: no-cache 发送；"
+        "不理会它的服务器可能仍以缓存应答",
+    ),
     "cached.seed": (
         "{count} answers came from a cache (seed used before?); they are reported apart",
         "有 {count} 条应答来自缓存（种子以前用过？），另行列出",

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from slo.bench.selfcheck import MOST_CACHED
 from slo.client import EmbeddingsClient
 from slo.clock import Clock
 from slo.errors import RequestError, RequestTimeout, RunError, Unreachable
@@ -113,6 +114,8 @@ def run_baseline(
         run.notes.append(say("silent", done=len(run.samples), total=total, row=GIVE_UP_AFTER))
     if hits := sum(sample.cached for sample in run.samples):
         run.notes.append(say("cached.seed", count=hits))
+        if hits > MOST_CACHED * len(run.samples):
+            run.void.append(say("mostly.cached", cached=hits, total=len(run.samples)))
     return run
 
 

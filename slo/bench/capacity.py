@@ -52,6 +52,7 @@ class Probe:
     target: float = 0.95
     void: bool = False
     effective: float = 0.0  # independent requests that the total weighs as; 0: not known, all of them
+    computed: float = 1.0  # share of the answers that no cache gave, where repeats were not wished for
 
     @property
     def met(self) -> bool:
@@ -76,7 +77,8 @@ class Probe:
 class Capacity:
     """`best` is the estimate with its interval, `rate` what a full run proved if `confirmed`.
 
-    `bounded`: a higher rate failed; if not, `best` is the ceiling of the search and has no interval.
+    `bounded`: a higher rate failed; if not, `best` is the ceiling of the search and has no interval. All four are rates
+    of what was `computed`: where a cache gave some of the answers, less than the rates of the probes.
     """
 
     rate: float
@@ -86,6 +88,7 @@ class Capacity:
     bounded: bool
     confirmed: bool
     probes: tuple[Probe, ...]
+    computed: float = 1.0
 
     @property
     def recommended(self) -> float:
@@ -96,7 +99,7 @@ class Capacity:
         """Plain data."""
         return {
             "rate": self.rate, "best": self.best, "low": self.low, "high": self.high, "bounded": self.bounded,
-            "confirmed": self.confirmed,
+            "confirmed": self.confirmed, "computed": self.computed,
             "recommended": self.recommended, "probes": [probe.to_json() for probe in self.probes],
         }  # fmt: skip
 
@@ -189,10 +192,11 @@ def _valid(probes: Sequence[Probe]) -> list[Probe]:
 
 def _capacity(rate: float, edge: Edge, *, bounded: bool, confirmed: bool, probes: list[Probe]) -> Capacity:
     # What was proven counts more than what is estimated.
-    best = max(edge.rate, rate) if confirmed else edge.rate
+    best, computed = max(edge.rate, rate) if confirmed else edge.rate, probes[-1].computed
     return Capacity(
-        rate=rate, best=best, low=min(best, edge.low), high=max(best, edge.high), bounded=bounded,
-        confirmed=confirmed, probes=tuple(probes),
+        rate=rate * computed, best=best * computed, low=min(best, edge.low) * computed,
+        high=max(best, edge.high) * computed, bounded=bounded, confirmed=confirmed, probes=tuple(probes),
+        computed=computed,
     )  # fmt: skip
 
 

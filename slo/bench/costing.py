@@ -32,7 +32,7 @@ def idle_costs(session: Session, stopper: Stopper) -> list[Timed]:
     """Median seconds of requests sent one at a time, per size; the first three of each size are left out."""
     points = []
     for index, (name, batch) in enumerate(SIZES):
-        sized = replace(session, workload=replace(session.workload, mix=((name, 1.0),), own=(), batch=batch))
+        sized = replace(session, workload=replace(session.workload, mix=((name, 1.0),), own=None, batch=batch))
         seconds = _alone(sized.reseeded(index), stopper)
         points.append(median_of(tokens_of(name, batch), seconds))
     return points

@@ -28,9 +28,11 @@ class Exchange:
         "dispatched_s",
         "done_s",
         "due_s",
+        "fresh",
         "inputs",
         "length_class",
         "measured",
+        "name",
         "outcome",
         "sent_s",
         "sequence",
@@ -38,11 +40,17 @@ class Exchange:
         "timing",
     )
 
-    def __init__(self, body: bytes, length_class: str, *, inputs: int = 1, chars: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self, body: bytes, length_class: str, *, inputs: int = 1, chars: tuple[int, ...] = (), fresh: bool = False,
+        name: str = "",
+    ) -> None:  # fmt: skip
+        """`fresh`: sent with `Cache-Control: no-cache`; `name`: its id in a file of own texts."""
         self.body = body
         self.length_class = length_class
         self.inputs = inputs
         self.chars = chars
+        self.fresh = fresh
+        self.name = name
         self.sequence = -1
         self.measured = False  # not part of the warm-up
         self.due_s = self.dispatched_s = self.sent_s = self.done_s = float("nan")

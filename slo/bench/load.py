@@ -146,7 +146,7 @@ class Arrivals:
 def described_load(session: Session, schedule: Schedule) -> str:
     """The load in words that are the same for the same load: two runs may be compared where they agree."""
     work = session.workload
-    texts = "own texts" if work.own else ",".join(f"{name}={weight:g}" for name, weight in work.mix)
+    texts = f"own texts {work.own.digest}" if work.own else ",".join(f"{name}={weight:g}" for name, weight in work.mix)
     repeats = "" if work.zipf is None else f", zipf {work.zipf:g}"
     rate = f" {schedule.asked_rate:g}/s" if schedule.asked_rate is not None else ""
     return f"{schedule.name}{rate}, {texts if schedule.chars is None else 'as recorded'} × {work.batch}{repeats}"

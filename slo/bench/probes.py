@@ -177,7 +177,13 @@ async def _probe(load: Load, test: SequentialTest, at: float) -> Probe:
         target=session.objective.target,
         void=bool(check.faults),
         effective=effective_size(test.bad),
+        computed=_computed(session, collector.total, collector.cached.total),
     )
+
+
+def _computed(session: Session, computed: int, cached: int) -> float:
+    """Share of the answers that no cache gave; 1 where repeats, and so a cache, were wished for."""
+    return computed / (computed + cached) if cached and session.workload.zipf is None else 1.0
 
 
 def _ended(probe: Probe, stopper: Stopper) -> Probe:
@@ -186,9 +192,9 @@ def _ended(probe: Probe, stopper: Stopper) -> Probe:
     return probe
 
 
-def confirmed_probe(run: Run, rate: float) -> Probe:
-    """A confirmation run as a probe."""
-    whole = run.summaries()[-1] if run.summaries() else None
+def confirmed_probe(run: Run, rate: float, session: Session) -> Probe:
+    """A confirmation run of `session` as a probe."""
+    whole, cached = run.summaries()[-1] if run.summaries() else None, run.cached()
     return Probe(
         load=rate,
         verdict=run.verdict,
@@ -201,4 +207,5 @@ def confirmed_probe(run: Run, rate: float) -> Probe:
         target=run.objective.target,
         void=bool(run.void),
         effective=run.details["conclusion"]["effective"],
+        computed=_computed(session, whole.total if whole else 0, cached.total if cached else 0),
     )

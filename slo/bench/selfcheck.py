@@ -7,13 +7,15 @@ Did the generator do what it claims? A run whose own instrument failed is void, 
 * Little's law, L = λ·W: mean in flight by integration against arrivals × mean stay, within 5 %. A gap means that
   requests were lost or counted twice.
 * Clocks: monotonic and wall clock agree within 1 % (MLPerf LoadGen's rule); from 0.1 % on it is noted.
+* Cache: where no repeats were wished for, at most half of the answers came from one. Else the figures describe the few
+  that were computed, at a rate that is not the one that was asked for.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from slo.bench.collect import LATE_MS, Collector
@@ -27,6 +29,7 @@ RARE = 0.05
 MOST_CPU = 0.80
 MOST_GAP = 0.05
 MOST_DRIFT = 0.01
+MOST_CACHED = 0.5
 NOTED_DRIFT = 0.001
 NOTED_LAG_SHARE = 0.03  # of the objective's threshold
 
@@ -104,6 +107,14 @@ def self_check(
 def _too_late(late: int, total: int) -> bool:
     """Is P99 of the lag beyond the limit, and not by chance?"""
     return late > MOST_LATE * total and 1 - binomial_cdf(late - 1, total, MOST_LATE) <= RARE
+
+
+def with_cache(check: SelfCheck, *, cached: int, computed: int, wished: bool) -> SelfCheck:
+    """`check` and, where it is one, the fault that most answers came from a cache and repeats were not `wished`."""
+    total = cached + computed
+    if wished or cached <= MOST_CACHED * total:
+        return check
+    return replace(check, faults=(*check.faults, say("mostly.cached", cached=cached, total=total)))
 
 
 def check_run(collector: Collector, instrument: Instrument, ended_s: float) -> SelfCheck:

@@ -23,7 +23,7 @@ from slo.bench.exchange import OK, Exchange
 from slo.bench.live import Live, live
 from slo.bench.resources import Monitor, Reading, resource_summary
 from slo.bench.running import priority_name
-from slo.bench.selfcheck import Instrument, SelfCheck, check_run
+from slo.bench.selfcheck import Instrument, SelfCheck, check_run, with_cache
 from slo.bench.verdict import Conclusion
 from slo.bench.wire import Pool, Target
 from slo.bench.workload import Item, Workload
@@ -75,11 +75,14 @@ class Session:
 
     def _exchange(self, item: Item) -> Exchange:
         wanted: dict[str, Any] = {"model": self.target.model}
-        wanted["input"] = item.texts[0] if len(item.texts) == 1 else item.texts
+        wanted["input"] = item.texts[0] if item.single else item.texts
         if self.encoding != "float":
             wanted["encoding_format"] = self.encoding
         chars = tuple(map(len, item.texts))
-        return Exchange(orjson.dumps(wanted), item.length_class, inputs=len(item.texts), chars=chars)
+        return Exchange(
+            orjson.dumps(wanted), item.length_class, inputs=len(item.texts), chars=chars, fresh=item.fresh,
+            name=item.name,
+        )  # fmt: skip
 
 
 class Load:
@@ -253,7 +256,7 @@ def record(
             **details,
         },
     )
-    run.notes += notes(load, comparison, check)
+    run.notes += [*notes(load, comparison, check), *repeats(session.workload)]
     return run
 
 
@@ -285,4 +288,12 @@ def notes(load: Load, comparison: Comparison, check: SelfCheck) -> list[str]:
 
 def self_checked(load: Load) -> SelfCheck:
     """The self-check at this moment; call it when the last answer has come."""
-    return check_run(load.collector, load.instrument, load.session.clock.monotonic())
+    collector, wished = load.collector, load.session.workload.zipf is not None
+    check = check_run(collector, load.instrument, load.session.clock.monotonic())
+    return with_cache(check, cached=collector.cached.total, computed=collector.total, wished=wished)
+
+
+def repeats(workload: Workload) -> list[str]:
+    """The note that texts of a file were sent again, if they were."""
+    own = workload.own
+    return [say("repeated", count=own.repeated, total=own.sent)] if own and own.repeated else []

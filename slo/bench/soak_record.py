@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from slo.bench.ledger import answers_of, checked, merged, wrong_answers
-from slo.bench.session import Session, tally_figures
+from slo.bench.selfcheck import with_cache
+from slo.bench.session import Session, repeats, tally_figures
 from slo.bench.slices import Row, soak_figures, total_of, totals
 from slo.bench.verdict import Conclusion, judge_dependent
 from slo.objective import Objective, Verdict
@@ -21,9 +22,11 @@ PAUSE_S = 60.0  # between sessions, from which on it is told
 
 def soak_record(session: Session, name: str, started_wall_s: float, rows: Sequence[Row], samples: list[Sample]) -> Run:
     """The run `name` over `rows`; `samples` are a fair part of all its requests."""
-    objective, check, answers = session.objective, checked(rows, session.objective), answers_of(rows)
-    conclusion = concluded(rows, objective, check.faults)
+    objective, answers, wished = session.objective, answers_of(rows), session.workload.zipf is not None
     cached = total_of(row["cached"] for row in rows)
+    computed = sum(row["total"] for row in rows)
+    check = with_cache(checked(rows, objective), cached=cached.total, computed=computed, wished=wished)
+    conclusion = concluded(rows, objective, check.faults)
     warmups = [row["warmup"] for row in rows if row["warmup"]]
     run = Run(
         kind="stress", id=name, started_wall_s=started_wall_s, endpoint=session.target.url,
@@ -53,7 +56,7 @@ def soak_record(session: Session, name: str, started_wall_s: float, rows: Sequen
             "soak": soak_figures(rows, rows[-1]["clients"] if rows else 0),
         },
     )  # fmt: skip
-    run.notes += [*check.remarks, *_notes(rows, run)]
+    run.notes += [*check.remarks, *_notes(rows, run), *repeats(session.workload)]
     return run
 
 

@@ -11,7 +11,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -75,6 +75,7 @@ class Pool:
         self._target = to
         self._limit = limit
         self._head = to.head()
+        self._fresh_head = replace(to, headers=(*to.headers, ("Cache-Control", "no-cache"))).head()
         parts = urlsplit(to.url)
         self._host, self._tls = parts.hostname or "", parts.scheme == "https"
         self._port = parts.port or (443 if self._tls else 80)
@@ -150,8 +151,8 @@ class Pool:
 
     def _start(self, connection: Connection, exchange: Exchange) -> None:
         self._busy.add(connection)
-        body = exchange.body
-        connection.send(exchange, b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
+        body, head = exchange.body, self._fresh_head if exchange.fresh else self._head
+        connection.send(exchange, b"%b%d\r\n\r\n%b" % (head, len(body), body))
 
     def _next_waiting(self) -> Exchange | None:
         while self._waiting:

@@ -1,20 +1,19 @@
 """
 What is asked: texts by length class and weight, one or several per request, unique unless repeats are wished for.
 
-Unique by default, since a repeated text would measure a cache.
+Unique by default, since a repeated text would measure a cache. See `own_texts` for texts from a file.
 """
 
 from __future__ import annotations
 
-import json
 import random
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain, cycle, islice
-from pathlib import Path
+from itertools import accumulate, islice
 from typing import Any
 
+from slo.bench.own_texts import Content, OwnRequest, OwnTexts
 from slo.errors import ConfigError
 from slo.texts import CLASSES, texts
 
@@ -23,10 +22,16 @@ POPULATION = 2_000  # distinct texts behind a Zipf draw
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """The texts of one request, and the class that they belong to."""
+    """The texts of one request (or their token ids), and the class that they belong to.
 
-    texts: tuple[str, ...]
+    `single`: the text is sent alone, not in a list. `fresh`: a cache must not answer, since it was sent before.
+    """
+
+    texts: tuple[Content, ...]
     length_class: str
+    single: bool = False
+    fresh: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +41,7 @@ class Workload:
     mix: tuple[tuple[str, float], ...] = (("short", 1.0), ("medium", 1.0), ("long", 1.0))
     batch: int = 1
     zipf: float | None = None
-    own: tuple[str, ...] = ()
+    own: OwnTexts | None = None
     seed: int = 1
 
     def __post_init__(self) -> None:
@@ -47,13 +52,14 @@ class Workload:
 
     def only(self, length_class: str) -> Workload:
         """The same with one class alone."""
-        return replace(self, mix=((length_class, 1.0),), own=())
+        return replace(self, mix=((length_class, 1.0),), own=None)
 
     def describe(self) -> dict[str, Any]:
         """For the record: everything but the texts."""
         return {
             "mix": "own texts" if self.own else dict(self.mix),
-            "own_texts": len(self.own),
+            "own_texts": len(self.own) if self.own else 0,
+            "own_digest": self.own.digest if self.own else None,
             "batch": self.batch,
             "zipf": self.zipf,
             "seed": self.seed,
@@ -63,14 +69,15 @@ class Workload:
         """Endless items, the same for the same seed. With `chars`, their lengths follow a trace, once."""
         if chars is not None:
             return _replayed(chars, self.seed)
-        singles = self._own_texts() if self.own else self._drawn()
+        if self.own is not None:
+            return self._own_items(self.own)
+        singles = self._drawn()
         return (_batch(islice(singles, self.batch)) for _ in iter(int, 1))
 
-    def _own_texts(self) -> Iterator[tuple[str, str]]:
+    def _own_items(self, own: OwnTexts) -> Iterator[Item]:
         if self.zipf is None:
-            return ((text, class_of(len(text))) for text in cycle(self.own))
-        ranks = zipf_ranks(len(self.own), self.zipf, self.seed)
-        return ((self.own[r], class_of(len(self.own[r]))) for r in ranks)
+            return (_own_item(*own.take()) for _ in iter(int, 1))
+        return (_own_item(own.requests[r], False) for r in zipf_ranks(len(own), self.zipf, self.seed))
 
     def _drawn(self) -> Iterator[tuple[str, str]]:
         source = random.Random(f"{self.seed}/mix")
@@ -105,21 +112,6 @@ def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
     return tuple((name, value) for name, value in pairs.items() if value)
 
 
-def read_texts(path: Path) -> tuple[str, ...]:
-    """Own texts: one per line, or JSON lines that are strings or hold `text` or `input`. Raises `ConfigError`."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path)) from error
-    if path.suffix in (".jsonl", ".ndjson", ".json"):
-        found = tuple(chain.from_iterable(_json_texts(line, f"{path}:{n}") for n, line in enumerate(lines, start=1)))
-    else:
-        found = tuple(line.strip() for line in lines if line.strip())
-    if not found:
-        raise ConfigError("holds no texts", where=str(path))
-    return found
-
-
 def class_of(length: int) -> str:
     """The class whose length is nearest in ratio: up to 8 characters short, up to 31 medium, else long."""
     return "short" if length <= 8 else "medium" if length <= 31 else "long"
@@ -135,14 +127,21 @@ def zipf_ranks(population: int, exponent: float, seed: int) -> Iterator[int]:
 
 def _batch(pairs: Iterator[tuple[str, str]]) -> Item:
     found = list(pairs)
-    return Item(tuple(text for text, _ in found), max((name for _, name in found), key=lambda n: CLASSES[n]))
+    longest = max((name for _, name in found), key=lambda n: CLASSES[n])
+    return Item(tuple(text for text, _ in found), longest, single=len(found) == 1)
+
+
+def _own_item(request: OwnRequest, known: bool) -> Item:
+    longest = class_of(max(map(len, request.inputs)))
+    return Item(request.inputs, longest, single=request.single, fresh=known, name=request.name)
 
 
 def _replayed(chars: Sequence[tuple[int, ...]], seed: int) -> Iterator[Item]:
     """Texts of these lengths. Each begins with a short one that never comes again: a cache must not answer."""
     heads, fillers = texts("short", seed), texts("long", seed)
     for lengths in chars:
-        yield Item(tuple(_of_length(next(heads), fillers, n) for n in lengths), class_of(max(lengths)))
+        found = tuple(_of_length(next(heads), fillers, n) for n in lengths)
+        yield Item(found, class_of(max(lengths)), single=len(found) == 1)
 
 
 def _of_length(head: str, fillers: Iterator[str], length: int) -> str:
@@ -150,17 +149,3 @@ def _of_length(head: str, fillers: Iterator[str], length: int) -> str:
     while len(text) < length:
         text += next(fillers)
     return text[:length]
-
-
-def _json_texts(line: str, where: str) -> list[str]:
-    if not line.strip():
-        return []
-    try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ConfigError(f"not JSON: {error}", where=where) from error
-    value = row.get("text", row.get("input")) if isinstance(row, dict) else row
-    values: list[Any] = value if isinstance(value, list) else [value]
-    if not values or not all(isinstance(text, str) and text for text in values):
-        raise ConfigError("holds no text", where=where, hint='write {"text": "…"} or a JSON string')
-    return values

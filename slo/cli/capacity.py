@@ -113,7 +113,7 @@ class _Search:
 
         def confirm(rate: float) -> Probe:
             confirmations.append(confirmation(self._fresh(session), rate, self._stopper, seconds=self._confirm_s))
-            return confirmed_probe(confirmations[-1], rate)
+            return confirmed_probe(confirmations[-1], rate, session)
 
         def rated(kind: Callable[[Objective, float, float], SequentialTest]) -> Prober:
             def probe(rate: float) -> Probe:

@@ -143,6 +143,8 @@ def stress(
         )  # fmt: skip
         objective = Objective(**header["objective"]) if "objective" in header else session.objective
         session = replace(session.reseeded(len(rows)), objective=objective)
+        if session.workload.own:
+            session.workload.own.advance(sum(row["total"] + row["cached"]["total"] for row in rows))
     else:
         session = make_session(ctx, seed=drawn(seed), line=line, **given)
         plan = _new_plan(session, runs, concurrency, duration, slice_s, warmup, given)

@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 import click
 
+from slo.bench.own_texts import read_texts
 from slo.bench.resources import server_root
 from slo.bench.session import Session
 from slo.bench.wire import target
-from slo.bench.workload import Workload, parse_mix, read_texts
+from slo.bench.workload import Workload, parse_mix
 from slo.cli.live import LiveLine
 from slo.cli.options import Context, config_option, json_option, target_options
 from slo.clock import SystemClock
@@ -53,7 +54,7 @@ def workload_options(command: Command) -> Command:
                      help="How vectors travel; float is what most clients ask for."),
         click.option("--seed", type=int, help="Same seed, same texts and arrivals (default: from the clock)."),
         click.option("--texts", "texts_file", type=click.Path(path_type=Path, dir_okay=False),
-                     help="Your own texts: one per line, or .jsonl with `text`."),
+                     help="Your own texts, none twice: a line each, .tsv (id, text), or .jsonl with `text` or `input`."),
         click.option("--zipf", type=float, help="Repeat texts by Zipf's law with this exponent (default: all unique)."),
         click.option("--batch", type=int, default=1, show_default=True, help="Texts per request."),
         click.option("--mix", default="short=1,medium=1,long=1", show_default=True, help="Length classes and weights."),
@@ -79,7 +80,7 @@ def make_session(
     """
     config, clock = ctx.config, SystemClock()
     texts_file: Path | None = given["texts_file"]
-    own = read_texts(texts_file) if texts_file else ()
+    own = read_texts(texts_file, batch=given["batch"]) if texts_file else None
     workload = Workload(mix=parse_mix(given["mix"]), batch=given["batch"], zipf=given["zipf"], own=own, seed=seed)
     dimension = vector_length(ctx)
     if command is None:

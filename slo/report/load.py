@@ -163,6 +163,8 @@ def _figures(run: Run) -> Iterable[Text]:
     if seconds and summaries:
         whole = summaries[-1]
         offered = f"offered {details['sent'] / seconds:.1f}/s, " if "sent" in details else ""
+        if run.cached():
+            offered += f"computed {(whole.total - whole.failed) / seconds:.1f}/s, "
         yield Text(
             f"{offered}good {whole.judgement.good / seconds:.1f}/s, at most {details['peak_in_flight']} in flight on "
             f"{details['peak_connections']} connections; warm-up of {show_duration(details['warmup']['seconds'])} "
@@ -243,6 +245,8 @@ def _capacity_line(found: dict[str, Any]) -> Text:
         line.append(f", {found['rate']:.1f}/s proven; plan for {found['recommended']:.1f}/s (20 % headroom)")
     else:
         line.append(f"; {found['rate']:.1f}/s was tried and not proven", style="yellow")
+    if (computed := found.get("computed", 1.0)) < 1:
+        line.append(f"; of what was sent {computed:.0%} was computed: these are the computed rates", style="yellow")
     return line
 
 

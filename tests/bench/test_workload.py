@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import islice
-from pathlib import Path
 
 import pytest
 
-from slo.bench.workload import Workload, class_of, parse_mix, read_texts, zipf_ranks
+from slo.bench.workload import Workload, class_of, parse_mix, zipf_ranks
 from slo.errors import ConfigError
 from slo.texts import CLASSES
 
@@ -57,44 +56,10 @@ def test_a_trace_gives_the_lengths() -> None:
     assert [item.length_class for item in items] == ["short", "medium", "long"]
 
 
-@pytest.mark.parametrize(("name", "text"), [("t.txt", "你好\n\n 世界 \n"), ("t.jsonl", '"你好"\n\n{"text": "世界"}\n')])
-def test_own_texts_come_by_line(tmp_path: Path, name: str, text: str) -> None:
-    (tmp_path / name).write_text(text, encoding="utf-8")
-    assert read_texts(tmp_path / name) == ("你好", "世界")
-
-
-def test_own_texts_of_openai_requests_are_unrolled(tmp_path: Path) -> None:
-    (tmp_path / "t.jsonl").write_text('{"input": ["a", "b"]}\n{"input": "c"}\n')
-    assert read_texts(tmp_path / "t.jsonl") == ("a", "b", "c")
-
-
-def test_own_texts_are_sent_in_turn_and_again() -> None:
-    sent = [item.texts[0] for item in islice(Workload(own=("a", "b")).items(), 5)]
-    assert sent == ["a", "b", "a", "b", "a"]
-
-
 @pytest.mark.parametrize("text", ["", "tiny=1", "short=x", "short=-1", "short=1,short=2", "short=0", "short=inf"])
 def test_what_is_no_mix_is_refused(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_mix(text)
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("t.txt", "\n", "holds no texts"),
-        ("t.jsonl", "{", ":1: not JSON"),
-        ("t.jsonl", '"a"\n{"x": 1}', ":2: holds no text"),
-    ],
-)
-def test_unusable_texts_are_named(tmp_path: Path, name: str, text: str, message: str) -> None:
-    (tmp_path / name).write_text(text)
-    with pytest.raises(ConfigError, match=message):
-        read_texts(tmp_path / name)
-
-
-def test_nothing_that_was_sent_is_described() -> None:
-    assert "secret" not in str(Workload(own=("secret",)).describe())
 
 
 def test_replayed_lengths_are_kept_and_no_text_comes_twice() -> None:
