@@ -103,7 +103,8 @@ def _json_line(line: str, name: str, where: str) -> Iterator[OwnRequest]:
         raise ConfigError(f"not JSON: {error}", where=where) from error
     if isinstance(row, dict):
         name = next((str(row[key]) for key in NAMES if row.get(key) is not None), name)
-        inner = row.get("body") if isinstance(row.get("body"), dict) else row
+        body = row.get("body")
+        inner: dict[str, Any] = body if isinstance(body, dict) else row
         row = inner.get("text", inner.get("input"))
     request = _request(row, name)
     if request is None:

@@ -54,7 +54,7 @@ def workload_options(command: Command) -> Command:
                      help="How vectors travel; float is what most clients ask for."),
         click.option("--seed", type=int, help="Same seed, same texts and arrivals (default: from the clock)."),
         click.option("--texts", "texts_file", type=click.Path(path_type=Path, dir_okay=False),
-                     help="Your own texts, none twice: a line each, .tsv (id, text), or .jsonl with `text` or `input`."),
+                     help="Your own texts, none twice: lines, .tsv (id, text), or .jsonl with `text` or `input`."),
         click.option("--zipf", type=float, help="Repeat texts by Zipf's law with this exponent (default: all unique)."),
         click.option("--batch", type=int, default=1, show_default=True, help="Texts per request."),
         click.option("--mix", default="short=1,medium=1,long=1", show_default=True, help="Length classes and weights."),
