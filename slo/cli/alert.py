@@ -15,14 +15,12 @@ from slo.clock import SystemClock
 from slo.errors import ConfigError
 from slo.units import show_duration
 from slo.watch.alerting.address import runbook_of
-from slo.watch.delivery.channels import OUTBOX_FILE, longest_send_s, open_outbox
-from slo.watch.delivery.drill import Drill, run_drill
+from slo.watch.delivery.channels import OUTBOX_FILE, build_routes, build_sinks, longest_send_s, open_outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.rehearsal import Rehearsed, rehearse
 from slo.watch.delivery.routing import Routes
-from slo.watch.delivery.sinks.build import build_routes, build_sinks
 from slo.watch.delivery.sinks.outcome import Sink
 from slo.watch.delivery.stub_service import StubService
+from slo.watch.drill import Drill, Rehearsed, rehearse, run_drill
 from slo.watch.wiring import settings_of
 
 

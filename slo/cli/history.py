@@ -15,15 +15,15 @@ from slo.errors import ConfigError
 from slo.host import user_name
 from slo.objective import parse_objective
 from slo.units import parse_duration, show_duration, show_ratio
-from slo.watch.alerting.silences import Silence, parse_matcher
 from slo.watch.budget.budget import Budget
-from slo.watch.budget.maintenance import Maintenance
-from slo.watch.budget.overview import budgets_now
 from slo.watch.budget.replay import Replay
 from slo.watch.budget.replay import replay as run_replay
 from slo.watch.heartbeat import read_beat
 from slo.watch.history import chronicle
 from slo.watch.history.store import Store
+from slo.watch.model.maintenance import Maintenance
+from slo.watch.model.silences import Silence, parse_matcher
+from slo.watch.overview import budgets_now
 from slo.watch.wiring import history_path, settings_of
 
 

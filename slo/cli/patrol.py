@@ -21,7 +21,6 @@ from slo.config import Config
 from slo.errors import BadAnswer, ServerFault, StoreError
 from slo.fetch import Fetcher
 from slo.watch.alerting.address import page_of, runbook_of
-from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.channels import open_outbox
 from slo.watch.delivery.courier import Courier
 from slo.watch.delivery.delivery import Attempt
@@ -30,8 +29,9 @@ from slo.watch.health import Health, health_of
 from slo.watch.heartbeat import Heartbeat
 from slo.watch.history.schema import only_watcher
 from slo.watch.history.store import Store
+from slo.watch.model.notification import Notification
 from slo.watch.patrol import Outside, Patrol, Source
-from slo.watch.recovery.remediation import Remediator
+from slo.watch.remediation import Remediator
 from slo.watch.sli.golden import Golden
 from slo.watch.sli.probe import Tally
 from slo.watch.sli.prometheus import PrometheusSource

@@ -11,7 +11,7 @@ from slo.stats import Histogram
 from slo.watch.history import chronicle
 from slo.watch.history.chronicle import Event
 from slo.watch.history.store import Store
-from slo.watch.sli.counts import Minute
+from slo.watch.model.counts import Minute
 from slo.watch.wiring import history_path, settings_of
 
 HOUR_S, DAY_S = 3600, 86_400

@@ -23,8 +23,7 @@ from slo.deploy import auth
 from slo.deploy.xinference_api import Account, XinferenceApi
 from slo.errors import EnvironmentProblem, SloError
 from slo.files import private_folder
-from slo.watch.recovery.remediation import Executor, Undo
-from slo.watch.recovery.remedies import Remedy
+from slo.watch.remediation import Executor, Remedy, Undo
 from slo.watch.wiring import enabled_remedies
 
 PATIENCE_S = 10.0  # for an order that is carried out at once

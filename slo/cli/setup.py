@@ -19,7 +19,7 @@ from slo.deploy.machine import this_machine
 from slo.deploy.registration import STAND_IN_REVISION
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import ConfigError, RequestError
-from slo.watch.delivery.sinks.build import build_routes, lacking
+from slo.watch.delivery.channels import build_routes, lacking
 from slo.watch.wiring import lint
 
 STAND_IN_NOTE = "stand-in weights: latencies are true, meanings are not"

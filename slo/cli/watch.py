@@ -18,6 +18,7 @@ from slo.client import embeddings_url
 from slo.clock import Clock, SystemClock
 from slo.errors import ConfigError, StoreError
 from slo.fetch import Fetcher
+from slo.interrupt import StopSwitch
 from slo.notify import notify
 from slo.texts import mix
 from slo.units import parse_duration, show_duration
@@ -25,7 +26,6 @@ from slo.watch.checker import Check, check_of_users
 from slo.watch.checker import check as run_check
 from slo.watch.history.journal import Journal
 from slo.watch.history.store import Store
-from slo.watch.interrupt import StopSwitch
 from slo.watch.loop import Report, Watcher
 from slo.watch.loop import watch as run_watch
 from slo.watch.patrol import Patrol

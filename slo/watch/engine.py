@@ -25,21 +25,20 @@ from slo.watch.alerting.grouping import (
     notices,
     tier,
 )
+from slo.watch.alerting.round import Round, Settings, labels_of
 from slo.watch.alerting.rules import Reading, Rule, check_names
-from slo.watch.alerting.silences import Silence, muted_by
-from slo.watch.budget.budget import Budget, Slices
-from slo.watch.budget.maintenance import Maintenance, covering
-from slo.watch.budget.objectives import Goal
+from slo.watch.budget.budget import Budget
 from slo.watch.budget.period import day_left_s
-from slo.watch.history.agreement import Agreement
+from slo.watch.checkpoint import KEY, recall
 from slo.watch.history.chronicle import Event, maintenance, silences, write
 from slo.watch.history.compaction import compact
 from slo.watch.history.history import History
-from slo.watch.history.memory import KEY, recall
 from slo.watch.history.store import Store
-from slo.watch.round import Round, Settings, labels_of
-from slo.watch.sli.counts import Counts, Minute
-from slo.watch.sli.slots import next_slot
+from slo.watch.model.counts import Counts, Minute, Slices
+from slo.watch.model.maintenance import Maintenance, covering
+from slo.watch.model.objectives import Goal
+from slo.watch.model.silences import Silence, muted_by
+from slo.watch.wall_clock import Agreement, next_slot
 
 COMPACT_EVERY_S = 3600
 DAMAGE_TOLD_S = 900  # how long the alert on a damaged history goes on

@@ -19,15 +19,15 @@ from typing import Any, Protocol
 
 from slo.clock import Clock, iso
 from slo.errors import ConfigError, StoreError, Unauthorized
+from slo.interrupt import StopSwitch
 from slo.objective import Judgement, Objective, judge
 from slo.units import show_duration
 from slo.watch.alerting.alerts import Change, Phase
+from slo.watch.alerting.round import Round
 from slo.watch.alerting.rules import Rule
 from slo.watch.checker import compared
-from slo.watch.interrupt import StopSwitch
+from slo.watch.model.latency import percentile
 from slo.watch.rhythm import Rhythm
-from slo.watch.round import Round
-from slo.watch.sli.latency import percentile
 from slo.watch.sli.probe import Tally
 from slo.watch.state import Event, State, event_of, state_of, told
 

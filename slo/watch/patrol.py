@@ -19,18 +19,17 @@ from slo.watch.alerting.cause import causes, evidence_of
 from slo.watch.alerting.grouping import Notice
 from slo.watch.alerting.incident import Worst, worst_of
 from slo.watch.alerting.message import Circumstances, compose
-from slo.watch.alerting.notification import Notification
+from slo.watch.alerting.round import Round, Settings
 from slo.watch.alerting.words import zone_of
-from slo.watch.budget.objectives import Goal
 from slo.watch.engine import Engine
 from slo.watch.health import Health
 from slo.watch.heartbeat import Heartbeat
 from slo.watch.history.chronicle import read
 from slo.watch.history.store import Store
-from slo.watch.recovery.remediation import Remediator
-from slo.watch.recovery.remedies import Situation
-from slo.watch.round import Round, Settings
-from slo.watch.sli.counts import Counts, Minute
+from slo.watch.model.counts import Counts, Minute
+from slo.watch.model.notification import Notification
+from slo.watch.model.objectives import Goal
+from slo.watch.remediation import Remediator, Situation
 from slo.watch.sli.host import CpuTime, cpu_time
 from slo.watch.sli.probe import Tally
 from slo.watch.sli.sources import Harvest, needs_probes

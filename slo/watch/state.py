@@ -14,8 +14,8 @@ from enum import Enum
 from slo.objective import Judgement, Verdict
 from slo.watch.alerting.alerts import Change
 from slo.watch.alerting.grouping import Notice
-from slo.watch.alerting.notification import SEVERITIES
-from slo.watch.round import Round
+from slo.watch.alerting.round import Round
+from slo.watch.model.notification import SEVERITIES
 
 
 class State(Enum):

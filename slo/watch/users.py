@@ -16,10 +16,10 @@ import orjson
 from slo.errors import RequestError, StoreError, Unauthorized
 from slo.objective import Judgement, Objective, Verdict, judge
 from slo.stats import rank
-from slo.watch.budget.objectives import latency_event
 from slo.watch.history.store import Store
-from slo.watch.sli.counts import Counts, Source
-from slo.watch.sli.latency import percentile
+from slo.watch.model.counts import Counts, Source
+from slo.watch.model.latency import percentile
+from slo.watch.model.objectives import latency_event
 
 COUNTED: tuple[Source, ...] = ("passive", "prometheus")
 

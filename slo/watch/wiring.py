@@ -7,14 +7,14 @@ from pathlib import Path
 from slo.config import Config
 from slo.watch.alerting.address import watched
 from slo.watch.alerting.grouping import Policy
+from slo.watch.alerting.round import Settings
 from slo.watch.alerting.rulebook import Rulebook, make_rulebook
 from slo.watch.budget.burn import Finding
-from slo.watch.budget.objectives import Goal, parse_goals
 from slo.watch.budget.period import parse_period
 from slo.watch.budget.tables import load_tables
 from slo.watch.history.compaction import Retention
-from slo.watch.recovery.remedies import Limits, Remedy
-from slo.watch.round import Settings
+from slo.watch.model.objectives import Goal, parse_goals
+from slo.watch.remediation import Limits, Remedy
 
 HISTORY_FILE = "history.db"
 

@@ -9,10 +9,10 @@ import pytest
 from slo.cli.main import cli, run
 from slo.cli.period import incidents
 from slo.records import Sample
-from slo.watch.budget.objectives import parse_goal
 from slo.watch.history.chronicle import Event, write
 from slo.watch.history.store import Store
-from slo.watch.sli.counts import minute_of
+from slo.watch.model.counts import minute_of
+from slo.watch.model.objectives import parse_goal
 
 NOW_S = 1_790_000_000
 

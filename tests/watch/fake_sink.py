@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from slo.clock import ManualClock
-from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.delivery import RetryPolicy
-from slo.watch.delivery.limiter import Limit
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
 from slo.watch.delivery.routing import Routes
+from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Sink
+from slo.watch.model.notification import Notification
 
 Answer = Callable[[Notification], Outcome]
 

@@ -9,15 +9,15 @@ from pathlib import Path
 from slo.clock import ManualClock
 from slo.stats import Histogram
 from slo.watch.alerting.grouping import Notice
+from slo.watch.alerting.round import Round, Settings
 from slo.watch.alerting.rulebook import make_rulebook
-from slo.watch.budget.objectives import Goal, parse_goals
 from slo.watch.budget.period import parse_period
 from slo.watch.budget.tables import load_tables
 from slo.watch.engine import Engine
 from slo.watch.history.compaction import Retention
 from slo.watch.history.store import Store
-from slo.watch.round import Round, Settings
-from slo.watch.sli.counts import Counts, Minute, Source
+from slo.watch.model.counts import Counts, Minute, Source
+from slo.watch.model.objectives import Goal, parse_goals
 
 GOALS = {"latency": "p95 <= 150ms", "availability": "errors <= 0.2%", "correctness": "wrong <= 0.1%"}
 START_S = 1_700_000_040.0  # on the minute

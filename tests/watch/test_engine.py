@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from slo.errors import StoreError
 from slo.watch.alerting.rules import NO_DATA_ALERT, STORE_ALERT
-from slo.watch.alerting.silences import Silence, parse_matcher
-from slo.watch.budget.maintenance import Maintenance
 from slo.watch.history.chronicle import add_maintenance, add_silence, read
+from slo.watch.model.maintenance import Maintenance
+from slo.watch.model.silences import Silence, parse_matcher
 from tests.watch.simulated import Simulation, simulation, traffic
 
 GOOD = {"good": 600}

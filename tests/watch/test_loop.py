@@ -14,16 +14,16 @@ from slo.errors import StoreError, Unauthorized, Unreachable
 from slo.objective import Objective
 from slo.records import Sample
 from slo.stats import histogram_of
-from slo.watch.alerting.notification import Notification
-from slo.watch.alerting.silences import Silence, parse_matcher
-from slo.watch.budget.maintenance import Maintenance
+from slo.watch.alerting.round import Round
 from slo.watch.health import Health
 from slo.watch.history.chronicle import add_maintenance, add_silence
 from slo.watch.history.store import Store
 from slo.watch.loop import Report, Watcher, watch
+from slo.watch.model.counts import Counts
+from slo.watch.model.maintenance import Maintenance
+from slo.watch.model.notification import Notification
+from slo.watch.model.silences import Silence, parse_matcher
 from slo.watch.patrol import Outside, Patrol
-from slo.watch.round import Round
-from slo.watch.sli.counts import Counts
 from slo.watch.sli.probe import Tally
 from slo.watch.state import State
 from tests.watch.simulated import Simulation

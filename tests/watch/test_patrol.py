@@ -9,14 +9,13 @@ from slo.errors import BadAnswer, StoreError, Unauthorized, Unreachable
 from slo.objective import Objective, judge
 from slo.records import Sample
 from slo.stats import Histogram, histogram_of
-from slo.watch.alerting.notification import Notification
 from slo.watch.health import Health
 from slo.watch.heartbeat import Heartbeat, read_beat
 from slo.watch.history.store import Store
+from slo.watch.model.counts import Counts, Minute
+from slo.watch.model.notification import Notification
 from slo.watch.patrol import Outside, Patrol
-from slo.watch.recovery.remediation import Remediator
-from slo.watch.recovery.remedies import Limits
-from slo.watch.sli.counts import Counts, Minute
+from slo.watch.remediation import Limits, Remediator
 from slo.watch.sli.host import CpuTime, cpu_time
 from slo.watch.sli.probe import Tally
 from slo.watch.sli.sources import Harvest

@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from slo.units import show_ms
 from slo.watch.alerting.cause import Cause
 from slo.watch.alerting.incident import Worst
+from slo.watch.alerting.round import Round
 from slo.watch.alerting.rules import NO_DATA_ALERT, REMEDIATION_ALERT, SPENT_ALERT, STORE_ALERT, Rule
 from slo.watch.alerting.words import duration_en, duration_zh, period_zh, share
 from slo.watch.budget.budget import Budget
-from slo.watch.budget.objectives import Goal
-from slo.watch.round import Round
-from slo.watch.sli.latency import percentile
+from slo.watch.model.latency import percentile
+from slo.watch.model.objectives import Goal
 
 NEARLY_ALL = 0.9  # of the requests unreachable: then the service is
 

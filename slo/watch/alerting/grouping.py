@@ -26,8 +26,8 @@ from typing import Any, Literal
 
 from slo.errors import StoreError
 from slo.watch.alerting.alerts import Alert
-from slo.watch.alerting.notification import SEVERITIES, Severity
 from slo.watch.alerting.rules import Rule
+from slo.watch.model.notification import SEVERITIES, Severity
 
 Tier = Literal["wake", "work"]
 TIERS: tuple[Tier, ...] = ("wake", "work")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from slo.stats import Histogram
-from slo.watch.sli.latency import percentile
+from slo.watch.model.latency import percentile
 
 LOOKS = 400  # windows at most: a long incident is looked at in larger steps
 

@@ -20,7 +20,7 @@ from slo.watch.alerting.cause import Cause
 from slo.watch.alerting.felt import felt, felt_at_worst
 from slo.watch.alerting.grouping import Notice, Told, tier
 from slo.watch.alerting.incident import Worst
-from slo.watch.alerting.notification import Notification, Status
+from slo.watch.alerting.round import Round, labels_of
 from slo.watch.alerting.rules import Rule
 from slo.watch.alerting.runbook import Language, entry_url, step_for
 from slo.watch.alerting.words import (
@@ -39,8 +39,8 @@ from slo.watch.alerting.words import (
 )
 from slo.watch.budget.budget import Budget
 from slo.watch.history.chronicle import Event
-from slo.watch.round import Round, labels_of
-from slo.watch.sli.latency import Percentile, percentile
+from slo.watch.model.latency import Percentile, percentile
+from slo.watch.model.notification import Notification, Status
 
 _TOLD_EN: Mapping[Told, str] = {
     "firing": "", "escalated": ", got worse", "joined": ", more alerts", "repeat": ", still firing", "resolved": "",

@@ -21,10 +21,10 @@ from slo.watch.alerting.rules import (
 )
 from slo.watch.budget.budget import Budget
 from slo.watch.budget.burn import Finding, Guard, Pair, Table, lint
-from slo.watch.budget.objectives import Goal
 from slo.watch.budget.period import Period
 from slo.watch.budget.tables import chosen
-from slo.watch.sli.counts import Counts
+from slo.watch.model.counts import Counts
+from slo.watch.model.objectives import Goal
 
 SEEN_S = 7 * 86400.0  # of history, before a longer budget may be called spent
 

@@ -23,11 +23,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from slo.stats import wilson
-from slo.watch.alerting.notification import Severity
 from slo.watch.budget.budget import burn_rate
 from slo.watch.budget.burn import Guard, Pair, Table, breached, by_severity
-from slo.watch.budget.objectives import Goal, Kind
-from slo.watch.sli.counts import Counts
+from slo.watch.model.counts import Counts
+from slo.watch.model.notification import Severity
+from slo.watch.model.objectives import Goal, Kind
 
 BURN_ALERTS: Mapping[Kind, str] = {
     "latency": "LatencyBudgetBurn",

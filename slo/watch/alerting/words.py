@@ -12,9 +12,9 @@ from datetime import datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from slo.units import show_duration
-from slo.watch.alerting.notification import Severity, Status
-from slo.watch.budget.objectives import Goal
 from slo.watch.budget.period import Period
+from slo.watch.model.notification import Severity, Status
+from slo.watch.model.objectives import Goal
 
 SEVERITY_ZH: Mapping[Severity, str] = {"critical": "严重", "page": "告警", "ticket": "工单", "info": "提示"}
 STATUS_ZH: Mapping[Status, str] = {"firing": "触发", "resolved": "已恢复", "test": "测试"}

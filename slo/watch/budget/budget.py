@@ -14,11 +14,11 @@ All from counts; a percentage is never stored.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from slo.watch.budget.objectives import Goal
 from slo.watch.budget.period import Period
-from slo.watch.sli.counts import Counts
+from slo.watch.model.counts import Counts, Slices
+from slo.watch.model.objectives import Goal
 
 
 def attainment(counts: Counts) -> float:
@@ -51,24 +51,6 @@ def may_still_fail(counts: Counts, budget: float, expected: float) -> int:
     return max(0, math.floor(budget * (counts.total + expected) - counts.bad + 1e-9))
 
 
-@dataclass(frozen=True, slots=True)
-class Slices:
-    """Five-minute windows, one per minute: met, missed, and those that nobody can judge for want of requests."""
-
-    good: int = 0
-    bad: int = 0
-    unknown: int = 0
-
-    @property
-    def attainment(self) -> float:
-        """Share met of those judged; NaN if none was. Unknown is not good, and is shown beside this figure."""
-        judged = self.good + self.bad
-        return self.good / judged if judged else math.nan
-
-    def __add__(self, other: Slices) -> Slices:
-        return Slices(self.good + other.good, self.bad + other.bad, self.unknown + other.unknown)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """One goal's budget in one period. `recent` are the counts from which the present burn rate is taken.
@@ -82,7 +64,7 @@ class Budget:
     counts: Counts
     with_maintenance: Counts
     recent: Counts
-    slices: Slices = Slices()
+    slices: Slices = field(default_factory=Slices)
     observed_s: float = 0.0
     expected_today: float = 0.0
 

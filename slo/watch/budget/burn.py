@@ -15,8 +15,8 @@ from typing import Literal
 
 from slo.stats import wilson
 from slo.units import show_duration
-from slo.watch.alerting.notification import SEVERITIES, Severity
-from slo.watch.sli.counts import Counts
+from slo.watch.model.counts import Counts
+from slo.watch.model.notification import SEVERITIES, Severity
 
 MOST_BAD = 0.8  # a row that asked for more might never fire, whatever happens
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from slo.objective import Objective
 from slo.stats import Histogram
 from slo.watch.budget.budget import consumed
-from slo.watch.sli.counts import Counts, Minute, matching_edge
+from slo.watch.model.counts import Counts, Minute, matching_edge
 
 
 @dataclass(frozen=True, slots=True)

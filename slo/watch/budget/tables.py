@@ -10,8 +10,8 @@ import yaml
 
 from slo.errors import ConfigError, SloError
 from slo.units import parse_duration
-from slo.watch.alerting.notification import SEVERITIES, Severity
 from slo.watch.budget.burn import Guard, Pair, Table
+from slo.watch.model.notification import SEVERITIES, Severity
 from slo.yaml_file import read_yaml
 
 # A wheel carries the file inside the package; a checkout has it in configs/.

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from slo.watch.alerting.notification import SEVERITIES, Notification, Severity
 from slo.watch.alerting.words import SEVERITY_ZH, STATUS_ZH
+from slo.watch.model.notification import SEVERITIES, Notification, Severity
 
 _MARKS = {"firing": "🔴", "resolved": "🟢", "test": "🔵"}
 _NAMES_ZH = {"resolved": STATUS_ZH["resolved"], **{str(name): zh for name, zh in SEVERITY_ZH.items()}}

@@ -19,16 +19,16 @@ from functools import partial
 from pathlib import Path
 
 from slo.clock import Clock
-from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.delivery import Attempt, RetryPolicy, in_words, metric_text
 from slo.watch.delivery.digest import merge
-from slo.watch.delivery.limiter import Gate
 from slo.watch.delivery.outbox_entry import Entry, Job
 from slo.watch.delivery.outbox_file import OutboxDamaged
 from slo.watch.delivery.outbox_store import LONGEST_WAIT_S, OutboxStore
 from slo.watch.delivery.routing import URGENT_RANK, Routes, rank_of
 from slo.watch.delivery.senders import LONGEST_SEND_S, Senders, attempt
+from slo.watch.delivery.sinks.limiter import Gate
 from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry, Sink
+from slo.watch.model.notification import Notification
 
 _AFTER_RESOLVE_S = 300.0  # how long a receiver that forgets (Alertmanager) is reminded of a resolve
 _DIGEST_READS = 2000

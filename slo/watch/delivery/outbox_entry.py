@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass, replace
 
 from slo.units import show_duration
-from slo.watch.alerting.notification import Notification
 from slo.watch.alerting.words import duration_zh
 from slo.watch.delivery.sinks.outcome import Outcome
+from slo.watch.model.notification import Notification
 
 LATE_WORD_S = 300.0
 

@@ -16,10 +16,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from slo.errors import StoreError
-from slo.watch.alerting.notification import Notification
-from slo.watch.delivery.limiter import Gate, Limit
 from slo.watch.delivery.outbox_entry import Entry, decode, encode
 from slo.watch.delivery.outbox_file import OutboxFile
+from slo.watch.delivery.sinks.limiter import Gate, Limit
+from slo.watch.model.notification import Notification
 
 LONGEST_WAIT_S = 3600.0  # a due time further ahead comes from a clock that was wrong: it is due now
 KEEP_S = 30 * 86400.0

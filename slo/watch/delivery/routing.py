@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from slo.watch.alerting.notification import Notification, Severity
+from slo.watch.model.notification import Notification, Severity
 
 # Sent before all others, and out of the reserve of a limited robot.
 URGENT_RANK = 1

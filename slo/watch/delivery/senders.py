@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.sinks.outcome import Diagnosis, Outcome, Retry, Sink
+from slo.watch.model.notification import Notification
 
 LONGEST_SEND_S = 40.0
 Job = TypeVar("Job")

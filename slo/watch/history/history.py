@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 
 from slo.errors import StoreError
 from slo.stats import Histogram
-from slo.watch.budget.objectives import Goal
 from slo.watch.history.store import Store
-from slo.watch.sli.counts import Counts, Minute
+from slo.watch.model.counts import Counts, Minute
+from slo.watch.model.objectives import Goal
 
 KEPT_ROUNDS = 120
 

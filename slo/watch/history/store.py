@@ -17,11 +17,10 @@ from typing import Any
 
 from slo.errors import StoreError
 from slo.stats import Histogram
-from slo.watch.budget.budget import Slices
-from slo.watch.budget.objectives import Goal
 from slo.watch.history.damage import is_damage, put_aside, salvage
 from slo.watch.history.schema import advice, connect, transaction
-from slo.watch.sli.counts import Counts, Minute, Source
+from slo.watch.model.counts import Counts, Minute, Slices, Source
+from slo.watch.model.objectives import Goal
 
 MAX_BYTES = 64 * 2**20
 

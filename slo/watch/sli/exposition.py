@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from slo.errors import BadAnswer
 from slo.stats import Histogram
-from slo.watch.sli.counts import BATCH_ANSWERED, BATCH_FAILED, Minute, Source, matching_edge
+from slo.watch.model.counts import BATCH_ANSWERED, BATCH_FAILED, Minute, Source, matching_edge
 
 REQUESTS = "slo_request_duration_seconds"
 OWN = "slo_own_request_duration_seconds"  # a server that counts our probes apart has it

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator
 from slo.client import EmbeddingsClient
 from slo.clock import Clock
 from slo.errors import BadAnswer, Refused, RequestError, Unauthorized
+from slo.interrupt import TimeUp, wall_limit
 from slo.measure import one_by_one
 from slo.objective import Objective
 from slo.records import Sample
 from slo.stats import nearest_rank
 from slo.texts import Text
-from slo.watch.interrupt import TimeUp, wall_limit
 
 FAILURES_OF_AN_OUTAGE = 3
 PAUSE_AFTER_FAILURE_S = 0.2  # a refused connection fails in microseconds; give a restarting server a moment

@@ -14,7 +14,7 @@ from typing import Any
 
 from slo.clock import Clock
 from slo.errors import RequestError
-from slo.watch.sli.counts import Minute, matching_edge
+from slo.watch.model.counts import Minute, matching_edge
 from slo.watch.sli.exposition import Reading, parse_exposition, reading_from_json, spread
 
 Fetch = Callable[[str], bytes]

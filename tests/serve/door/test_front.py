@@ -24,8 +24,8 @@ from slo.serve.door.front import Front
 from slo.serve.door.gate import Gate
 from slo.serve.door.problem import not_ready
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.watch.budget.objectives import parse_goal
-from slo.watch.sli.counts import Counts
+from slo.watch.model.counts import Counts
+from slo.watch.model.objectives import parse_goal
 from slo.watch.sli.exposition import parse_exposition
 from slo.watch.sli.sources import TRUNCATED
 from tests.serve.fakes import DIMENSIONS, FakeFinder, FakeReplica, counted_turns, vector_of

@@ -12,10 +12,10 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from slo.records import Sample
-from slo.watch.budget.objectives import parse_goal
 from slo.watch.history.chronicle import Event, write
 from slo.watch.history.store import Store
-from slo.watch.sli.counts import minute_of
+from slo.watch.model.counts import minute_of
+from slo.watch.model.objectives import parse_goal
 from tests.serve.scene import MODEL, Scene, Site, serving
 from tests.visit import Visit, visiting
 

@@ -8,8 +8,8 @@ import pytest
 
 from slo.bench.wire import target
 from slo.client import EmbeddingsClient
-from slo.watch.budget.objectives import parse_goal
-from slo.watch.sli.counts import Counts
+from slo.watch.model.counts import Counts
+from slo.watch.model.objectives import parse_goal
 from slo.watch.sli.exposition import parse_exposition
 from tests.serve.fakes import FakeFinder, FakeReplica
 from tests.serve.http_door import opened

@@ -19,9 +19,9 @@ from slo.serve.door.directory import Directory
 from slo.serve.telemetry.exposition import Exposition
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.watch.alerting.notification import Notification
 from slo.watch.health import Health
 from slo.watch.history.store import Store
+from slo.watch.model.notification import Notification
 from slo.watch.patrol import Outside, Patrol
 from slo.watch.sli.host import CpuTime
 from slo.watch.sli.probe import Tally

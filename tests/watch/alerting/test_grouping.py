@@ -5,8 +5,8 @@ import pytest
 from slo.errors import StoreError
 from slo.watch.alerting.alerts import Alert, Phase
 from slo.watch.alerting.grouping import Entry, Group, Notice, Policy, covered, endings, group_from_json, notices, tier
-from slo.watch.alerting.notification import Severity
 from slo.watch.alerting.rules import Rule
+from slo.watch.model.notification import Severity
 
 POLICY = Policy(group_interval_s=300, repeat_s=3600)
 

@@ -10,15 +10,15 @@ from slo.watch.alerting.cause import Cause
 from slo.watch.alerting.grouping import Notice
 from slo.watch.alerting.incident import Worst, worst_of
 from slo.watch.alerting.message import Circumstances, compose
-from slo.watch.alerting.notification import Notification
+from slo.watch.alerting.round import Round
 from slo.watch.alerting.rules import ALERTS
 from slo.watch.alerting.runbook import covered, entry_url, step_for
 from slo.watch.alerting.words import ALERTS_ZH
-from slo.watch.delivery.damage import damaged
+from slo.watch.delivery.channels import damaged
 from slo.watch.delivery.digest import merge
-from slo.watch.delivery.rehearsal import test_message as rehearsed
+from slo.watch.drill import test_message as rehearsed
 from slo.watch.history.chronicle import Event
-from slo.watch.round import Round
+from slo.watch.model.notification import Notification
 from tests.watch.simulated import Simulation, simulation
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -9,10 +9,10 @@ from slo.watch.alerting.alerts import Alert, Change, step
 from slo.watch.alerting.rulebook import make_rulebook
 from slo.watch.alerting.rules import Rule, read_burn
 from slo.watch.budget.burn import Guard, Pair, breached, lint
-from slo.watch.budget.objectives import Goal, parse_goal, parse_goals
 from slo.watch.budget.period import parse_period
 from slo.watch.budget.tables import chosen, load_tables
-from slo.watch.sli.counts import Counts
+from slo.watch.model.counts import Counts
+from slo.watch.model.objectives import Goal, parse_goal, parse_goals
 
 TABLES = load_tables()
 P95 = parse_goal("latency", "p95 <= 150ms")

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slo.watch.budget.budget import Budget, Slices, attainment, burn_rate, consumed, exhaustion_s, may_still_fail
-from slo.watch.budget.objectives import parse_goal
+from slo.watch.budget.budget import Budget, attainment, burn_rate, consumed, exhaustion_s, may_still_fail
 from slo.watch.budget.period import parse_period
-from slo.watch.sli.counts import Counts
+from slo.watch.model.counts import Counts, Slices
+from slo.watch.model.objectives import parse_goal
 
 P95 = parse_goal("latency", "p95 <= 150ms")
 DAY = 86400.0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from slo.objective import parse_objective
 from slo.stats import LATENCY_EDGES_S, Histogram, histogram_of
 from slo.watch.budget.replay import replay, within
-from slo.watch.sli.counts import Minute
+from slo.watch.model.counts import Minute
 
 
 def minute(start_s: int, *latencies_s: float, failed: int = 0) -> Minute:

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slo.watch.alerting.notification import SEVERITIES, Notification
 from slo.watch.delivery.digest import merge
+from slo.watch.model.notification import SEVERITIES, Notification
 from tests.watch.delivery.sinks.receiver import note
 
 notes = st.lists(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from slo.clock import ManualClock
-from slo.watch.alerting.notification import Severity
 from slo.watch.delivery.sinks.outcome import Sink
+from slo.watch.model.notification import Severity
 from tests.watch.delivery.sinks.receiver import Answer, Receiver, Request, note
 from tests.watch.delivery.sinks.test_dingtalk import DingTalk
 from tests.watch.delivery.sinks.test_dingtalk import sink_for as dingtalk_sink

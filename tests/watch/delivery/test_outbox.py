@@ -12,15 +12,15 @@ import pytest
 
 from slo.clock import ManualClock
 from slo.errors import StoreError
-from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.delivery import RetryPolicy
-from slo.watch.delivery.limiter import Limit
 from slo.watch.delivery.outbox_entry import Job
 from slo.watch.delivery.outbox_store import OutboxStore
 from slo.watch.delivery.routing import Routes
 from slo.watch.delivery.senders import Senders
 from slo.watch.delivery.sinks.file import FileSink
+from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Failed, Outcome, Retry
+from slo.watch.model.notification import Notification
 from tests.watch.delivery.sinks.receiver import note
 from tests.watch.fake_sink import FakeSink, outbox_in, pump_for
 

@@ -12,8 +12,7 @@ import pytest
 from slo.clock import ManualClock
 from slo.config import Config
 from slo.errors import StoreError
-from slo.watch.delivery.channels import open_outbox
-from slo.watch.delivery.damage import damaged
+from slo.watch.delivery.channels import damaged, open_outbox
 from slo.watch.delivery.delivery import RetryPolicy
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore

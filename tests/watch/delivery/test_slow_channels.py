@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 from slo.clock import ManualClock
-from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.rehearsal import rehearse
 from slo.watch.delivery.routing import Routes
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Retry
 from slo.watch.delivery.sinks.secret import Secret
 from slo.watch.delivery.sinks.smtp import MailServer, SmtpSink
 from slo.watch.delivery.sinks.webhook import WebhookSink
 from slo.watch.delivery.sinks.wire import Reply, Wire, tls_context
+from slo.watch.drill import rehearse
+from slo.watch.model.notification import Notification
 from tests.watch.delivery.sinks.receiver import note
 from tests.watch.fake_sink import FakeSink
 

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from slo.errors import StoreError
-from slo.watch.budget.budget import Slices
-from slo.watch.budget.objectives import parse_goals
 from slo.watch.history.compaction import Retention, compact, used_bytes
 from slo.watch.history.schema import only_watcher
 from slo.watch.history.store import Store
-from slo.watch.sli.counts import Counts
+from slo.watch.model.counts import Counts, Slices
+from slo.watch.model.objectives import parse_goals
 from tests.watch.simulated import GOALS, traffic
 
 ROOT = Path(__file__).parents[3]
@@ -162,7 +161,7 @@ from pathlib import Path
 from slo.watch.history.compaction import Retention, compact
 from slo.watch.history.store import Store
 from tests.watch.simulated import GOALS, traffic
-from slo.watch.budget.objectives import parse_goals
+from slo.watch.model.objectives import parse_goals
 with Store(Path(sys.argv[1])) as store:
     for minute in range(10**6):
         store.record([traffic(minute * 60, good=5, slow=1)], parse_goals(GOALS))

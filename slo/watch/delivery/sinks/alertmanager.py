@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 import orjson
 
 from slo.clock import iso
-from slo.watch.alerting.notification import Notification
-from slo.watch.delivery.limiter import Limit
 from slo.watch.delivery.sinks.codes import by_status
+from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Retry
 from slo.watch.delivery.sinks.prometheus_shape import annotations_of, labels_of
 from slo.watch.delivery.sinks.secret import Secret, mask
 from slo.watch.delivery.sinks.wire import Wire, checked_address
 from slo.watch.delivery.sinks.wording import Language
+from slo.watch.model.notification import Notification
 
 LIFETIMES = 4  # a firing alert survives this many missed repeats, less one
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from slo.watch.alerting.notification import Notification
 from slo.watch.alerting.words import second
-from slo.watch.delivery.limiter import Limit
+from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Retry
 from slo.watch.delivery.sinks.wording import Language, plain, text_of, title_of
+from slo.watch.model.notification import Notification
 
 
 class ConsoleSink:

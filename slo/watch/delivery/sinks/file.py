@@ -9,9 +9,9 @@ import orjson
 
 from slo.clock import iso
 from slo.files import private_folder
-from slo.watch.alerting.notification import Notification
-from slo.watch.delivery.limiter import Limit
+from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Outcome, Retry
+from slo.watch.model.notification import Notification
 
 _FULL = Diagnosis(
     "无法写入告警文件：检查磁盘空间与权限", "the alert file cannot be written: check disk space and rights"

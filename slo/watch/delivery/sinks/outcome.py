@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from slo.watch.alerting.notification import Notification
-from slo.watch.delivery.limiter import Limit
+from slo.watch.delivery.sinks.limiter import Limit
+from slo.watch.model.notification import Notification
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from slo.clock import iso
-from slo.watch.alerting.notification import Notification
 from slo.watch.delivery.sinks.wording import Language, text_of, title_of
+from slo.watch.model.notification import Notification
 
 ZERO_TIME = "0001-01-01T00:00:00Z"  # how Go writes "not yet"
 _FNV_OFFSET, _FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3

@@ -13,14 +13,14 @@ import hmac
 
 import orjson
 
-from slo.watch.alerting.notification import Notification
-from slo.watch.delivery.limiter import Limit
 from slo.watch.delivery.sinks.codes import by_status
+from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Outcome, Retry
 from slo.watch.delivery.sinks.prometheus_shape import alert_of
 from slo.watch.delivery.sinks.secret import Secret, mask
 from slo.watch.delivery.sinks.wire import Wire, checked_address
 from slo.watch.delivery.sinks.wording import Language
+from slo.watch.model.notification import Notification
 
 
 class WebhookSink:

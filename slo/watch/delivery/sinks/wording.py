@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
-from slo.watch.alerting.notification import Notification
+from slo.watch.model.notification import Notification
 
 Language = Literal["zh", "en", "both"]
 CUT = "\n\n[…]"  # of either language

@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
-from slo.watch.alerting.notification import Notification, Severity, Status
+from slo.watch.model.notification import Notification, Severity, Status
 
 
 @dataclass(frozen=True)

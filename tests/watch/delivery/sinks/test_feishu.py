@@ -6,11 +6,11 @@ import hmac
 
 import pytest
 
-from slo.watch.alerting.notification import Severity
 from slo.watch.delivery.sinks.feishu import FeishuSink, sign
 from slo.watch.delivery.sinks.outcome import Delivered, Failed, Retry
 from slo.watch.delivery.sinks.secret import Secret
 from slo.watch.delivery.sinks.wire import Wire
+from slo.watch.model.notification import Severity
 from tests.watch.delivery.sinks.receiver import Answer, Receiver, Request, Throttle, note
 
 NOW = 1_700_000_000.0

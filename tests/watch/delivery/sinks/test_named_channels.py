@@ -13,9 +13,8 @@ from slo.cli.main import cli, run
 from slo.clock import ManualClock
 from slo.config import Config, load
 from slo.errors import ConfigError
-from slo.watch.alerting.notification import Severity
-from slo.watch.delivery.channels import open_outbox
-from slo.watch.delivery.sinks.build import build_routes, build_sinks
+from slo.watch.delivery.channels import build_routes, build_sinks, open_outbox
+from slo.watch.model.notification import Severity
 from tests.watch.delivery.sinks.receiver import Answer, Receiver, note
 
 TWO = {"oncall": {"kind": "dingtalk", "keyword": "urgent"}, "news": {"kind": "dingtalk"}}

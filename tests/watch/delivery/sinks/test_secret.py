@@ -11,8 +11,7 @@ import pytest
 
 from slo.config import Config
 from slo.errors import ConfigError
-from slo.watch.delivery.channels import open_outbox
-from slo.watch.delivery.sinks.build import build_sinks
+from slo.watch.delivery.channels import build_sinks, open_outbox
 from slo.watch.delivery.sinks.secret import Secret, find_secret, mask
 from tests.watch.delivery.sinks.receiver import Answer, Receiver, Request, note
 

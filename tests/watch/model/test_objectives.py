@@ -1,7 +1,7 @@
 import pytest
 
 from slo.errors import ConfigError
-from slo.watch.budget.objectives import Goal, parse_goal, parse_goals
+from slo.watch.model.objectives import Goal, parse_goal, parse_goals
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slo.stats import Histogram, histogram_of, nearest_rank
-from slo.watch.sli.latency import percentile
+from slo.watch.model.latency import percentile
 
 
 def test_failures_stand_above_every_answer() -> None:

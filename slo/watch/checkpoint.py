@@ -15,7 +15,7 @@ KEY = "engine"
 
 
 @dataclass(kw_only=True)
-class Memory:
+class Checkpoint:
     """What survives a restart. `instance` tells this history from one that is started anew: message ids hold it."""
 
     instance: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -44,16 +44,16 @@ class Memory:
         }
 
 
-def recall(store: Store) -> Memory:
+def recall(store: Store) -> Checkpoint:
     """What the watcher before this one kept; what cannot be understood is as good as nothing."""
     try:
         data = store.state(KEY)
     except StoreError:  # damage, which the first write mends or reports
-        return Memory(unreadable=True)
+        return Checkpoint(unreadable=True)
     if not data:
-        return Memory()
+        return Checkpoint()
     try:
-        return Memory(
+        return Checkpoint(
             instance=str(data["instance"]),
             last_slot_s=data["last_slot_s"],
             last_data_s=data["last_data_s"],
@@ -65,4 +65,4 @@ def recall(store: Store) -> Memory:
             ended=dict(data["ended"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError, StoreError):
-        return Memory(unreadable=True)
+        return Checkpoint(unreadable=True)

@@ -1,8 +1,8 @@
 import pytest
 
 from slo.errors import ConfigError
-from slo.watch.alerting.silences import Silence, muted_by, parse_matcher
-from slo.watch.budget.maintenance import Maintenance, covering
+from slo.watch.model.maintenance import Maintenance, covering
+from slo.watch.model.silences import Silence, muted_by, parse_matcher
 
 LABELS = {"alertname": "LatencyBudgetBurn", "severity": "page", "slo": "latency"}
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from slo.watch.alerting.round import Settings
 from slo.watch.budget.budget import Budget
 from slo.watch.budget.period import day_left_s
 from slo.watch.history.store import Store
-from slo.watch.round import Settings
 
 
 def budgets_now(store: Store, settings: Settings, now_s: float) -> tuple[Budget, ...]:

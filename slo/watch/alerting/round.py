@@ -11,11 +11,11 @@ from slo.watch.alerting.grouping import Notice, Policy, Tier
 from slo.watch.alerting.rulebook import Rulebook
 from slo.watch.alerting.rules import Rule
 from slo.watch.budget.budget import Budget
-from slo.watch.budget.maintenance import Maintenance
-from slo.watch.budget.objectives import Goal
 from slo.watch.budget.period import Period
 from slo.watch.history.compaction import Retention
-from slo.watch.sli.counts import Counts
+from slo.watch.model.counts import Counts
+from slo.watch.model.maintenance import Maintenance
+from slo.watch.model.objectives import Goal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@ import pytest
 
 from slo.records import Sample
 from slo.stats import Histogram
-from slo.watch.budget.objectives import Goal, parse_goal
-from slo.watch.sli.counts import Counts, Minute, minute_of
+from slo.watch.model.counts import Counts, Minute, minute_of
+from slo.watch.model.objectives import Goal, parse_goal
 
 P95 = parse_goal("latency", "p95 <= 150ms")
 ERRORS = parse_goal("availability", "errors <= 0.2%")

@@ -15,7 +15,7 @@ from typing import Literal
 
 from slo.records import Sample
 from slo.stats import LATENCY_EDGES_S, Histogram
-from slo.watch.budget.objectives import Goal, latency_event
+from slo.watch.model.objectives import Goal, latency_event
 
 # passive: the server's own counts; prometheus: the same, by query; probe: our requests; service: `@monitor` in a
 # program of the user's own.
@@ -49,6 +49,24 @@ class Counts:
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(self.good + other.good, self.total + other.total)
+
+
+@dataclass(frozen=True, slots=True)
+class Slices:
+    """Five-minute windows, one per minute: met, missed, and those that nobody can judge for want of requests."""
+
+    good: int = 0
+    bad: int = 0
+    unknown: int = 0
+
+    @property
+    def attainment(self) -> float:
+        """Share met of those judged; NaN if none was. Unknown is not good, and is shown beside this figure."""
+        judged = self.good + self.bad
+        return self.good / judged if judged else float("nan")
+
+    def __add__(self, other: Slices) -> Slices:
+        return Slices(self.good + other.good, self.bad + other.bad, self.unknown + other.unknown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

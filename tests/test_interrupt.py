@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from slo.watch.interrupt import StopRequested, StopSwitch, TimeUp, wall_limit
+from slo.interrupt import StopRequested, StopSwitch, TimeUp, wall_limit
 
 
 def in_a_moment(number: signal.Signals, after_s: float = 0.05) -> threading.Timer:

@@ -7,9 +7,8 @@ from slo.errors import EnvironmentProblem, StoreError
 from slo.watch.alerting.rules import Rule
 from slo.watch.history.chronicle import read
 from slo.watch.history.store import Store
-from slo.watch.recovery.remediation import Remediator, Undo
-from slo.watch.recovery.remedies import Attempt, Limits, Remedy, Situation, effect, indicated, permitted
-from slo.watch.sli.counts import Counts
+from slo.watch.model.counts import Counts
+from slo.watch.remediation import Attempt, Limits, Remediator, Remedy, Situation, Undo, effect, indicated, permitted
 
 LATENCY = Rule(alert="LatencyBudgetBurn", severity="critical", goal="latency")
 WRONG = Rule(alert="CorrectnessBudgetBurn", severity="page", goal="correctness")

@@ -1,12 +1,11 @@
 """
-`slo alert drill`: proof that a slow service ends as a delivered page, and its end as a delivered all-clear.
+Proofs that alerts arrive: `slo alert test` sends a message and its all-clear through every channel at once, past the
+outbox; `slo alert drill` shows that a slow service ends as a delivered page, and its end as a delivered all-clear.
 
-Real probes, the real engine and rules, the real channels; only the service is a stand-in that can be slowed down
-(`Injector`), so that no user feels it, and the minutes between rounds are skipped rather than waited for. With
-`--live` the injector is the server itself, which then holds back every answer, users' included.
-
-Times are of two kinds: minutes of the drill's clock until the engine decided, seconds of the real one until a channel
-had the message.
+A drill has real probes, the real engine and rules, the real channels; only the service is a stand-in that can be slowed
+down (`Injector`), so that no user feels it, and the minutes between rounds are skipped rather than waited for. With
+`--live` the injector is the server itself, which then holds back every answer, users' included. Times are of two
+kinds: minutes of the drill's clock until the engine decided, seconds of the real one until a channel had the message.
 """
 
 from __future__ import annotations
@@ -14,26 +13,100 @@ from __future__ import annotations
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from slo.client import ApiKey, EmbeddingsClient
 from slo.clock import SystemClock
 from slo.objective import Objective
 from slo.texts import mix
-from slo.watch.alerting.notification import Notification
+from slo.watch.alerting.round import Settings
 from slo.watch.delivery.delivery import Attempt
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
 from slo.watch.delivery.routing import Routes
-from slo.watch.delivery.sinks.outcome import Delivered, Sink
+from slo.watch.delivery.senders import LONGEST_SEND_S, Senders, attempt
+from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Retry, Sink
 from slo.watch.health import Health
 from slo.watch.history.store import Store
+from slo.watch.model.notification import Notification
 from slo.watch.patrol import Outside, Patrol
-from slo.watch.round import Settings
 from slo.watch.sli.probe import probe_batch
+
+Step = Literal["firing", "resolved"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsed:
+    """What one channel made of one step."""
+
+    channel: str
+    step: Step
+    outcome: Outcome
+    took_s: float
+
+    @property
+    def delivered(self) -> bool:
+        return isinstance(self.outcome, Delivered)
+
+    @property
+    def said(self) -> str:
+        """The provider's words, and the explanation in both languages."""
+        match self.outcome:
+            case Delivered(detail=detail):
+                return detail or "ok"
+            case Retry(reason=reason, diagnosis=None):
+                return reason
+            case Retry(reason=reason, diagnosis=diagnosis):
+                return f"{reason}\n{diagnosis.zh}\n{diagnosis.en}" if diagnosis else reason
+            case _:
+                return f"{self.outcome.reason}\n{self.outcome.diagnosis.zh}\n{self.outcome.diagnosis.en}"
+
+
+def rehearse(
+    sinks: Mapping[str, Sink], model: str, now: float, *, longest_send_s: float = LONGEST_SEND_S
+) -> Iterator[Rehearsed]:
+    """All channels side by side, results as they come. One that did not take the message is not sent the all-clear."""
+    message = test_message(model, now)
+    over = replace(
+        message, event_id=f"{message.event_id}-over", status="resolved", ends_at_s=now,
+        title_zh=f"[测试·恢复] {model} 告警通道正常", title_en=f"[test resolved] {model}: this channel works",
+    )  # fmt: skip
+    senders: Senders[tuple[Step, float]] = Senders(longest_send_s)
+
+    def start(name: str, step: Step, notification: Notification) -> None:
+        job = (step, time.perf_counter())
+        senders.start(name, job, partial(attempt, sinks[name], notification, now))
+
+    for name in sinks:
+        start(name, "firing", message)
+    while senders.waiting:
+        for name, (step, started_s), outcome, _ in senders.ended(0.25):
+            result = Rehearsed(channel=name, step=step, outcome=outcome, took_s=time.perf_counter() - started_s)
+            yield result
+            if result.delivered and step == "firing":
+                start(name, "resolved", over)
+
+
+def test_message(model: str, now: float) -> Notification:
+    """A notification that nobody can take for a real one."""
+    event_id = f"test-{secrets.token_hex(6)}"
+    return Notification(
+        event_id=event_id,
+        status="test",
+        severity="info",
+        title_zh=f"[测试] {model} 告警通道测试",
+        title_en=f"[test] {model}: a test of this alert channel",
+        text_zh="这是 `slo alert test` 发出的测试消息，**无需处理**。",
+        text_en="Sent by `slo alert test`. **Nothing to do.**",
+        labels={"alertname": "SloAlertTest", "model": model},
+        starts_at_s=now - 1,
+        group_key=event_id,
+    )
+
 
 ROUND_S = 60.0
 PROBES = 24  # a round; the guard against low traffic asks for 20 in the shortest long window

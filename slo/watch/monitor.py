@@ -31,9 +31,9 @@ from slo.clock import Clock, SystemClock
 from slo.errors import RequestError, StoreError
 from slo.stats import Histogram
 from slo.units import parse_duration
-from slo.watch.budget.objectives import Goal
 from slo.watch.history.store import Store
-from slo.watch.sli.counts import Minute
+from slo.watch.model.counts import Minute
+from slo.watch.model.objectives import Goal
 
 LATENCY = "embedding_latency_ms"
 KEPT_S = 3600.0

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slo.watch.delivery.limiter import Gate, Limit
+from slo.watch.delivery.sinks.limiter import Gate, Limit
 
 waits = st.lists(st.tuples(st.floats(0, 30), st.booleans()), max_size=300)
 

@@ -10,10 +10,10 @@ import pytest
 import slo
 from slo.clock import ManualClock
 from slo.errors import RequestTimeout
-from slo.watch.budget.objectives import parse_goals
 from slo.watch.history.store import Store
-from slo.watch.sli.counts import Counts
-from slo.watch.sli.monitor import LATENCY, Recorder, monitor
+from slo.watch.model.counts import Counts
+from slo.watch.model.objectives import parse_goals
+from slo.watch.monitor import LATENCY, Recorder, monitor
 from tests.watch.simulated import GOALS
 
 ROOT = Path(__file__).parents[3]

@@ -1,1 +1,0 @@
-"""What is done about it without people: typed remedies, bounded and judged."""
