@@ -20,6 +20,7 @@ import orjson
 import requests
 
 from slo.bounded import BoundedSession, failure_of, proxy_of
+from slo.complaints import complaint_of
 from slo.errors import BadAnswer, BadRequest, ConfigError, Refused, RequestError, ServerFault, Unauthorized
 
 SOURCE_HEADER = "X-SLO-Source"  # our own traffic says what it is, so that the server does not count it as users'
@@ -184,6 +185,11 @@ class EmbeddingsClient:
         return BadAnswer(f"{self.url}: {message}", url=self.url, status=response.status_code)
 
     def _failure(self, response: requests.Response) -> RequestError:
+        failure = self._said(response)
+        failure.code = complaint_of(response.content)[0]
+        return failure
+
+    def _said(self, response: requests.Response) -> RequestError:
         status, text = response.status_code, detail_of(response)
         message = f"{self.url}: HTTP {status}: {text}"
         if status in FROM_PROXIES and (proxy := proxy_of(self.url)):

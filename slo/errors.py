@@ -109,11 +109,13 @@ class RequestError(SloError):
         status: int | None = None,
         hint: str | None = None,
         retry_after_s: float | None = None,
+        code: str = "",
     ) -> None:
         super().__init__(message, hint=hint)
         self.url = url
         self.status = status
         self.retry_after_s = retry_after_s
+        self.code = code  # the server's own, if it gave one
 
 
 class RequestTimeout(RequestError):

@@ -11,7 +11,7 @@ import json
 import math
 import secrets
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,20 @@ class Summary:
     max_ms: float
     mean_ms: float
     judgement: Judgement
+    answered_p50_ms: float = math.nan  # of the answered ones alone
+    answered_p95_ms: float = math.nan
+    answered_p99_ms: float = math.nan
+    answered_max_ms: float = math.nan
+
+    def of_answered(self) -> Summary | None:
+        """The figures of what was answered, where some were not and some were; not to be judged."""
+        if not 0 < self.failed < self.total or math.isnan(self.answered_p50_ms):
+            return None
+        return replace(
+            self, name="answered", total=self.total - self.failed, failed=0, p50_ms=self.answered_p50_ms,
+            p95_ms=self.answered_p95_ms, p95_low_ms=math.nan, p95_high_ms=math.nan, p99_ms=self.answered_p99_ms,
+            max_ms=self.answered_max_ms, judgement=replace(self.judgement, total=self.total - self.failed),
+        )  # fmt: skip
 
     @property
     def success_ratio(self) -> float:
@@ -94,6 +108,10 @@ def summarize(name: str, samples: Sequence[Sample], objective: Objective, *, wei
         max_ms=nearest_rank(latencies, 1.0),
         mean_ms=sum(answered) / len(answered) if answered else float("nan"),
         judgement=judge(sum(s.good(objective) for s in samples), len(samples), objective),
+        answered_p50_ms=nearest_rank(answered, 0.50),
+        answered_p95_ms=nearest_rank(answered, 0.95),
+        answered_p99_ms=nearest_rank(answered, 0.99),
+        answered_max_ms=nearest_rank(answered, 1.0),
     )
 
 
@@ -283,9 +301,12 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
 
 
 def _summary_from_json(row: dict[str, Any], objective: Objective) -> Summary:
-    """Null stands for a percentile that is a failed request."""
-    figures = {f.name: row[f.name] for f in fields(Summary) if f.name != "judgement"}
-    figures = {name: math.inf if value is None else value for name, value in figures.items()}
+    """Null stands for a percentile that is a failed request; one of the answered is unknown then, or in old records."""
+    figures: dict[str, Any] = {}
+    for name in (f.name for f in fields(Summary) if f.name != "judgement"):
+        late = name.startswith("answered")
+        value = row.get(name) if late else row[name]
+        figures[name] = (math.nan if late else math.inf) if value is None else value
     return Summary(**figures, judgement=judge(row["good"], row["total"], objective))
 
 

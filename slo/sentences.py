@@ -18,6 +18,10 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "{total} 个请求中有 {late} 个发送迟于 {limit} ms（P99 {p99} ms）",
     ),
     "busy": ("the generator used {share} of a core (limit {limit})", "发压端占用了一个核的 {share}（上限 {limit}）"),
+    "stolen": (
+        "other machines on this host took {share} of the processors' time (limit {limit})",
+        "同一宿主机上的其他虚拟机占用了 {share} 的处理器时间（上限 {limit}）",
+    ),
     "lost": (
         "requests in flight and arrivals × stay differ by {gap}: some were lost",
         "在途请求数与“到达率 × 停留时间”相差 {gap}：有请求丢失",

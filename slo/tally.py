@@ -94,7 +94,14 @@ class Tally:
             max_ms=math.inf if self.failed else self.max_ms if self.total else math.nan,
             mean_ms=self.sum_ms / self.answered if self.answered else math.nan,
             judgement=judge(self.good, self.total, objective),
+            answered_p50_ms=self._answered_ms(0.50),
+            answered_p95_ms=self._answered_ms(0.95),
+            answered_p99_ms=self._answered_ms(0.99),
+            answered_max_ms=self.max_ms if self.answered else math.nan,
         )
+
+    def _answered_ms(self, q: float) -> float:
+        return self.at_rank(rank(self.answered, q)) if self.answered else math.nan
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; `bins` as `[index, count]` pairs."""

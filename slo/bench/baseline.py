@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from slo.bench.failures import Failures
 from slo.bench.selfcheck import MOST_CACHED
 from slo.client import EmbeddingsClient
 from slo.clock import Clock
@@ -101,13 +102,17 @@ def run_baseline(
         samples=[],
         server=server,
     )
+    failures = Failures()
     run.samples, run.interrupted, given_up = _measure(
         client,
         plan.measured_texts(),
         dimension if isinstance(dimension, int) else None,
         clock,
         lambda done: progress("measure", done, total),
+        failures,
     )
+    if rows := failures.rows():
+        run.details["failures"] = rows
     if run.interrupted:
         run.notes.append(say("stopped", done=len(run.samples), total=total))
     if given_up:
@@ -133,23 +138,27 @@ def _measure(
     dimension: int | None,
     clock: Clock,
     on_count: Callable[[int], None],
+    failures: Failures | None = None,
 ) -> tuple[list[Sample], bool, bool]:
     """The samples, whether Ctrl-C ended them, and whether silence did."""
     samples: list[Sample] = []
-    unanswered, given_up = 0, False
+    unanswered, given_up, asked = 0, False, ""
 
     def on_sample(sample: Sample, error: RequestError | None) -> None:
         nonlocal unanswered
         samples.append(sample)
         unanswered = unanswered + 1 if isinstance(error, Unreachable | RequestTimeout) else 0
+        if error is not None and failures is not None:
+            failures.note_error(error, asked)
         on_count(len(samples))
 
     def until_silent() -> Iterator[Text]:
-        nonlocal given_up
+        nonlocal given_up, asked
         for text in wanted:
             given_up = unanswered >= GIVE_UP_AFTER
             if given_up:
                 return
+            asked = text.value
             yield text
 
     try:

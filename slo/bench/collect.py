@@ -17,8 +17,10 @@ from typing import Any
 
 from slo.bench.answers import AnswerCheck
 from slo.bench.exchange import OK, Exchange
+from slo.bench.failures import Failures, Row
 from slo.bench.integral import Integral
 from slo.clock import Clock
+from slo.complaints import LONGEST
 from slo.errors import BadAnswer, Refused
 from slo.objective import Objective
 from slo.records import Sample, Summary
@@ -67,6 +69,7 @@ class Turn:
     stages: dict[str, Tally]
     refusals_ms: Tally
     inputs: int
+    failures: list[Row]
 
 
 class Collector:
@@ -102,6 +105,7 @@ class Collector:
         self.recent: deque[tuple[float, float, bool]] = deque()  # done, latency in ms (∞ if failed), good
         self.listeners: list[Callable[[Exchange], None]] = []
         self.refusals_ms = Tally()  # how soon a refusal came
+        self.failures = Failures()
         self._check = check
         self._keep, self._source = keep, random.Random(f"{seed}/reservoir")
         self._step_s = step_s
@@ -138,6 +142,8 @@ class Collector:
         self.in_flight -= 1
         if exchange.outcome == OK and self._check is not None:
             exchange.outcome = self._check.outcome(exchange)
+            if exchange.outcome != OK:
+                exchange.complaint = exchange.answer[:LONGEST]
         exchange.answer = b""
         sample = exchange.sample()
         good = sample.good(self.objective)
@@ -160,11 +166,12 @@ class Collector:
         turn = Turn(
             lags_ms=self.lags_ms, late=self.late, stay_s=self.stay_s, area_s=self._area.value(now_s),
             stages=self.stages, refusals_ms=self.refusals_ms, inputs=self.inputs,
+            failures=self.failures.rows(),
         )  # fmt: skip
         self._handed += len(self.flags)
         self.flags.clear()
         self._seconds.clear()
-        self.lags_ms, self.refusals_ms, self.stages = Tally(), Tally(), {}
+        self.lags_ms, self.refusals_ms, self.stages, self.failures = Tally(), Tally(), {}, Failures()
         self.late = self.inputs = 0
         self.stay_s = 0.0
         self._area.restart(now_s)
@@ -189,6 +196,7 @@ class Collector:
         tally = self.classes[length_class]
         tally.good -= self.flags[sequence - self._handed] == GOOD
         tally.failed[BadAnswer.outcome] += 1
+        self.failures.add(BadAnswer.outcome, "wrong_vector")
         self.flags[sequence - self._handed] = BAD
         if sequence in self.kept_sequence:
             index = self.kept_sequence.index(sequence)
@@ -233,6 +241,8 @@ class Collector:
     def _note(self, exchange: Exchange, sample: Sample, *, good: bool) -> None:
         if sample.ok:
             self.inputs += exchange.inputs
+        else:
+            self.failures.note(exchange)
         if exchange.sequence >= self._handed:
             self.flags[exchange.sequence - self._handed] = CACHED if sample.cached else GOOD if good else BAD
         if sample.cached:

@@ -25,6 +25,7 @@ class Exchange:
         "body",
         "cached",
         "chars",
+        "complaint",
         "dispatched_s",
         "done_s",
         "due_s",
@@ -59,6 +60,7 @@ class Exchange:
         self.cached = False
         self.timing = b""  # the value of Server-Timing
         self.answer = b""  # the body of a 2xx, until it is checked
+        self.complaint = b""  # what was said instead of an answer
 
     @property
     def finished(self) -> bool:

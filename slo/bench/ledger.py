@@ -14,8 +14,10 @@ from typing import Any
 
 from slo.bench.answers import Comparison, Kept
 from slo.bench.collect import GOOD, Collector
+from slo.bench.failures import Failures
 from slo.bench.selfcheck import SelfCheck, self_check
 from slo.bench.session import Load
+from slo.errors import BadAnswer
 from slo.objective import Objective
 from slo.tally import Tally, tally_from_json
 
@@ -25,11 +27,13 @@ Row = dict[str, Any]
 def taken(load: Load, seconds: float, now_s: float) -> Row:
     """The slice that ends now and lasted `seconds`; collector and instrument start afresh."""
     cpu_share, drift = load.instrument.readings()
+    steal = load.instrument.steal()
     load.restart_instrument()
     turn = load.collector.turn(now_s)
     generator = {
         "sent": turn.lags_ms.total, "late": turn.late, "lags": turn.lags_ms.to_json(), "seconds": seconds,
         "cpu_s": _number(cpu_share * seconds), "drift_s": _number(drift * seconds),
+        "steal_s": _number(steal * seconds),
         "in_flight_s": turn.area_s, "stay_s": turn.stay_s,
     }  # fmt: skip
     return {
@@ -37,6 +41,7 @@ def taken(load: Load, seconds: float, now_s: float) -> Row:
         "faults": list(_own_faults(generator, load.collector.objective)),
         "stages": {name: tally.to_json() for name, tally in turn.stages.items()},
         "refusals": turn.refusals_ms.to_json(),
+        "failures": turn.failures,
         "texts_answered": turn.inputs,
         "peak_in_flight": load.collector.peak_in_flight,
         "peak_connections": load.pool.peak_connections,
@@ -94,6 +99,7 @@ def checked(rows: Sequence[Row], objective: Objective) -> SelfCheck:
         mean_in_flight=_per(math.fsum(part["in_flight_s"] for part in parts), seconds),
         arrivals_times_stay=_per(stay_s + _cut_off(rows), seconds),
         clock_drift=_per(math.fsum(part["drift_s"] for part in parts), seconds),
+        steal=_per(math.fsum(part.get("steal_s", 0.0) for part in parts), seconds),
         objective=objective,
     )
 
@@ -125,9 +131,18 @@ def _own_faults(generator: Row, objective: Objective) -> tuple[str, ...]:
     check = self_check(
         late=generator["late"], total=lags.total, lag_p99_ms=lags.quantile_ms(0.99), lag_max_ms=lags.max_ms,
         cpu_share=_per(generator["cpu_s"], seconds), mean_in_flight=0.0, arrivals_times_stay=0.0,
-        clock_drift=_per(generator["drift_s"], seconds), objective=objective,
+        clock_drift=_per(generator["drift_s"], seconds), steal=_per(generator["steal_s"], seconds),
+        objective=objective,
     )  # fmt: skip
     return check.faults
+
+
+def failures_of(rows: Sequence[Row]) -> list[Row]:
+    """All failures of the run by kind, those that proved wrong later among them."""
+    found = Failures(part for row in rows for part in row.get("failures", ()))
+    if wrong := wrong_answers(rows):
+        found.add(BadAnswer.outcome, "wrong_vector", count=len(wrong))
+    return found.rows()
 
 
 def _per(amount: float, seconds: float) -> float:

@@ -54,7 +54,9 @@ class Monitor:
         self._searched_s = float("-inf")
         self._last_s = started_s
         self._own_s = time.process_time()
-        self._ticks: dict[int, int] = {}
+        # What was used before is not of this load, but what is used until the first reading is.
+        states = {pid: process_state(pid) for pid in (family(root) if root is not None else [])}
+        self._ticks = {pid: state[0] for pid, state in states.items() if state}
         self._machine = machine_ticks()
         self.weight: int | None = None  # as of the last `weigh`, which each search begins beside the load
 
@@ -65,19 +67,25 @@ class Monitor:
             threading.Thread(target=self.weigh, name="weigh", daemon=True).start()
         span = max(1e-6, now_s - self._last_s)
         states = {pid: state for pid in self._pids if (state := process_state(pid)) is not None}
-        used = sum(max(0, ticks - self._ticks.get(pid, ticks)) for pid, (ticks, _) in states.items())
+        used = sum(self._used(pid, ticks, age_s, span) for pid, (ticks, _, age_s) in states.items())
         own_s, machine = time.process_time(), machine_ticks()
         reading = Reading(
             t=round(now_s - self._started_s, 3),
-            rss=sum(rss for _, rss in states.values()) if states else None,
+            rss=sum(rss for _, rss, _ in states.values()) if states else None,
             server_cpu=used * _TICK_S / span if states else None,
             own_cpu=(own_s - self._own_s) / span,
-            steal=_share(self._machine, machine),
+            steal=share_of(self._machine, machine),
             load_1m=os.getloadavg()[0],
         )
         self._last_s, self._own_s, self._machine = now_s, own_s, machine
-        self._ticks = {pid: ticks for pid, (ticks, _) in states.items()}
+        self._ticks = {pid: ticks for pid, (ticks, _, _) in states.items()}
         return reading
+
+    def _used(self, pid: int, ticks: int, age_s: float, span_s: float) -> float:
+        """CPU ticks within the last `span_s`; of a process found just now, its mean share of them."""
+        if pid in self._ticks:
+            return max(0, ticks - self._ticks[pid])
+        return ticks * min(1.0, span_s / max(age_s, 1e-6))
 
     def weigh(self) -> int | None:
         """Memory of the server's processes, shared pages counted once; None if not known. Takes some 100 ms."""
@@ -142,13 +150,14 @@ def _children(pid: int) -> list[int]:
     return children
 
 
-def process_state(pid: int) -> tuple[int, int] | None:
-    """CPU ticks used so far and resident bytes; None when it has gone."""
+def process_state(pid: int) -> tuple[int, int, float] | None:
+    """CPU ticks used so far, resident bytes and age in seconds; None when it has gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return None
-    return int(stat[11]) + int(stat[12]), int(stat[21]) * _PAGE
+    age_s = time.clock_gettime(time.CLOCK_BOOTTIME) - int(stat[19]) * _TICK_S
+    return int(stat[11]) + int(stat[12]), int(stat[21]) * _PAGE, age_s
 
 
 def machine_ticks() -> tuple[int, int] | None:
@@ -179,7 +188,8 @@ def resource_summary(readings: list[Reading], proportional: int | None = None) -
     }  # fmt: skip
 
 
-def _share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+def share_of(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    """Share of stolen ticks between two readings of `machine_ticks`; None where they are not known."""
     if before is None or after is None:
         return None
     return (after[0] - before[0]) / max(1, after[1] - before[1])

@@ -7,6 +7,7 @@ Did the generator do what it claims? A run whose own instrument failed is void, 
 * Little's law, L = λ·W: mean in flight by integration against arrivals × mean stay, within 5 %. A gap means that
   requests were lost or counted twice.
 * Clocks: monotonic and wall clock agree within 1 % (MLPerf LoadGen's rule); from 0.1 % on it is noted.
+* Steal: the hypervisor took at most 10 % of the machine's time. Beyond it, the figures are the neighbours'.
 * Cache: where no repeats were wished for, at most half of the answers came from one. Else the figures describe the few
   that were computed, at a rate that is not the one that was asked for.
 """
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from slo.bench.collect import LATE_MS, Collector
+from slo.bench.resources import machine_ticks, share_of
 from slo.clock import Clock
 from slo.objective import Objective
 from slo.sentences import say
@@ -30,6 +32,7 @@ MOST_CPU = 0.80
 MOST_GAP = 0.05
 MOST_DRIFT = 0.01
 MOST_CACHED = 0.5
+MOST_STEAL = 0.10
 NOTED_DRIFT = 0.001
 NOTED_LAG_SHARE = 0.03  # of the objective's threshold
 
@@ -43,6 +46,7 @@ class SelfCheck:
     cpu_share: float
     little_gap: float
     clock_drift: float
+    steal: float
     faults: tuple[str, ...]
     remarks: tuple[str, ...]
 
@@ -58,6 +62,7 @@ class Instrument:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._monotonic_s, self._wall_s, self._cpu_s = clock.monotonic(), clock.wall(), time.process_time()
+        self._machine = machine_ticks()
 
     def readings(self) -> tuple[float, float]:
         """Share of one core that this process used, and relative drift of the monotonic against the wall clock."""
@@ -66,6 +71,11 @@ class Instrument:
         if monotonic_s <= 0:
             return math.nan, math.nan
         return (time.process_time() - self._cpu_s) / monotonic_s, abs(wall_s - monotonic_s) / monotonic_s
+
+    def steal(self) -> float:
+        """Share of the machine's time that its hypervisor gave to others; NaN where not known."""
+        share = share_of(self._machine, machine_ticks())
+        return math.nan if share is None else share
 
 
 def self_check(
@@ -78,6 +88,7 @@ def self_check(
     mean_in_flight: float,
     arrivals_times_stay: float,
     clock_drift: float,
+    steal: float = math.nan,
     objective: Objective,
 ) -> SelfCheck:
     """Judge the readings. A NaN (nothing was sent) faults nothing."""
@@ -86,6 +97,7 @@ def self_check(
         (_too_late(late, total), say("late", late=late, total=total, limit=f"{LATE_MS:g}", p99=f"{lag_p99_ms:.1f}")),
         (cpu_share >= MOST_CPU, say("busy", share=f"{cpu_share:.0%}", limit=f"{MOST_CPU:.0%}")),
         (gap > MOST_GAP, say("lost", gap=f"{gap:.0%}")),
+        (steal > MOST_STEAL, say("stolen", share=f"{steal:.0%}", limit=f"{MOST_STEAL:.0%}")),
         (clock_drift > MOST_DRIFT, say("clocks", drift=f"{clock_drift:.1%}")),
     )
     share = lag_p99_ms / objective.threshold_ms
@@ -99,6 +111,7 @@ def self_check(
         cpu_share=cpu_share,
         little_gap=gap,
         clock_drift=clock_drift,
+        steal=steal,
         faults=tuple(text for failed, text in checks if failed),
         remarks=tuple(text for noted, text in remarks if noted),
     )
@@ -130,5 +143,6 @@ def check_run(collector: Collector, instrument: Instrument, ended_s: float) -> S
         mean_in_flight=collector.mean_in_flight(ended_s),
         arrivals_times_stay=collector.stay_s / span if span > 0 else math.nan,
         clock_drift=drift,
+        steal=instrument.steal(),
         objective=collector.objective,
     )

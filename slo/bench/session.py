@@ -244,6 +244,7 @@ def record(
                 "least_cosine": comparison.least_cosine if comparison.compared else None,
             },
             "stages": {name: tally_figures(tally) for name, tally in collector.stages.items()},
+            "failures": collector.failures.rows(),
             "refusals": tally_figures(collector.refusals_ms),
             "warmup": load.warmup(),
             "priority": priority_name(),

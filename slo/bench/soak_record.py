@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from slo.bench.ledger import answers_of, checked, merged, wrong_answers
+from slo.bench.ledger import answers_of, checked, failures_of, merged, wrong_answers
 from slo.bench.selfcheck import with_cache
 from slo.bench.session import Session, repeats, tally_figures
 from slo.bench.slices import Row, soak_figures, total_of, totals
@@ -15,7 +15,9 @@ from slo.records import Run, Sample
 from slo.sentences import say
 from slo.units import show_duration
 
-HEAVY = frozenset({"tallies", "cached", "stages", "refusals", "sample", "generator", "warmup"})  # not in the record
+HEAVY = frozenset(
+    {"tallies", "cached", "stages", "refusals", "failures", "sample", "generator", "warmup"}
+)  # not in the record
 LEAST_SLICES = 6  # that tell how alike they are
 PAUSE_S = 60.0  # between sessions, from which on it is told
 
@@ -44,6 +46,7 @@ def soak_record(session: Session, name: str, started_wall_s: float, rows: Sequen
             "self_check": check.to_json(),
             "answers": answers,
             "stages": {label: tally_figures(tally) for label, tally in merged(rows, "stages").items()},
+            "failures": failures_of(rows),
             "refusals": tally_figures(total_of(row["refusals"] for row in rows)),
             "warmup": {key: sum(part[key] for part in warmups) for key in ("discarded", "seconds")},
             "priority": rows[-1]["priority"] if rows else "normal",

@@ -23,6 +23,7 @@ from slo.client import SOURCE_HEADER, ApiKey, embeddings_url, is_ban, longest_an
 from slo.clock import Clock
 from slo.errors import BadAnswer, Refused, RequestTimeout, Unauthorized, Unreachable
 
+COMPLAINT = 4096  # bytes of a failure that are looked at
 SWEEP_S = 0.02  # how often overdue requests are looked for; their `done` is the deadline itself
 
 
@@ -128,6 +129,11 @@ class Pool:
         exchange.outcome = outcome
         self.on_done(exchange)
 
+    def unsecret(self, said: bytes) -> bytes:
+        """`said` without the key, should the server repeat it."""
+        key = self._target.api_key
+        return said.replace(key.value.encode(), b"\xe2\x80\xa6") if key else said
+
     def released(self, connection: Connection, *, reusable: bool) -> None:
         """A connection has done its exchange: give it the next, or keep it for later."""
         self._busy.discard(connection)
@@ -182,6 +188,7 @@ class Pool:
             self.connections -= 1
             failed = self._next_waiting()
             if failed is not None:
+                failed.complaint = self.last_error.encode()
                 self.finish(failed, Unreachable.outcome)
             if self._waiting and self._sweeper is not None:
                 self._open()
@@ -266,6 +273,8 @@ class Connection(asyncio.Protocol):
         if self.exchange is not None and self._parts and not self._sized and exc is None:
             self._complete(reusable=False)  # a body without a length ends with its connection
         else:
+            if self.exchange is not None:
+                self.exchange.complaint = (str(exc) if exc else "closed before the answer was complete").encode()
             self._end(Unreachable.outcome, reusable=False)
         self._pool.gone(self)
 
@@ -284,7 +293,11 @@ class Connection(asyncio.Protocol):
         assert exchange is not None  # noqa: S101
         if not exchange.finished:
             exchange.status = self._parser.get_status_code()
-            exchange.answer = b"".join(self._parts) if outcome_of(exchange.status) == OK else b""
+            body = b"".join(self._parts)
+            if outcome_of(exchange.status) == OK:
+                exchange.answer = body
+            else:
+                exchange.complaint = self._pool.unsecret(body[:COMPLAINT])
         outcome = outcome_of(exchange.status) if exchange.status else OK
         if outcome == Refused.outcome and is_ban(exchange.status, b"".join(self._parts).decode("utf-8", "replace")):
             outcome = Unauthorized.outcome

@@ -17,7 +17,7 @@ from slo.units import show_bytes, show_duration, show_ms, show_ratio
 Facts = tuple[str, Sequence[str], Sequence[Sequence[str]]]
 
 # What the self-check allows; its own module says why.
-LIMITS = {"lag_p99_ms": "5 ms", "cpu_share": "80 %", "little_gap": "5 %", "clock_drift": "1 %"}
+LIMITS = {"lag_p99_ms": "5 ms", "cpu_share": "80 %", "little_gap": "5 %", "clock_drift": "1 %", "steal": "10 %"}
 
 
 def soak_table(run: Run, words: Words) -> Facts | None:
@@ -118,6 +118,17 @@ def service_p95_ms(run: Run, name: str) -> float:
     return nearest_rank(sorted(s.service_ms if s.ok else math.inf for s in wanted), 0.95)
 
 
+def failures_table(run: Run, words: Words) -> Facts | None:
+    """Each kind of failure with one example, which holds no text that was sent."""
+    rows = [
+        [str(row["status"] or "–"), row["outcome"], row["code"] or "–", str(row["count"]),
+         " ".join(part for part in (row["example"], row["request"] and f"({row['request']})") if part)]
+        for row in run.details.get("failures", ())
+    ]  # fmt: skip
+    head = [words(key) for key in ("failures.status", "failures.kind", "failures.code", "n", "failures.example")]
+    return (words("failures"), head, rows) if rows else None
+
+
 def check_table(run: Run, words: Words) -> Facts | None:
     """Did the generator do what it claims?"""
     check = run.details.get("self_check")
@@ -132,6 +143,11 @@ def check_table(run: Run, words: Words) -> Facts | None:
         [words("check.cpu"), _share(check["cpu_share"]) + allowed("cpu_share")],
         [words("check.little"), _share(check["little_gap"]) + allowed("little_gap")],
         [words("check.clock"), _share(check["clock_drift"], 3) + allowed("clock_drift")],
+        *(
+            [[words("check.steal"), _share(check["steal"]) + allowed("steal")]]
+            if check.get("steal") is not None
+            else []
+        ),
     ]
     if answers := run.details.get("answers"):
         shown = words("check.wrong", compared=answers["compared"], wrong=answers["wrong"])

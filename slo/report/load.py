@@ -15,7 +15,7 @@ from slo.objective import Objective, Verdict
 from slo.records import Run, Summary
 from slo.report.facts import service_p95_ms
 from slo.report.plots import ordered
-from slo.report.table import STYLES
+from slo.report.table import STYLES, failure_lines
 from slo.units import show_bytes, show_duration, show_ms, show_ratio
 
 
@@ -138,6 +138,8 @@ def class_table(run: Run) -> Table:
         if summary.name in ("overall", "cached"):
             table.add_section()
         table.add_row(*_cells(run, summary))
+        if answered := summary.of_answered():
+            table.add_row(*_cells(run, answered), style="dim")
     return table
 
 
@@ -149,11 +151,16 @@ def _cells(run: Run, summary: Summary) -> list[str]:
         show_ratio(summary.judgement.good_ratio),
         _ms(summary.p50_ms),
         _ms(summary.p95_ms),
-        f"{show_ms(summary.p95_low_ms)} – {'∞' if math.isinf(summary.p95_high_ms) else show_ms(summary.p95_high_ms)}",
+        _interval(summary),
         _ms(summary.p99_ms),
         _ms(summary.max_ms),
         _ms(service_p95_ms(run, summary.name)),
     ]
+
+
+def _interval(summary: Summary) -> str:
+    low, high = summary.p95_low_ms, summary.p95_high_ms
+    return "–" if math.isnan(low) else f"{show_ms(low)} – {'∞' if math.isinf(high) else show_ms(high)}"
 
 
 def _figures(run: Run) -> Iterable[Text]:
@@ -170,6 +177,7 @@ def _figures(run: Run) -> Iterable[Text]:
             f"{details['peak_connections']} connections; warm-up of {show_duration(details['warmup']['seconds'])} "
             f"({details['warmup']['discarded']} requests) left out"
         )
+    yield from failure_lines(run)
     if stages := details.get("stages"):
         parts = [f"{name} {_ms(stage['p50_ms'])}/{_ms(stage['p95_ms'])}" for name, stage in stages.items()]
         yield Text("inside the server, P50/P95: " + ", ".join(parts))

@@ -21,6 +21,7 @@ from slo.report.facts import (
     capacity_tables,
     check_table,
     environment_table,
+    failures_table,
     plan_table,
     service_p95_ms,
     settings_table,
@@ -137,12 +138,15 @@ def _tables(run: Run, words: Words) -> Iterable[Table]:
             head=[words("class"), words("n"), words("success"), words("good"), "P50", "P95", words("interval"), "P99",
                   *([words("service")] if open_loop else []), words("verdict")],
             rows=[
-                _row(summary, words, _verdict_word(run, summary, words, whole=summary is summaries[-1]),
+                _row(row, words, _verdict_word(run, row, words, whole=row is summaries[-1]) if judged else "–",
                      service_of=run if open_loop else None)
                 for summary in summaries
+                for row, judged in ((summary, True), (summary.of_answered(), False))
+                if row
             ] + ([_row(cached, words, "–", service_of=run if open_loop else None)] if cached else []),
             note=words("service.note") if open_loop else "",
         )  # fmt: skip
+    yield from _wrapped(failures_table(run, words))
 
 
 def _verdict_word(run: Run, summary: Summary, words: Words, *, whole: bool) -> str:
@@ -160,7 +164,9 @@ def _row(summary: Summary, words: Words, verdict: str, *, service_of: Run | None
         show_ratio(summary.judgement.good_ratio),
         shown_ms(summary.p50_ms, words),
         shown_ms(summary.p95_ms, words),
-        " – ".join("∞" if math.isinf(end) else show_ms(end) for end in (summary.p95_low_ms, summary.p95_high_ms)),
+        "–"
+        if math.isnan(summary.p95_low_ms)
+        else " – ".join("∞" if math.isinf(end) else show_ms(end) for end in (summary.p95_low_ms, summary.p95_high_ms)),
         shown_ms(summary.p99_ms, words),
         *([shown_ms(service_p95_ms(service_of, summary.name), words)] if service_of else []),
         verdict,

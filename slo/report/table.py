@@ -29,7 +29,7 @@ _FACTS = (
 
 def run_report(run: Run) -> RenderableType:
     """Everything a person wants of one run: whom, what, the figures, the verdict and the notes."""
-    parts: list[RenderableType] = [*_head(run), _summaries(run), _verdict_line(run)]
+    parts: list[RenderableType] = [*_head(run), _summaries(run), *failure_lines(run), _verdict_line(run)]
     parts += [Text(f"note: {note}", style="yellow") for note in run.notes]
     return Group(*parts)
 
@@ -80,10 +80,22 @@ def _summaries(run: Run) -> Table:
         if summary.name == "overall":
             table.add_section()
         table.add_row(*_cells(summary), _judged(summary.judgement))
+        if answered := summary.of_answered():
+            table.add_row(*_cells(answered), Text("not judged"), style="dim")
     if hits := run.cached():
         table.add_section()
         table.add_row(*_cells(hits), Text("not judged", style="dim"))
     return table
+
+
+def failure_lines(run: Run) -> Iterable[Text]:
+    """`failed: 12 × HTTP 503 server_fault overloaded: "try again" (q17)`, a line for each kind."""
+    for row in run.details.get("failures", ()):
+        status = f"HTTP {row['status']} " if row["status"] else ""
+        said = f': "{row["example"]}"' if row["example"] else ""
+        whose = f" ({row['request']})" if row["request"] else ""
+        code = f" {row['code']}" if row["code"] else ""
+        yield Text(f"failed: {row['count']} × {status}{row['outcome']}{code}{said}{whose}", style="red")
 
 
 def _cells(summary: Summary) -> list[str]:
@@ -93,7 +105,7 @@ def _cells(summary: Summary) -> list[str]:
         show_ratio(summary.success_ratio),
         show_ms(summary.p50_ms),
         show_ms(summary.p95_ms),
-        f"{show_ms(summary.p95_low_ms)} – {show_ms(summary.p95_high_ms)}",
+        "–" if math.isnan(summary.p95_low_ms) else f"{show_ms(summary.p95_low_ms)} – {show_ms(summary.p95_high_ms)}",
         show_ms(summary.p99_ms),
         show_ms(summary.max_ms),
         show_ms(summary.mean_ms),

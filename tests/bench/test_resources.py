@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from slo.bench import resources
 from slo.bench.resources import Monitor, family, process_state, resource_summary, server_root
 
 
@@ -49,6 +50,20 @@ def test_children_are_counted_and_their_cpu_is_seen() -> None:
     assert 0 <= reading.steal <= 1
     summary = resource_summary([reading])
     assert summary["rss_max"] == reading.rss
+
+
+def test_the_first_reading_counts_from_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was 0, whatever the server did; so was that of a process found by a later search."""
+    ticks = {7: 1000, 8: 0}
+    monkeypatch.setattr(resources, "family", lambda _pid: [pid for pid in ticks if pid != 8 or ticks[8]])
+    monkeypatch.setattr(resources, "process_state", lambda pid: (ticks[pid], 1 << 20, 10.0))
+    monkeypatch.setattr(Monitor, "weigh", lambda _self: None)
+    monitor, second = Monitor(7, 0.0), os.sysconf("SC_CLK_TCK")
+    ticks[7] += second
+    assert monitor.read(1.0).server_cpu == pytest.approx(1.0)
+    ticks[8] = 5 * second  # in ten seconds
+    ticks[7] += 20 * second
+    assert monitor.read(41.0).server_cpu == pytest.approx((20 + 5) / 40)
 
 
 def test_memory_that_processes_share_is_weighed_once() -> None:

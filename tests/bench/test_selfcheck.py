@@ -30,6 +30,7 @@ def test_a_good_run_has_no_faults() -> None:
         ({"arrivals_times_stay": 9.4}, "lost"),
         ({"arrivals_times_stay": 10.6}, "lost"),
         ({"clock_drift": 0.011}, "clock"),
+        ({"steal": 0.11}, "host"),
     ],
 )
 def test_each_limit_makes_the_run_void(change: dict[str, float], word: str) -> None:
@@ -38,7 +39,7 @@ def test_each_limit_makes_the_run_void(change: dict[str, float], word: str) -> N
 
 
 @pytest.mark.parametrize(
-    "change", [{"late": 10}, {"late": 2, "total": 100}, {"cpu_share": 0.79}, {"clock_drift": 0.01}]
+    "change", [{"late": 10}, {"late": 2, "total": 100}, {"cpu_share": 0.79}, {"clock_drift": 0.01}, {"steal": 0.1}]
 )
 def test_the_limit_itself_is_allowed(change: dict[str, float]) -> None:
     assert not self_check(**FINE | change, objective=Objective()).faults
