@@ -19,12 +19,13 @@ from slo.config import ModelSection
 from slo.deploy.doctor import shown
 from slo.deploy.exclusive import SIGNALS
 from slo.deploy.foreign import launch_on
+from slo.deploy.handover import await_keeper, end_for_restart
 from slo.deploy.job import Launched
 from slo.deploy.keeper_link import KeeperFacts, keeper_command
 from slo.deploy.launch import launch
 from slo.deploy.plan import absolute
 from slo.deploy.progress import Progress
-from slo.deploy.status import await_keeper, end_for_restart, status, stop
+from slo.deploy.status import status, stop
 from slo.settings import Device, Precision
 from slo.units import show_bytes, show_duration, show_ms
 
@@ -84,7 +85,8 @@ def launch_model_server(
 def launch_server(ctx: Context, *, stock: bool, path_given: bool, foreground: bool) -> int:
     """Launch, print the summary, and stay if asked to."""
     progress = Progress(ctx.err)
-    await_keeper(ctx.config, say=progress.say)
+    if not ctx.config.server.endpoint:
+        await_keeper(ctx.config, say=progress.say)
     required = path_given or ctx.config.model.path != ModelSection().path
     if ctx.config.server.endpoint:
         launched = launch_on(ctx.config, progress, path_required=required)

@@ -2,7 +2,8 @@
 The server's main process: `xinference-local` in this interpreter, started a little better.
 
 Run as `python -m slo.deploy.entry [--stock] [--fork-server] [--admin-file FILE] [--log FILE BYTES] -- OPTIONS OF
-xinference-local`. In any case SIGHUP is ignored, and the log is rotated and reopened (see `slo.deploy.logfile`).
+xinference-local`. In any case SIGHUP is ignored, the log is rotated and reopened (see `slo.deploy.logfile`),
+and a keeper that was killed is replaced (see `slo.deploy.keeper_guard`).
 
 Seven things differ from the console script, none of them under `--stock`:
 
@@ -31,7 +32,9 @@ import signal
 import sys
 from pathlib import Path
 
+from slo.deploy.keeper_guard import guard_for_ever
 from slo.deploy.logfile import tend_for_ever
+from slo.deploy.state import INSTANCE_VARIABLE
 from slo.files import private_folder
 from slo.host import raise_open_files
 from slo.logrecords import tame_log_records
@@ -67,6 +70,7 @@ def main(arguments: list[str]) -> None:
     if "--log" in ours:
         place = ours.index("--log")
         tend_for_ever(Path(ours[place + 1]), int(ours[place + 2]))
+        guard_for_ever(Path(os.environ["XINFERENCE_HOME"]).parent, os.environ[INSTANCE_VARIABLE], Path(ours[place + 1]))
     if "--admin-file" in ours:
         create_admin(Path(ours[ours.index("--admin-file") + 1]))
     if not stock:

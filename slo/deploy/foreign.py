@@ -5,6 +5,7 @@ Launching the model on a Xinference that someone else runs: nothing is started o
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from slo.client import ApiKey, find_api_key
@@ -56,7 +57,7 @@ def launch_on(
         with progress.stage("model"):
             if not running:
                 start_model(job, api, plan)
-            wait_ready(
+            count = wait_ready(
                 api, plan.name, timeout_s=config.server.launch_timeout, clock=clock, still_running=lambda: None,
                 on_progress=progress.busy,
             )  # fmt: skip
@@ -67,7 +68,7 @@ def launch_on(
         undo.pop_all()
         api.close()
     return Launched(
-        endpoint=config.endpoint, plan=plan, label=files.label, log=None, pid=0, auth=asks,
+        endpoint=config.endpoint, plan=replace(plan, replicas=count), label=files.label, log=None, pid=0, auth=asks,
         access=auth.describe(asks, key, config.endpoint), changed=job.changed,
         seconds=clock.monotonic() - start_s, stages=dict(progress.seconds), first=first,
     )  # fmt: skip

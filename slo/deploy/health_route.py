@@ -6,6 +6,8 @@ import socket
 import time
 from urllib.parse import urlsplit
 
+PATIENCE_S = 2.5  # for one answer, by those who keep a server
+
 
 def answers(endpoint: str, path: str, *, timeout_s: float) -> bool:
     """Whether `endpoint` begins an HTTP answer to `GET path` in time, whatever its status."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from slo.clock import Clock, SystemClock
 from slo.deploy import keeper_link
 from slo.deploy.exclusive import SIGNALS, exclusive
-from slo.deploy.health_route import answers
+from slo.deploy.health_route import PATIENCE_S, answers
 from slo.deploy.process import append_log, ending, kill_instance, log_tail, spawn, stop_instance
 from slo.deploy.restarts import CLUSTER_HANG_S, HANG_S, Restarts, Silence
 from slo.deploy.state import ServerState, forget_state, processes_of, read_state, write_state
@@ -32,7 +32,6 @@ from slo.notify import notify
 
 POLL_S = 0.5
 CHECK_S, CLUSTER_CHECK_S = 2.0, 10.0
-PATIENCE_S = 2.5  # for one answer
 STOP_S, END_LAUNCHER_S = 40.0, 30.0
 REVIVER = (sys.executable, "-m", "slo.deploy.revive")
 STALL_S = 10.0  # this process itself did not run for so long: nothing follows from what it did not see
@@ -55,6 +54,7 @@ class Keeper:
         self._cluster = Silence(CLUSTER_HANG_S, clock.monotonic())
         self._known: ServerState | None = None
         self._launcher = 0  # pid of a start under way
+        self._launcher_end_s = 0.0  # by when it must have ended
         self._statuses: dict[int, int] = {}  # of children that ended, by pid
         self._why = ""
         self._checked_s = self._cluster_checked_s = self._stepped_s = clock.monotonic()
@@ -148,11 +148,15 @@ class Keeper:
             self._api.begin(now_s)  # a launch or a stop is under way: a server is silent then for good reasons
             return
         sentence = f"the server process {state.pid} {why}"
-        if state.launch.get("config", {}).get("server", {}).get("restart", True):
-            self._note_death(sentence, now_s)
-        else:  # in the foreground of something that restarts it as a whole
-            self._failure = 2
+        if not state.launch.get("config", {}).get("server", {}).get("restart", True):
+            self._failure = 2  # in the foreground of something that restarts it as a whole
             self._tell(f"{sentence}\n{log_tail(Path(state.log))}")
+        elif state.launch.get("ordered"):
+            self._restarts.ordered(now_s)
+            self._tell("the server was ended to be started anew, which begins now")
+            self._record()
+        else:
+            self._note_death(sentence, now_s)
 
     def _note_death(self, why: str, now_s: float) -> None:
         pause_s = self._restarts.died(now_s)
@@ -163,6 +167,7 @@ class Keeper:
 
     def _fate(self, pid: int) -> str:
         """How a process of ours ended, as far as that can be known."""
+        self._collect_children()  # it may have ended since this step began
         status = self._statuses.pop(pid, None)
         return "is gone" if status is None else ending(status)
 
@@ -172,14 +177,19 @@ class Keeper:
         environment = keeper_link.quiet_environment(os.environ)
         try:
             self._launcher = spawn(command, environment=environment, log=Path(state.log))
+            self._launcher_end_s = self._clock.monotonic() + _launch_limit_s(state)
         except OSError as error:
             self._note_death(f"it cannot be started: {error.strerror}", self._clock.monotonic())
 
     def _await_launcher(self, now_s: float) -> None:
         status = self._statuses.pop(self._launcher, None)
         if status is None:
+            if now_s > self._launcher_end_s:  # all that it waits for has ended by then: it hangs itself
+                os.kill(self._launcher, signal.SIGKILL)
             return
         self._launcher = 0
+        if os.WIFSIGNALED(status):
+            self._end_half_started()
         if status == 0:
             self._restarts.started(now_s)
             self._api.begin(now_s)
@@ -189,6 +199,16 @@ class Keeper:
         else:
             self._note_death(f"the start of the server failed ({ending(status)})", now_s)
 
+    def _end_half_started(self) -> None:
+        """The start was killed and could undo nothing: a server without its model would pass for one that is back."""
+        with (
+            suppress(StartError, EnvironmentProblem, StoreError),
+            exclusive(self._state_dir, wait_s=0.0, clock=self._clock, on_wait=_ignore),
+        ):
+            state = read_state(self._state_dir)
+            if state is not None and (self._known is None or state.instance != self._known.instance):
+                kill_instance(state.instance, clock=self._clock)
+
     def _recover_record(self) -> bool:
         """The record is gone: stopped, or lost. A server that still runs without one was not stopped by us."""
         known = self._known
@@ -196,17 +216,19 @@ class Keeper:
             return False
         try:
             with exclusive(self._state_dir, wait_s=0.0, clock=self._clock, on_wait=_ignore):
-                with suppress(StoreError):
+                try:
                     if read_state(self._state_dir) is not None:
                         return True
-                if not processes_of(known.instance):
-                    return False
+                    if not processes_of(known.instance):
+                        return False
+                except StoreError:
+                    pass  # damaged: whoever stops a server removes its record
                 write_state(self._state_dir, known)
         except StartError:
             return True  # at work on it
         except (EnvironmentProblem, StoreError):
             return True
-        self._tell("server.json was lost while the server runs; it is written again")
+        self._tell("server.json was lost or damaged; it is written again")
         return True
 
     def _collect_children(self) -> None:
@@ -257,6 +279,12 @@ class Keeper:
         if self._known is not None:
             with suppress(EnvironmentProblem):  # a full disk must not end this process
                 append_log(Path(self._known.log), f"keeper: {sentence}", self._clock)
+
+
+def _launch_limit_s(state: ServerState) -> float:
+    """The longest that a start of this server may take, everything that it waits for included."""
+    server = state.launch.get("config", {}).get("server", {})
+    return float(server.get("start_timeout", 180.0)) + 2 * float(server.get("launch_timeout", 300.0)) + 120.0
 
 
 def _ignore(_: str) -> None:

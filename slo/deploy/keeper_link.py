@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from slo.clock import Clock
 from slo.deploy.process import spawn
 from slo.deploy.state import INSTANCE_VARIABLE
@@ -119,10 +121,20 @@ def end_keeper(state_dir: Path, clock: Clock) -> bool:
     return True
 
 
-def start_keeper(state_dir: Path, log: Path) -> None:
-    """A keeper for the server of `state_dir`, unless there is one. Its own lock settles who comes first."""
-    if living_keeper(state_dir) is None:
-        spawn(keeper_command(state_dir), environment=quiet_environment(os.environ), log=log)
+def start_keeper(state_dir: Path, log: Path) -> int:
+    """A keeper for the server of `state_dir`, unless there is one: its pid, or 0. Its lock settles who comes first."""
+    if living_keeper(state_dir) is not None:
+        return 0
+    return spawn(keeper_command(state_dir), environment=quiet_environment(os.environ), log=log)
+
+
+def was_killed(state_dir: Path) -> bool:
+    """Was there a keeper, in the background, that did not end as it should? Such a one leaves its record."""
+    try:
+        facts = json.loads((state_dir / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(facts, dict) and not facts.get("foreground") and living_keeper(state_dir) is None
 
 
 def keeper_command(state_dir: Path, *, foreground: bool = False) -> list[str]:
@@ -158,6 +170,14 @@ def unit_of(pid: int, *, environ: Mapping[str, str], proc: Path = Path("/proc"))
         if name.endswith(".service"):
             return f"--user {name}" if "/user@" in above else name
     return ""
+
+
+def pulse(pid: int) -> int | None:
+    """A number that grows while a process does its rounds, sleeping between them; None where nobody can say."""
+    try:
+        return int(psutil.Process(pid).num_ctx_switches().voluntary)
+    except (psutil.Error, NotImplementedError):
+        return None
 
 
 def hurry_keeper(facts: KeeperFacts) -> None:

@@ -137,12 +137,12 @@ def _bring_up(job: Job, start_s: float) -> Launched:
         progress.note(ensure_registered(api, plan))
     key = auth.ensure_api_key(api, config) if settings["auth"] else None
     with progress.stage("model"):
-        ensure_model(job, api, state, plan)
+        count = ensure_model(job, api, state, plan)
     first = check_answers(job, api, plan, files, key)
     api.close()
     launched = Launched(
-        endpoint=config.endpoint, plan=plan, label=files.label, log=config.server.log, pid=state.pid,
-        auth=settings["auth"],
+        endpoint=config.endpoint, plan=replace(plan, replicas=count), label=files.label, log=config.server.log,
+        pid=state.pid, auth=settings["auth"],
         access=auth.describe(settings["auth"], key, config.endpoint), changed=job.changed,
         seconds=job.clock.monotonic() - start_s, stages=dict(progress.seconds), first=first,
     )  # fmt: skip

@@ -38,8 +38,12 @@ ENGINE_REFUSED = "cannot be run on engine"  # Xinference's words
 GRACE_S = 3.0  # a process that died is noticed within half a second; until then it counts as ready
 
 
-def ensure_model(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPlan) -> None:
-    """The model of `plan` on our server: found, waited for, or launched; `make_way` has stopped any other."""
+def ensure_model(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPlan) -> int:
+    """The model of `plan` on our server: found, completed, or launched; `make_way` has stopped any other.
+
+    Returns how many replicas are ready: those planned, more if somebody has added some, or fewer where one cannot be
+    added to those that serve, which is told.
+    """
     if not settled(job, api, plan.name):
         try:
             start_model(job, api, plan)
@@ -55,7 +59,17 @@ def ensure_model(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPl
         on_progress=lambda states: job.progress.busy(engine_says(log, begun) or states),
         why=lambda: failure_in(log, begun, plan.name),
     )  # fmt: skip
+    while count < plan.replicas:  # one was removed, or has been given up
+        job.progress.say(f"{count} of {plan.replicas} replicas run: one is added")
+        try:
+            api.add_replica(plan.name)
+        except (DeployError, RequestError) as error:  # no reason to undo anything: the others serve
+            job.progress.say(f"it could not be added: {error.message}", style="bold red")
+            break
+        job.changed = True
+        count += 1
     job.progress.note(f"{plan.engine}, {count} replica{'s' if count > 1 else ''}" + ("" if job.changed else ", was up"))
+    return count
 
 
 def _with_reason(api: XinferenceApi, plan: ModelPlan, error: RegisterError) -> RegisterError:

@@ -41,6 +41,10 @@ class Restarts:
         self.due_s = now_s + pause_s
         return pause_s
 
+    def ordered(self, now_s: float) -> None:
+        """It was ended to be started anew: no death, and no pause."""
+        self.failures, self.due_s = 0, now_s
+
     def due(self, now_s: float) -> bool:
         """Is it time to start it?"""
         return self.due_s is not None and now_s >= self.due_s

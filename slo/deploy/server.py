@@ -10,6 +10,7 @@ from typing import Any
 from slo.clock import Clock
 from slo.deploy import auth
 from slo.deploy.code import code_digest
+from slo.deploy.health_route import PATIENCE_S, answers
 from slo.deploy.job import Job
 from slo.deploy.keeper_link import restart_command
 from slo.deploy.machine import free_port
@@ -24,7 +25,8 @@ from slo.deploy.process import (
     spawn,
     stop_instance,
 )
-from slo.deploy.state import ServerState, forget_state, write_state
+from slo.deploy.restarts import HANG_S, Silence
+from slo.deploy.state import ServerState, forget_state, halted, start_of, write_state
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import ConfigError, StartError
 
@@ -34,6 +36,9 @@ def living_server(job: Job) -> ServerState | None:
     own = known_server(job.config.state_dir)
     if own is None:
         return None
+    if own.alive and _hangs(job, own):
+        job.progress.say(f"the server (pid {own.pid}) hangs: it does not answer; it is ended", style="yellow")
+        kill_instance(own.instance, clock=job.clock)
     if own.alive:
         write_state(job.config.state_dir, own)  # it may have been lost
         if own.code != code_digest():
@@ -51,6 +56,22 @@ def living_server(job: Job) -> ServerState | None:
     tail = f", {orphans} left-over processes of it stopped" if orphans else ""
     job.progress.say(f"the server started earlier (pid {own.pid}) is gone{tail}", style="yellow")
     return None
+
+
+def _hangs(job: Job, own: ServerState) -> bool:
+    """Did nobody answer for as long as a keeper would wait? One that has just been started need not answer yet."""
+    silence, start = Silence(HANG_S, job.clock.monotonic()), start_of(own.pid)
+    young = start is not None and job.clock.wall() - start.created_s < job.config.server.start_timeout
+    if young and not halted(own.pid):
+        return False
+    while not answers(own.endpoint, "/status", timeout_s=PATIENCE_S):
+        if not own.alive:
+            return False
+        if silence.heard(job.clock.monotonic(), answered=False):
+            return True
+        job.progress.busy("the server is silent")
+        job.clock.sleep(0.5)
+    return False
 
 
 def same_server(own: ServerState, settings: dict[str, Any], state_dir: Path) -> ServerState:

@@ -98,6 +98,14 @@ def start_of(pid: int) -> Start | None:
         return Start(created_s=created_s)
 
 
+def halted(pid: int) -> bool:
+    """Was it stopped by a signal (SIGSTOP) and not continued?"""
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
+
+
 def _leads(pid: int, instance: str) -> bool:
     """Is `pid` the process of `instance` from which its session, and with it all others, descend?"""
     try:

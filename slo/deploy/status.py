@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,13 +13,13 @@ from slo.config import Config
 from slo.deploy import auth
 from slo.deploy.code import code_digest
 from slo.deploy.exclusive import exclusive
-from slo.deploy.keeper_link import KeeperFacts, end_keeper, hurry_keeper, living_keeper
+from slo.deploy.keeper_link import KeeperFacts, end_keeper, living_keeper
 from slo.deploy.marks import known_server
 from slo.deploy.plan import absolute
 from slo.deploy.process import stop_instance
-from slo.deploy.state import ServerState, forget_state, memory_of, processes_of, read_state, start_of, write_state
+from slo.deploy.state import forget_state, memory_of, processes_of, start_of
 from slo.deploy.xinference_api import XinferenceApi
-from slo.errors import DeployError, RequestError, StartError
+from slo.errors import DeployError, RequestError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +77,10 @@ def _asked(config: Config, known: Status) -> Status:
     account = auth.own_account(config.state_dir) if known.pid and _has_admin(config) else auth.given_account()
     key = find_api_key(config.client.api_key_file or config.state_dir / auth.KEY_FILE)
     api = XinferenceApi(known.endpoint, account=account, key=key, timeout_s=10.0)
+    starting = "down" if not known.pid else "starting" if known.uptime_s < config.server.start_timeout else "broken"
     try:
         if not api.workers():
-            return replace(known, state="starting" if known.pid else "down", problem="the server does not answer")
+            return replace(known, state=starting, problem="the server does not answer")
         states = [str(replica.get("status", "?")).lower() for replica in api.replicas(known.model)]
     except (RequestError, DeployError) as error:
         return replace(known, state="broken", problem=error.message)
@@ -115,51 +115,9 @@ def stop(config: Config, *, say: Callable[[str], None], clock: Clock | None = No
         if own is not None:
             count = max(count, stop_instance(own, timeout_s=config.server.stop_timeout, clock=clock))
             forget_state(config.state_dir)
+        if kept and not count:
+            say("the server was down; its keeper, which would have started it again, has ended")
+            return 1
         if count:
             say(f"{count} processes stopped in {time.monotonic() - start_s:.1f} s")
     return count
-
-
-def end_for_restart(config: Config, *, clock: Clock | None = None) -> bool:
-    """End the server for its keeper to start it anew; False, and nothing done, where nobody keeps it.
-
-    So it stays where it was started: in a service's unit, or beside the shell that launched it.
-    """
-    config, clock = absolute(config), clock or SystemClock()
-    if living_keeper(config.state_dir) is None:
-        return False
-    with exclusive(config.state_dir, wait_s=config.server.start_timeout, clock=clock, on_wait=lambda _: None):
-        own = known_server(config.state_dir)
-        if own is None:
-            return False
-        write_state(config.state_dir, _with_settings(own, config))
-        stop_instance(own, timeout_s=config.server.stop_timeout, clock=clock)
-    return True
-
-
-def await_keeper(config: Config, *, say: Callable[[str], None], clock: Clock | None = None) -> None:
-    """While a dead server has a keeper, let that one start it: a launch from here would start it somewhere else."""
-    config, clock = absolute(config), clock or SystemClock()
-    deadline_s = clock.monotonic() + config.server.start_timeout + config.server.launch_timeout
-    failures: int | None = None
-    while clock.monotonic() < deadline_s:
-        own, keeper = read_state(config.state_dir), living_keeper(config.state_dir)
-        if keeper is None or own is None or (own.alive and keeper.next_s is None):
-            return
-        if failures is None:
-            say(f"its keeper (pid {keeper.pid}) starts the server: waiting for it")
-            failures = keeper.failures
-            with suppress(StartError), exclusive(config.state_dir, wait_s=0.0, clock=clock, on_wait=lambda _: None):
-                if read_state(config.state_dir) == own:
-                    write_state(config.state_dir, _with_settings(own, config))
-            hurry_keeper(keeper)
-        elif keeper.failures > failures + 1:
-            say(f"its keeper does not succeed ({keeper.why}): launching from here")
-            return
-        clock.sleep(0.5)
-
-
-def _with_settings(own: ServerState, config: Config) -> ServerState:
-    """The record, to be launched again with the settings of now."""
-    launch = {"stock": bool(own.server.get("stock")), **own.launch, "config": config.model_dump(mode="json")}
-    return replace(own, launch=launch)

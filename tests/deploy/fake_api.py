@@ -23,6 +23,8 @@ class FakeApi:
         self.launching = False
         self.known = bool(state)  # to the supervisor, who refuses to launch it then
         self.orders: list[str] = []
+        self.added = 0
+        self.refuses_more = False
         self.bodies: list[dict[str, Any]] = []
         self.registered: dict[str, Any] | None = None
         self.engine_names: set[str] = set()
@@ -47,7 +49,14 @@ class FakeApi:
 
     def replicas(self, uid: str) -> list[dict[str, Any]]:
         self._pass()
-        return [{"status": self.state, "error_message": None}] if self.state else []
+        return [{"status": self.state, "error_message": None}] * (1 + self.added) if self.state else []
+
+    def add_replica(self, uid: str) -> int:
+        self.orders.append("add replica")
+        if self.refuses_more:
+            raise RegisterError("no room")
+        self.added += 1
+        return self.added
 
     def registration(self, name: str) -> dict[str, Any] | None:
         return self.registered

@@ -20,12 +20,13 @@ import pytest
 from slo.clock import SystemClock
 from slo.config import Config
 from slo.deploy.exclusive import exclusive
+from slo.deploy.handover import await_keeper, end_for_restart
 from slo.deploy.health_route import answers
 from slo.deploy.keeper_link import end_keeper, living_keeper, start_keeper, unit_of
 from slo.deploy.process import kill_instance, spawn
 from slo.deploy.revive import recorded_config
 from slo.deploy.state import ServerState, processes_of, read_state, write_state
-from slo.deploy.status import await_keeper, end_for_restart, stop
+from slo.deploy.status import stop
 from slo.errors import StoreError
 from tests.real_servers import until
 
@@ -85,8 +86,8 @@ class Kept:
         until("the server is up", lambda: answers(state.endpoint, "/", timeout_s=1.0))
         self.keeper: subprocess.Popen[bytes] | None = None
 
-    def keep(self, *options: str) -> subprocess.Popen[bytes]:
-        (self.folder / "reviver.py").write_text(REVIVER, encoding="utf-8")
+    def keep(self, *options: str, reviver: str = REVIVER) -> subprocess.Popen[bytes]:
+        (self.folder / "reviver.py").write_text(reviver, encoding="utf-8")
         command = [sys.executable, "-c", KEEPER, str(self.folder), str(self.folder / "reviver.py"), *options]
         self.keeper = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
         until("there is a keeper", lambda: living_keeper(self.folder))

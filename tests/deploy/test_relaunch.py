@@ -70,6 +70,25 @@ def test_a_model_that_is_up_is_left_alone(job: Job) -> None:
     assert not job.changed
 
 
+@pytest.mark.parametrize(
+    ("there", "refuses", "orders", "count"),
+    [
+        pytest.param(1, False, ["add replica"] * 2, 3, id="completed"),
+        pytest.param(1, True, ["add replica"], 1, id="what serves goes on"),
+        pytest.param(4, False, [], 4, id="one more was added"),
+    ],
+)
+def test_replicas_that_are_missing_are_added_and_those_that_run_are_counted(
+    job: Job, there: int, refuses: bool, orders: list[str], count: int
+) -> None:
+    api, plan = fake(job, "READY"), replace(PLAN, replicas=3)
+    api.added, api.refuses_more = there - 1, refuses
+    state = server(job).with_model(plan.to_json())
+    assert ensure_model(job, cast("XinferenceApi", api), state, plan) == count
+    assert api.orders == orders
+    assert job.changed == (count == 3)
+
+
 def test_xinferences_own_recovery_is_waited_for_and_not_disturbed(job: Job) -> None:
     api = fake(job, "TERMINATING")
     api.launching = True
