@@ -35,7 +35,7 @@ from slo.serve.telemetry.exposition import Exposition
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.watch import heartbeat
-from slo.watch.delivery import delivery
+from slo.watch.delivery import policy
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTE = "<!-- made by scripts/reference.py (`make reference`); do not edit -->\n"
@@ -152,7 +152,7 @@ def metrics() -> str:
     ]
     lines += ["| name | type | labels | what |", "|---|---|---|---|"]
     lines += [_series(family, family._labelnames) for family in asyncio.run(collected())]
-    watch = heartbeat.metric_text(heartbeat.Beat(at_s=0.0, pid=0, interval_s=0.0)) + delivery.metric_text(
+    watch = heartbeat.metric_text(heartbeat.Beat(at_s=0.0, pid=0, interval_s=0.0)) + policy.metric_text(
         ["dingtalk"], {}, {}
     )
     for family in text_string_to_metric_families(watch):

@@ -24,15 +24,10 @@ KNOWN_CYCLES = [
     {"serve", "serve/door", "serve/site", "serve/telemetry"},
 ]
 KNOWN_MODULES_TWICE = """
-alertmanager
 board
 capacity
 control
-engine
-exchange
-exposition
 facts
-health
 history
 host
 launch
@@ -40,17 +35,12 @@ live
 load
 loading
 model_files
-patrol
 period
 plan
 progress
-prometheus
 quantize
-runbook
 running
 settings
-state
-wire
 """.split()
 KNOWN_CLASSES_TWICE = """
 Answer

@@ -17,7 +17,7 @@ from slo.units import show_duration
 from slo.watch.alerting.address import runbook_of
 from slo.watch.delivery.channels import OUTBOX_FILE, build_routes, build_sinks, longest_send_s, open_outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.routing import Routes
+from slo.watch.delivery.policy import Routes
 from slo.watch.delivery.sinks.outcome import Sink
 from slo.watch.delivery.stub_service import StubService
 from slo.watch.drill import Drill, Rehearsed, rehearse, run_drill

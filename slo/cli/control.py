@@ -15,7 +15,7 @@ from slo.deploy.keeper_link import stop_command
 from slo.errors import BadAnswer, ConfigError, StoreError
 from slo.fetch import Fetcher
 from slo.host import user_name
-from slo.watch.history.chronicle import Event, write
+from slo.watch.history.event_log import Event, write
 from slo.watch.history.store import Store
 from slo.watch.wiring import history_path
 

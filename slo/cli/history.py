@@ -19,7 +19,7 @@ from slo.watch.budget.budget import Budget
 from slo.watch.budget.replay import Replay
 from slo.watch.budget.replay import replay as run_replay
 from slo.watch.heartbeat import read_beat
-from slo.watch.history import chronicle
+from slo.watch.history import event_log
 from slo.watch.history.store import Store
 from slo.watch.model.maintenance import Maintenance
 from slo.watch.model.silences import Silence, parse_matcher
@@ -40,7 +40,7 @@ def budget(config_path: Path | None, as_json: bool, actions: bool) -> int:
     ctx, now_s = context(config_path, as_json=as_json), SystemClock().wall()
     with Store(history_path(ctx.config), read_only=True) as store:
         found = budgets_now(store, settings_of(ctx.config), now_s)
-        events = [e for kind in ("action", "change", "note") for e in chronicle.read(store, kind, now_s - 86400)]
+        events = [e for kind in ("action", "change", "note") for e in event_log.read(store, kind, now_s - 86400)]
     if ctx.json:
         ctx.emit_json([_budget_row(row) for row in found])
     else:
@@ -100,14 +100,14 @@ def silence(config_path: Path | None, matchers: tuple[str, ...], length: str, sh
     with _store(ctx) as store:
         if show:
             _list(f"{s.id}  until {iso(s.ends_s)}  {' '.join(map(str, s.matchers))}  {s.comment} ({s.author})"
-                        for s in chronicle.silences(store, now_s))  # fmt: skip
+                        for s in event_log.silences(store, now_s))  # fmt: skip
         elif end:
-            chronicle.end_span(store, end, now_s)
+            event_log.end_span(store, end, now_s)
         else:
-            made = Silence(id=chronicle.new_id(), matchers=tuple(map(parse_matcher, matchers)), starts_s=now_s,
+            made = Silence(id=event_log.new_id(), matchers=tuple(map(parse_matcher, matchers)), starts_s=now_s,
                            ends_s=now_s + parse_duration(length), author=who["author"] or user_name(),
                            comment=who["comment"] or "")  # fmt: skip
-            chronicle.add_silence(store, made)
+            event_log.add_silence(store, made)
             click.echo(f"silence {made.id} until {iso(made.ends_s)}")
     return 0
 
@@ -126,15 +126,15 @@ def maintenance(config_path: Path | None, start: str, length: str, show: bool, e
     ctx, now_s = context(config_path), SystemClock().wall()
     with _store(ctx) as store:
         if show:
-            _list(f"{m.id}  {m}" for m in chronicle.maintenance(store, now_s))
+            _list(f"{m.id}  {m}" for m in event_log.maintenance(store, now_s))
         elif end:
-            chronicle.end_span(store, end, now_s)
+            event_log.end_span(store, end, now_s)
         else:
             back = start.startswith("-")
             starts_s = now_s + (-1 if back else 1) * parse_duration(start.lstrip("+-"))
-            made = Maintenance(id=chronicle.new_id(), starts_s=starts_s, ends_s=starts_s + parse_duration(length),
+            made = Maintenance(id=event_log.new_id(), starts_s=starts_s, ends_s=starts_s + parse_duration(length),
                                reason=who["reason"] or "", author=who["author"] or user_name())  # fmt: skip
-            chronicle.add_maintenance(store, made)
+            event_log.add_maintenance(store, made)
             click.echo(f"maintenance {made.id}: {made}")
     return 0
 
@@ -148,7 +148,7 @@ def note(config_path: Path | None, text: str, change: bool, author: str | None) 
     """Put a line into the history: alerts within the hour quote it under "what changed"."""
     ctx = context(config_path)
     with _store(ctx) as store:
-        chronicle.write(store, chronicle.Event(at_s=SystemClock().wall(), kind="change" if change else "note",
+        event_log.write(store, event_log.Event(at_s=SystemClock().wall(), kind="change" if change else "note",
                                                subject=text, author=author or user_name()))  # fmt: skip
     return 0
 

@@ -23,19 +23,18 @@ from slo.fetch import Fetcher
 from slo.watch.alerting.address import page_of, runbook_of
 from slo.watch.delivery.channels import open_outbox
 from slo.watch.delivery.courier import Courier
-from slo.watch.delivery.delivery import Attempt
 from slo.watch.delivery.outbox import Outbox
-from slo.watch.health import Health, health_of
+from slo.watch.delivery.policy import Attempt
 from slo.watch.heartbeat import Heartbeat
 from slo.watch.history.schema import only_watcher
 from slo.watch.history.store import Store
 from slo.watch.model.notification import Notification
-from slo.watch.patrol import Outside, Patrol, Source
 from slo.watch.remediation import Remediator
+from slo.watch.server_health import Health, health_of
 from slo.watch.sli.golden import Golden
 from slo.watch.sli.probe import Tally
-from slo.watch.sli.prometheus import PrometheusSource
-from slo.watch.sli.sources import PassiveSource
+from slo.watch.sli.sources import PassiveSource, PrometheusSource
+from slo.watch.watcher import Outside, Patrol, Source
 from slo.watch.wiring import enabled_remedies, history_path, interval_of, limits_of, settings_of
 
 

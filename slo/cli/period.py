@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from slo.cli.options import Context
 from slo.report.period import Change, Incident, Period, Slot
 from slo.stats import Histogram
-from slo.watch.history import chronicle
-from slo.watch.history.chronicle import Event
+from slo.watch.history import event_log
+from slo.watch.history.event_log import Event
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Minute
 from slo.watch.wiring import history_path, settings_of
@@ -32,8 +32,8 @@ def period_of(ctx: Context, length_s: float, now_s: float) -> Period:
             slots.append(Slot(start_s=begin, good=counts.good, total=counts.total, p95_ms=p95_ms))
         everything = store.counts(goal.event, start_s, now_s, with_maintenance=True)
         slices = store.slices(goal, start_s, now_s)
-        alerts = chronicle.read(store, "alert", start_s)
-        done = [event for kind in ("change", "action") for event in chronicle.read(store, kind, start_s)]
+        alerts = event_log.read(store, "alert", start_s)
+        done = [event for kind in ("change", "action") for event in event_log.read(store, kind, start_s)]
     return Period(
         model=ctx.config.model.name,
         objective=ctx.config.slo,

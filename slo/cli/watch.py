@@ -22,16 +22,15 @@ from slo.interrupt import StopSwitch
 from slo.notify import notify
 from slo.texts import mix
 from slo.units import parse_duration, show_duration
-from slo.watch.checker import Check, check_of_users
+from slo.watch.checker import Check, check_of_users, from_history, from_server
 from slo.watch.checker import check as run_check
 from slo.watch.history.journal import Journal
 from slo.watch.history.store import Store
 from slo.watch.loop import Report, Watcher
 from slo.watch.loop import watch as run_watch
-from slo.watch.patrol import Patrol
 from slo.watch.sli.golden import Golden
 from slo.watch.sli.prober import Prober
-from slo.watch.users import from_history, from_server
+from slo.watch.watcher import Patrol
 from slo.watch.wiring import goals_of, history_path, interval_of
 
 ATTEMPTS = 4  # probes that may hang within one bound, so that an outage is seen before it

@@ -24,17 +24,16 @@ from slo.clock import SystemClock
 from slo.objective import Objective
 from slo.texts import mix
 from slo.watch.alerting.round import Settings
-from slo.watch.delivery.delivery import Attempt
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.routing import Routes
+from slo.watch.delivery.policy import Attempt, Routes
 from slo.watch.delivery.senders import LONGEST_SEND_S, Senders, attempt
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Retry, Sink
-from slo.watch.health import Health
 from slo.watch.history.store import Store
 from slo.watch.model.notification import Notification
-from slo.watch.patrol import Outside, Patrol
+from slo.watch.server_health import Health
 from slo.watch.sli.probe import probe_batch
+from slo.watch.watcher import Outside, Patrol
 
 Step = Literal["firing", "resolved"]
 

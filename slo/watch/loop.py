@@ -1,10 +1,15 @@
 """
-The watcher: a round at a steady rate, a line for each, and an alert that stands out.
+The watch's loop: a round at a steady rate, a line for each, and an alert that stands out.
 
-The line says what the alert engine knows and nothing else: the window it judged, and the alerts that are pending,
+The line says what the alert rules found and nothing else: the window they judged, and the alerts that are pending,
 firing, or resolved with this round. It keeps going whatever the server does: down, restarted, hung or refusing, each
 is a result. A journal that cannot be written, or a mistake of our own in one round, is reported and does not stop the
 watch; such a round gives no sign of life, and what it could not measure is no data.
+
+The rate is kept by the `schedule` library on a scheduler of its own. It goes by the local wall clock, counts the
+interval from the end of the job, and would pause for an hour when the clock is put back by one. So the next run is set
+from the monotonic clock after each run, a run that the wall clock withholds is made all the same, and one that it calls
+for early (a machine woken from suspension) is welcome. Missed runs are not replayed.
 """
 
 from __future__ import annotations
@@ -12,10 +17,13 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
+
+import schedule
 
 from slo.clock import Clock, iso
 from slo.errors import ConfigError, StoreError, Unauthorized
@@ -23,13 +31,53 @@ from slo.interrupt import StopSwitch
 from slo.objective import Judgement, Objective, judge
 from slo.units import show_duration
 from slo.watch.alerting.alerts import Change, Phase
-from slo.watch.alerting.round import Round
+from slo.watch.alerting.round import Event, Round, State, event_of, state_of, told
 from slo.watch.alerting.rules import Rule
 from slo.watch.checker import compared
 from slo.watch.model.latency import percentile
-from slo.watch.rhythm import Rhythm
 from slo.watch.sli.probe import Tally
-from slo.watch.state import Event, State, event_of, state_of, told
+
+
+class Rhythm:
+    """Runs `job` at once and then every `interval_s`."""
+
+    def __init__(self, job: Callable[[], None], *, interval_s: float, clock: Clock) -> None:
+        self.scheduler = schedule.Scheduler()
+        self._interval_s = interval_s
+        self._clock = clock
+        self._due_s = clock.monotonic()
+        # The library's annotation says int; its arithmetic is timedelta(seconds=…), which takes fractions.
+        self.scheduler.every(interval_s).seconds.do(job)  # type: ignore[arg-type, unused-ignore]
+
+    def run(self, times: int | None, sleeping: Callable[[], AbstractContextManager[None]]) -> None:
+        """Run the job `times` times (None: for ever), waiting inside `sleeping()`."""
+        done = 0
+        while times is None or done < times:
+            if done:
+                with sleeping():
+                    self._wait()
+            started_s = self._clock.monotonic()
+            self.scheduler.run_all()
+            done += 1
+            self._plan(started_s)
+
+    def _wait(self) -> None:
+        """Until the monotonic clock or the scheduler says that the job is due."""
+        while (left_s := self._due_s - self._clock.monotonic()) > 0:
+            idle_s = self.scheduler.idle_seconds
+            if idle_s is not None and idle_s <= 0:
+                return
+            # In steps, to see a wall clock that was put forward.
+            self._clock.sleep(min(left_s, 1.0))
+
+    def _plan(self, started_s: float) -> None:
+        """Due one interval after it was due last (or ran early), or after now if that has passed."""
+        now_s = self._clock.monotonic()
+        self._due_s = min(self._due_s, started_s) + self._interval_s
+        if self._due_s <= now_s:
+            self._due_s = now_s + self._interval_s
+        for job in self.scheduler.get_jobs():
+            job.next_run = datetime.now() + timedelta(seconds=self._due_s - now_s)
 
 
 class Store(Protocol):
@@ -39,7 +87,7 @@ class Store(Protocol):
 
 
 class Rounds(Protocol):
-    """What is done in a round; `slo.watch.patrol`."""
+    """What is done in a round; `slo.watch.watcher`."""
 
     @property
     def measured(self) -> Mapping[str, int]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from slo.watch.alerting.round import Settings
-from slo.watch.budget.budget import Budget
-from slo.watch.budget.period import day_left_s
+from slo.watch.budget.budget import Budget, day_left_s
 from slo.watch.history.store import Store
 
 

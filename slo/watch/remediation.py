@@ -28,7 +28,7 @@ from typing import Literal
 from slo.errors import SloError, StoreError
 from slo.stats import wilson
 from slo.watch.alerting.rules import BURN_ALERTS, Rule
-from slo.watch.history.chronicle import Event, read, write
+from slo.watch.history.event_log import Event, read, write
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts
 

@@ -8,10 +8,9 @@ from slo.config import Config
 from slo.watch.alerting.address import watched
 from slo.watch.alerting.grouping import Policy
 from slo.watch.alerting.round import Settings
-from slo.watch.alerting.rulebook import Rulebook, make_rulebook
-from slo.watch.budget.burn import Finding
-from slo.watch.budget.period import parse_period
-from slo.watch.budget.tables import load_tables
+from slo.watch.alerting.rules import Rulebook, make_rulebook
+from slo.watch.budget.budget import parse_period
+from slo.watch.budget.burn import Finding, load_tables
 from slo.watch.history.compaction import Retention
 from slo.watch.model.objectives import Goal, parse_goals
 from slo.watch.remediation import Limits, Remedy

@@ -10,7 +10,7 @@ import yaml
 
 from slo.cli.main import cli, run
 from slo.config import Config
-from slo.watch.history.chronicle import read
+from slo.watch.history.event_log import read
 from slo.watch.history.store import Store
 from slo.watch.wiring import history_path
 from tests.watch.delivery.sinks.receiver import Answer, Receiver, Request

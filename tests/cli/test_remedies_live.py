@@ -15,7 +15,7 @@ import requests
 from slo.cli.main import cli, run
 from slo.cli.remedies import Addition, executors, order
 from slo.serve.telemetry.telemetry import MAX_COMPUTED
-from slo.watch.sli.exposition import REPLICAS
+from slo.watch.sli.scrape import REPLICAS
 from tests.real_servers import until
 from tests.servers import Server
 

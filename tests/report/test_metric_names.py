@@ -14,7 +14,7 @@ from slo.serve.door.directory import Directory
 from slo.serve.telemetry.exposition import Exposition
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.watch.delivery.delivery import metric_text as notifications_text
+from slo.watch.delivery.policy import metric_text as notifications_text
 from slo.watch.heartbeat import Beat
 from slo.watch.heartbeat import metric_text as heartbeat_text
 from tests.report.promises import AVAILABLE, P95

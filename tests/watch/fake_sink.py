@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from slo.clock import ManualClock
-from slo.watch.delivery.delivery import RetryPolicy
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.routing import Routes
+from slo.watch.delivery.policy import RetryPolicy, Routes
 from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Sink
 from slo.watch.model.notification import Notification

@@ -10,10 +10,10 @@ from slo.clock import ManualClock
 from slo.stats import Histogram
 from slo.watch.alerting.grouping import Notice
 from slo.watch.alerting.round import Round, Settings
-from slo.watch.alerting.rulebook import make_rulebook
-from slo.watch.budget.period import parse_period
-from slo.watch.budget.tables import load_tables
-from slo.watch.engine import Engine
+from slo.watch.alerting.rules import make_rulebook
+from slo.watch.budget.budget import parse_period
+from slo.watch.budget.burn import load_tables
+from slo.watch.evaluator import Engine
 from slo.watch.history.compaction import Retention
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts, Minute, Source

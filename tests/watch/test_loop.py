@@ -1,31 +1,35 @@
+from __future__ import annotations
+
 import math
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import schedule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slo.clock import ManualClock
+from slo.clock import ManualClock, SystemClock
 from slo.errors import StoreError, Unauthorized, Unreachable
 from slo.objective import Objective
 from slo.records import Sample
 from slo.stats import histogram_of
-from slo.watch.alerting.round import Round
-from slo.watch.health import Health
-from slo.watch.history.chronicle import add_maintenance, add_silence
+from slo.watch.alerting.round import Round, State
+from slo.watch.history.event_log import add_maintenance, add_silence
 from slo.watch.history.store import Store
-from slo.watch.loop import Report, Watcher, watch
+from slo.watch.loop import Report, Rhythm, Watcher, watch
 from slo.watch.model.counts import Counts
 from slo.watch.model.maintenance import Maintenance
 from slo.watch.model.notification import Notification
 from slo.watch.model.silences import Silence, parse_matcher
-from slo.watch.patrol import Outside, Patrol
+from slo.watch.server_health import Health
 from slo.watch.sli.probe import Tally
-from slo.watch.state import State
+from slo.watch.watcher import Outside, Patrol
 from tests.watch.simulated import Simulation
 
 P95 = Objective()
@@ -286,3 +290,54 @@ def test_where_the_threshold_is_no_edge_the_counts_decide_the_sign(slow: int, si
     watcher = Watcher(Rounds(), objective, goal="latency", window_s=300, model="m")
     watcher.measure()
     assert watcher.report().text.startswith(sign)
+
+
+def test_a_job_runs_at_once_and_then_at_a_steady_rate_however_long_it_takes() -> None:
+    clock, starts = ManualClock(), list[float]()
+
+    def job() -> None:
+        starts.append(clock.monotonic())
+        clock.advance(7.0)
+
+    Rhythm(job, interval_s=60, clock=clock).run(5, nullcontext)
+    assert starts == [0.0, 60.0, 120.0, 180.0, 240.0]
+
+
+def test_runs_that_were_missed_are_not_replayed() -> None:
+    clock, starts = ManualClock(), list[float]()
+
+    def job() -> None:
+        starts.append(clock.monotonic())
+        clock.advance(200.0 if len(starts) == 1 else 1.0)
+
+    Rhythm(job, interval_s=60, clock=clock).run(3, nullcontext)
+    assert starts == [0.0, 260.0, 320.0]
+
+
+@pytest.mark.parametrize(
+    ("jump", "expected"),
+    [
+        pytest.param(timedelta(hours=1), [0.0, 60.0, 120.0], id="put back"),
+        pytest.param(timedelta(hours=-1), [0.0, 0.0, 60.0], id="put forward"),
+    ],
+)
+def test_a_wall_clock_that_jumps_does_not_silence_it(jump: timedelta, expected: list[float]) -> None:
+    clock, starts, jumps = ManualClock(), list[float](), [jump]
+    rhythm = Rhythm(lambda: starts.append(clock.monotonic()), interval_s=60, clock=clock)
+
+    class JumpOnce(nullcontext[None]):
+        def __enter__(self) -> None:
+            # Seen from the job, a clock put back by an hour moves the next run an hour away; put forward, it is due.
+            for entry in rhythm.scheduler.get_jobs():
+                assert entry.next_run is not None
+                entry.next_run += jumps.pop() if jumps else timedelta(0)
+
+    rhythm.run(3, JumpOnce)
+    assert starts == expected
+
+
+def test_it_keeps_to_its_rate_on_the_real_clock_and_off_the_global_scheduler() -> None:
+    clock, starts = SystemClock(), list[float]()
+    Rhythm(lambda: starts.append(clock.monotonic()), interval_s=0.1, clock=clock).run(6, nullcontext)
+    assert starts[-1] - starts[0] == pytest.approx(0.5, abs=0.09)
+    assert schedule.get_jobs() == []

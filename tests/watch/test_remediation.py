@@ -5,7 +5,7 @@ import pytest
 
 from slo.errors import EnvironmentProblem, StoreError
 from slo.watch.alerting.rules import Rule
-from slo.watch.history.chronicle import read
+from slo.watch.history.event_log import read
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts
 from slo.watch.remediation import Attempt, Limits, Remediator, Remedy, Situation, Undo, effect, indicated, permitted

@@ -19,13 +19,13 @@ from slo.serve.telemetry.edges import Edges
 from slo.serve.telemetry.exposition import Exposition
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.watch.health import Health
+from slo.watch.alerting.round import State, state_of
 from slo.watch.history.store import Store
 from slo.watch.model.notification import Notification
-from slo.watch.patrol import Outside, Patrol
+from slo.watch.server_health import Health
 from slo.watch.sli.probe import Tally
 from slo.watch.sli.sources import PassiveSource
-from slo.watch.state import State, state_of
+from slo.watch.watcher import Outside, Patrol
 from slo.watch.wiring import goals_of, settings_of
 
 DIRECTORY = type("NoLanes", (), {"lanes": ()})()

@@ -5,7 +5,7 @@ import pytest
 
 from slo.config import Config
 from slo.errors import ConfigError
-from slo.watch.budget.tables import load_tables
+from slo.watch.budget.burn import load_tables
 from slo.watch.wiring import goals_of, lint, rulebook_of, settings_of
 
 

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 from datetime import tzinfo
 
 from slo.units import show_ms
-from slo.watch.alerting.cause import Cause
-from slo.watch.alerting.felt import felt, felt_at_worst
+from slo.watch.alerting.diagnosis import Cause, Language, entry_url, step_for
 from slo.watch.alerting.grouping import Notice, Told, tier
-from slo.watch.alerting.incident import Worst
 from slo.watch.alerting.round import Round, labels_of
 from slo.watch.alerting.rules import Rule
-from slo.watch.alerting.runbook import Language, entry_url, step_for
+from slo.watch.alerting.symptoms import Worst, felt, felt_at_worst
 from slo.watch.alerting.words import (
     ALERTS_ZH,
     SEVERITY_ZH,
@@ -38,7 +36,7 @@ from slo.watch.alerting.words import (
     share,
 )
 from slo.watch.budget.budget import Budget
-from slo.watch.history.chronicle import Event
+from slo.watch.history.event_log import Event
 from slo.watch.model.latency import Percentile, percentile
 from slo.watch.model.notification import Notification, Status
 

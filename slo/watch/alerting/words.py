@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from slo.units import show_duration
-from slo.watch.budget.period import Period
+from slo.watch.budget.budget import Period
 from slo.watch.model.notification import Severity, Status
 from slo.watch.model.objectives import Goal
 

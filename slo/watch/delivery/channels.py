@@ -29,24 +29,22 @@ from slo.settings_alerts import (
     WeComSection,
 )
 from slo.watch.alerting.address import runbook_of, watched
+from slo.watch.alerting.diagnosis import Language, entry_url
 from slo.watch.alerting.rules import DELIVERY_ALERT
-from slo.watch.alerting.runbook import Language, entry_url
-from slo.watch.delivery.delivery import RetryPolicy
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.routing import Routes
-from slo.watch.delivery.sinks.alertmanager import AlertmanagerSink
-from slo.watch.delivery.sinks.console import ConsoleSink
+from slo.watch.delivery.policy import RetryPolicy, Routes
+from slo.watch.delivery.sinks.alertmanager_push import AlertmanagerSink
 from slo.watch.delivery.sinks.dingtalk import DingTalkSink
 from slo.watch.delivery.sinks.feishu import FeishuSink
-from slo.watch.delivery.sinks.file import FileSink
+from slo.watch.delivery.sinks.local import ConsoleSink, FileSink
 from slo.watch.delivery.sinks.outcome import Sink
 from slo.watch.delivery.sinks.secret import Secret, find_secret
 from slo.watch.delivery.sinks.slack import SlackSink
 from slo.watch.delivery.sinks.smtp import MailServer, SmtpSink
+from slo.watch.delivery.sinks.transport import Wire
 from slo.watch.delivery.sinks.webhook import WebhookSink
 from slo.watch.delivery.sinks.wecom import WeComSink
-from slo.watch.delivery.sinks.wire import Wire
 from slo.watch.model.notification import Notification
 
 

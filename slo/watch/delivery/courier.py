@@ -17,8 +17,8 @@ from pathlib import Path
 from slo.clock import Clock, SystemClock
 from slo.errors import SloError
 from slo.files import write_atomically
-from slo.watch.delivery.delivery import Attempt
 from slo.watch.delivery.outbox import Outbox
+from slo.watch.delivery.policy import Attempt
 
 METRICS_FILE = "notifications.prom"
 _LONGEST_REST_S = 5.0  # another process may have put something in

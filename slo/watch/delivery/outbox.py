@@ -19,12 +19,11 @@ from functools import partial
 from pathlib import Path
 
 from slo.clock import Clock
-from slo.watch.delivery.delivery import Attempt, RetryPolicy, in_words, metric_text
 from slo.watch.delivery.digest import merge
 from slo.watch.delivery.outbox_entry import Entry, Job
 from slo.watch.delivery.outbox_file import OutboxDamaged
 from slo.watch.delivery.outbox_store import LONGEST_WAIT_S, OutboxStore
-from slo.watch.delivery.routing import URGENT_RANK, Routes, rank_of
+from slo.watch.delivery.policy import URGENT_RANK, Attempt, RetryPolicy, Routes, in_words, metric_text, rank_of
 from slo.watch.delivery.senders import LONGEST_SEND_S, Senders, attempt
 from slo.watch.delivery.sinks.limiter import Gate
 from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry, Sink

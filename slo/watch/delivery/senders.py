@@ -1,7 +1,7 @@
 """
 Each send in a thread of its own, one at a time for each channel, and nobody waits longer than a bound for it.
 
-A channel is to end by itself (`sinks/exchange.py`), but a console whose pipe nobody reads, or a file on a dead share,
+A channel is to end by itself (`sinks/transport.py`), but a console whose pipe nobody reads, or a file on a dead share,
 does not. Such a channel is left alone until its thread comes back; the threads keep no process from ending.
 """
 

@@ -17,8 +17,7 @@ from typing import Any
 
 from slo.errors import StoreError
 from slo.stats import Histogram
-from slo.watch.history.damage import is_damage, put_aside, salvage
-from slo.watch.history.schema import advice, connect, transaction
+from slo.watch.history.schema import advice, connect, is_damage, put_aside, salvage, transaction
 from slo.watch.model.counts import Counts, Minute, Slices, Source
 from slo.watch.model.objectives import Goal
 

@@ -26,7 +26,7 @@ from slo.serve.door.problem import not_ready
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.watch.model.counts import Counts
 from slo.watch.model.objectives import parse_goal
-from slo.watch.sli.exposition import parse_exposition
+from slo.watch.sli.scrape import parse_exposition
 from slo.watch.sli.sources import TRUNCATED
 from tests.serve.fakes import DIMENSIONS, FakeFinder, FakeReplica, counted_turns, vector_of
 from tests.serve.http_door import KEY, Door, opened

@@ -19,7 +19,7 @@ from slo.serve.site.remembered import MOST_POINTS, budget, episodes, step_for
 from slo.serve.site.timeline import STEP_S, STEPS, Timeline, mean_s
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.stats import nearest_rank, percentile_interval
-from slo.watch.history.chronicle import Event, write
+from slo.watch.history.event_log import Event, write
 from slo.watch.history.store import Store
 from slo.watch.model.counts import minute_of
 from slo.watch.model.objectives import parse_goal

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from slo.records import Sample
-from slo.watch.history.chronicle import Event, write
+from slo.watch.history.event_log import Event, write
 from slo.watch.history.store import Store
 from slo.watch.model.counts import minute_of
 from slo.watch.model.objectives import parse_goal

@@ -14,7 +14,7 @@ from slo.serve.telemetry.telemetry import Telemetry
 from slo.stats import LATENCY_EDGES_S, edge_s
 from slo.watch.model.counts import Counts
 from slo.watch.model.objectives import Goal
-from slo.watch.sli.exposition import parse_exposition
+from slo.watch.sli.scrape import parse_exposition
 
 THRESHOLDS_MS = st.floats(1, 10_000) | st.integers(1, 10_000).map(float)
 

@@ -10,7 +10,7 @@ from slo.bench.wire import target
 from slo.client import EmbeddingsClient
 from slo.watch.model.counts import Counts
 from slo.watch.model.objectives import parse_goal
-from slo.watch.sli.exposition import parse_exposition
+from slo.watch.sli.scrape import parse_exposition
 from tests.serve.fakes import FakeFinder, FakeReplica
 from tests.serve.http_door import opened
 from tests.stub_server import StubServer

@@ -13,7 +13,7 @@ from slo.serve.telemetry.exposition import Exposition
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.telemetry.watch_files import MOST_BYTES, watch_metrics
-from slo.watch.delivery.delivery import metric_text
+from slo.watch.delivery.policy import metric_text
 from slo.watch.heartbeat import Beat
 from slo.watch.heartbeat import metric_text as heartbeat_text
 from tests.serve.fakes import FakeFinder, FakeReplica

@@ -6,18 +6,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from slo.watch.alerting.cause import Cause
+from slo.watch.alerting.diagnosis import Cause, covered, entry_url, step_for
 from slo.watch.alerting.grouping import Notice
-from slo.watch.alerting.incident import Worst, worst_of
 from slo.watch.alerting.message import Circumstances, compose
 from slo.watch.alerting.round import Round
 from slo.watch.alerting.rules import ALERTS
-from slo.watch.alerting.runbook import covered, entry_url, step_for
+from slo.watch.alerting.symptoms import Worst, worst_of
 from slo.watch.alerting.words import ALERTS_ZH
 from slo.watch.delivery.channels import damaged
 from slo.watch.delivery.digest import merge
 from slo.watch.drill import test_message as rehearsed
-from slo.watch.history.chronicle import Event
+from slo.watch.history.event_log import Event
 from slo.watch.model.notification import Notification
 from tests.watch.simulated import Simulation, simulation
 

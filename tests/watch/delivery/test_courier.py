@@ -16,9 +16,9 @@ from slo.config import Config
 from slo.errors import ConfigError
 from slo.watch.delivery.channels import open_outbox
 from slo.watch.delivery.courier import METRICS_FILE, Courier
-from slo.watch.delivery.delivery import Attempt
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
+from slo.watch.delivery.policy import Attempt
 from tests.real_servers import until
 from tests.watch.delivery.sinks.receiver import Answer, Receiver, Request, note
 

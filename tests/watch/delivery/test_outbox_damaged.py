@@ -13,10 +13,9 @@ from slo.clock import ManualClock
 from slo.config import Config
 from slo.errors import StoreError
 from slo.watch.delivery.channels import damaged, open_outbox
-from slo.watch.delivery.delivery import RetryPolicy
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.routing import Routes
+from slo.watch.delivery.policy import RetryPolicy, Routes
 from slo.watch.delivery.sinks.outcome import Retry
 from tests.watch.delivery.sinks.receiver import note
 from tests.watch.fake_sink import FakeSink, outbox_in, pump_for

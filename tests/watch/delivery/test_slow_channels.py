@@ -14,12 +14,12 @@ import pytest
 from slo.clock import ManualClock
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.routing import Routes
+from slo.watch.delivery.policy import Routes
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Retry
 from slo.watch.delivery.sinks.secret import Secret
 from slo.watch.delivery.sinks.smtp import MailServer, SmtpSink
+from slo.watch.delivery.sinks.transport import Reply, Wire, tls_context
 from slo.watch.delivery.sinks.webhook import WebhookSink
-from slo.watch.delivery.sinks.wire import Reply, Wire, tls_context
 from slo.watch.drill import rehearse
 from slo.watch.model.notification import Notification
 from tests.watch.delivery.sinks.receiver import note

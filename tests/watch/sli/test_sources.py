@@ -18,9 +18,8 @@ from slo.serve.telemetry.telemetry import Telemetry
 from slo.stats import LATENCY_EDGES_S
 from slo.watch.model.counts import Counts
 from slo.watch.model.objectives import parse_goal
-from slo.watch.sli.exposition import parse_exposition, reading_from_json
-from slo.watch.sli.prometheus import PrometheusSource, query_url, read_increase
-from slo.watch.sli.sources import PassiveSource, needs_probes
+from slo.watch.sli.scrape import parse_exposition, reading_from_json
+from slo.watch.sli.sources import PassiveSource, PrometheusSource, needs_probes, query_url, read_increase
 
 P95 = parse_goal("latency", "p95 <= 150ms")
 

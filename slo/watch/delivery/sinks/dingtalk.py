@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from slo.watch.delivery.sinks.codes import DINGTALK
 from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Outcome
-from slo.watch.delivery.sinks.provider_codes import DINGTALK
 from slo.watch.delivery.sinks.robot import fitted, post_to_robot, sent_short_if_too_long
 from slo.watch.delivery.sinks.secret import Secret
-from slo.watch.delivery.sinks.wire import Wire, checked_address
+from slo.watch.delivery.sinks.transport import Wire, checked_address
 from slo.watch.delivery.sinks.wording import Language, text_of, title_of
 from slo.watch.model.notification import Notification
 

@@ -15,7 +15,7 @@ import orjson
 from slo.watch.delivery.sinks.codes import UNKNOWN_BODY, Code, by_code, by_status
 from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry
 from slo.watch.delivery.sinks.secret import Secret, mask
-from slo.watch.delivery.sinks.wire import Wire
+from slo.watch.delivery.sinks.transport import Wire
 from slo.watch.delivery.sinks.wording import cut, json_cost
 
 HEADERS = {"Content-Type": "application/json; charset=utf-8"}

@@ -1,8 +1,9 @@
 """
 The generic webhook: Alertmanager's v4 body, so that whatever takes Alertmanager's webhooks takes ours, and HMAC.
 
-`X-SLO-Event-Id` names the event (a repetition carries the same), `X-SLO-Timestamp` the second of sending, and
-`X-SLO-Signature: sha256=hex(hmac(secret, timestamp + "." + body))` proves both and the body.
+A notification has Alertmanager's shape here: labels that identify, annotations that explain, times, a fingerprint; the
+push to Alertmanager shares it. `X-SLO-Event-Id` names the event (a repetition carries the same), `X-SLO-Timestamp` the
+second of sending, and `X-SLO-Signature: sha256=hex(hmac(secret, timestamp + "." + body))` proves both and the body.
 2xx is delivery, 408/425/429/5xx are tried again, anything else needs a person.
 """
 
@@ -10,17 +11,64 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Any
 
 import orjson
 
+from slo.clock import iso
 from slo.watch.delivery.sinks.codes import by_status
 from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Outcome, Retry
-from slo.watch.delivery.sinks.prometheus_shape import alert_of
 from slo.watch.delivery.sinks.secret import Secret, mask
-from slo.watch.delivery.sinks.wire import Wire, checked_address
-from slo.watch.delivery.sinks.wording import Language
+from slo.watch.delivery.sinks.transport import Wire, checked_address
+from slo.watch.delivery.sinks.wording import Language, text_of, title_of
 from slo.watch.model.notification import Notification
+
+ZERO_TIME = "0001-01-01T00:00:00Z"  # how Go writes "not yet"
+_FNV_OFFSET, _FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
+
+
+def labels_of(notification: Notification) -> dict[str, str]:
+    """The labels, with `alertname` and `severity` in any case; empty ones left out, as Alertmanager does."""
+    defaults = {"alertname": "SloAlertTest" if notification.status == "test" else "SloAlert"}
+    labels = {**defaults, "severity": notification.severity, **notification.labels}
+    return {name: value for name, value in sorted(labels.items()) if value}
+
+
+def annotations_of(notification: Notification, language: Language) -> dict[str, str]:
+    """What the notification brings, and `summary` and `description` in the channel's language, marks included."""
+    annotations = {
+        **notification.annotations,
+        "summary": title_of(notification, language),
+        "description": text_of(notification, language),
+        "runbook_url": notification.runbook_url,
+        "event_id": notification.event_id,
+    }
+    return {name: value for name, value in annotations.items() if value}
+
+
+def alert_of(notification: Notification, language: Language) -> dict[str, Any]:
+    """One entry of a v4 webhook's `alerts`."""
+    labels = labels_of(notification)
+    ends = notification.ends_at_s
+    return {
+        "status": "resolved" if notification.status == "resolved" else "firing",
+        "labels": labels,
+        "annotations": annotations_of(notification, language),
+        "startsAt": iso(notification.starts_at_s),
+        "endsAt": ZERO_TIME if ends is None else iso(ends),
+        "generatorURL": notification.generator_url,
+        "fingerprint": fingerprint(labels),
+    }
+
+
+def fingerprint(labels: dict[str, str]) -> str:
+    """What Prometheus and Alertmanager compute: FNV-1a over sorted names and values, each followed by 0xff."""
+    value = _FNV_OFFSET
+    for name in sorted(labels):
+        for byte in (*name.encode(), 0xFF, *labels[name].encode(), 0xFF):
+            value = ((value ^ byte) * _FNV_PRIME) & 0xFFFFFFFFFFFFFFFF
+    return f"{value:016x}"
 
 
 class WebhookSink:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from slo.watch.delivery.sinks.codes import WECOM
 from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome
-from slo.watch.delivery.sinks.provider_codes import WECOM
 from slo.watch.delivery.sinks.robot import post_to_robot, sent_short_if_too_long
 from slo.watch.delivery.sinks.secret import Secret
-from slo.watch.delivery.sinks.wire import Wire, checked_address
+from slo.watch.delivery.sinks.transport import Wire, checked_address
 from slo.watch.delivery.sinks.wording import Language, cut, text_of, title_of
 from slo.watch.model.notification import Notification
 

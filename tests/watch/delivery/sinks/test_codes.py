@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 
-from slo.watch.delivery.sinks.codes import Code, by_code, by_status
+from slo.watch.delivery.sinks.codes import DINGTALK, FEISHU, WECOM, Code, by_code, by_status
 from slo.watch.delivery.sinks.dingtalk import DingTalkSink
 from slo.watch.delivery.sinks.feishu import FeishuSink
 from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry
-from slo.watch.delivery.sinks.provider_codes import DINGTALK, FEISHU, WECOM
 from slo.watch.delivery.sinks.secret import Secret
+from slo.watch.delivery.sinks.transport import Wire
 from slo.watch.delivery.sinks.wecom import WeComSink
-from slo.watch.delivery.sinks.wire import Wire
 from tests.watch.delivery.sinks.receiver import Answer, Receiver, Request, note
 
 NOW = 1_700_000_000.0

@@ -9,7 +9,7 @@ import pytest
 from slo.watch.delivery.sinks.feishu import FeishuSink, sign
 from slo.watch.delivery.sinks.outcome import Delivered, Failed, Retry
 from slo.watch.delivery.sinks.secret import Secret
-from slo.watch.delivery.sinks.wire import Wire
+from slo.watch.delivery.sinks.transport import Wire
 from slo.watch.model.notification import Severity
 from tests.watch.delivery.sinks.receiver import Answer, Receiver, Request, Throttle, note
 

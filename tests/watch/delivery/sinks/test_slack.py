@@ -5,7 +5,7 @@ import pytest
 from slo.watch.delivery.sinks.outcome import Delivered, Failed, Retry
 from slo.watch.delivery.sinks.secret import Secret
 from slo.watch.delivery.sinks.slack import SlackSink
-from slo.watch.delivery.sinks.wire import Wire
+from slo.watch.delivery.sinks.transport import Wire
 from tests.watch.delivery.sinks.receiver import Answer, Receiver, Request, note
 
 NOW = 1_700_000_000.0

@@ -9,7 +9,7 @@ from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry
 from slo.watch.delivery.sinks.secret import Secret
 from slo.watch.delivery.sinks.smtp import MailServer as Target
 from slo.watch.delivery.sinks.smtp import SmtpSink
-from slo.watch.delivery.sinks.wire import tls_context
+from slo.watch.delivery.sinks.transport import tls_context
 from tests.watch.delivery.sinks.certificates import Certificate, make_certificate
 from tests.watch.delivery.sinks.mail_server import MailRules, MailServer
 from tests.watch.delivery.sinks.receiver import note

@@ -4,8 +4,8 @@ import pytest
 
 from slo.watch.delivery.sinks.outcome import Delivered, Failed, Retry
 from slo.watch.delivery.sinks.secret import Secret
+from slo.watch.delivery.sinks.transport import Wire
 from slo.watch.delivery.sinks.wecom import WeComSink
-from slo.watch.delivery.sinks.wire import Wire
 from tests.watch.delivery.sinks.receiver import Answer, Receiver, Request, Throttle, note
 
 NOW = 1_700_000_000.0

@@ -1,9 +1,14 @@
 """
-One POST to one address: the only place where alerts meet HTTP.
+One exchange with a receiver, and one POST to one address: the only place where alerts meet HTTP.
+
+An exchange has one bound in time for all of it: looking up the name, connecting, every byte both ways. Time-outs of a
+socket count from byte to byte, so a receiver that drips one a second is never late. Here the exchange runs in a thread
+of its own. When its time is over, nobody waits for it any more and its connections are cut, which ends the thread as
+well; one that hangs where nothing can be cut (the resolver) keeps no process from ending.
 
 `urllib`, not `requests`: urllib3 logs the path of every request, and here the path is the secret. Certificates are
-always verified, redirects never followed, answers read with a bound in bytes, and the whole exchange has one in time
-(`exchange.py`). What the network does becomes a `Retry`; a message names the host and nothing else of the address.
+always verified, redirects never followed, answers read with a bound in bytes. What the network does becomes a `Retry`;
+a message names the host and nothing else of the address.
 """
 
 from __future__ import annotations
@@ -11,24 +16,99 @@ from __future__ import annotations
 import contextlib
 import email.utils
 import http.client
+import os
+import queue
 import socket
 import ssl
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import certifi
 
 from slo.bounded import is_this_machine
 from slo.errors import ConfigError
-from slo.watch.delivery.sinks.exchange import Connections, within
 from slo.watch.delivery.sinks.outcome import Diagnosis, Retry
 from slo.watch.delivery.sinks.secret import Secret, mask
+
+T = TypeVar("T")
+
+
+class Connections:
+    """The sockets of one exchange; `connect` makes them in place of `socket.create_connection`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._handles: list[socket.socket] = []
+        self._cut = False
+        self.connected = False  # has a connection ever stood: may something have been sent?
+
+    def connect(
+        self,
+        address: tuple[str | None, int],
+        timeout: float | None = None,
+        source_address: tuple[bytearray | bytes | str, int] | None = None,
+    ) -> socket.socket:
+        """A connection to `address` that `cut` ends, whatever becomes of the returned object (TLS takes it over)."""
+        made = socket.create_connection(address, timeout, source_address)
+        with self._lock:
+            if self._cut:
+                made.close()
+                raise TimeoutError("the time for this exchange is over")
+            self.connected = True
+            self._handles.append(socket.socket(fileno=os.dup(made.fileno())))
+        return made
+
+    def cut(self) -> None:
+        """End all connections, those under way included."""
+        with self._lock:
+            self._cut = True
+            for handle in self._handles:
+                with contextlib.suppress(OSError):
+                    handle.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """Forget them: the exchange is over."""
+        with self._lock:
+            for handle in self._handles:
+                handle.close()
+            self._handles.clear()
+
+
+def within(bound_s: float, exchange: Callable[[Connections], T]) -> tuple[T | None, bool]:
+    """What `exchange` returned, or None when `bound_s` passed first; and whether a connection ever stood.
+
+    What it raises is raised here.
+    """
+    connections = Connections()
+    ended: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            ended.put((exchange(connections), None))
+        except BaseException as error:  # noqa: BLE001 - raised again where somebody waits for it
+            ended.put((None, error))
+        finally:
+            connections.release()
+
+    threading.Thread(target=run, name="exchange", daemon=True).start()
+    try:
+        result, error = ended.get(timeout=bound_s)
+    except queue.Empty:
+        return None, connections.connected
+    finally:
+        connections.cut()
+    if error is not None:
+        raise error
+    return result, connections.connected
+
 
 LONGEST_ANSWER = 64 * 1024
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slo.watch.delivery.sinks.console import ConsoleSink
-from slo.watch.delivery.sinks.file import FileSink
+from slo.watch.delivery.sinks.local import ConsoleSink, FileSink
 from slo.watch.delivery.sinks.outcome import Delivered, Retry
 from tests.watch.delivery.sinks.receiver import note
 

@@ -19,13 +19,12 @@ from slo.serve.door.directory import Directory
 from slo.serve.telemetry.exposition import Exposition
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.watch.health import Health
 from slo.watch.history.store import Store
 from slo.watch.model.notification import Notification
-from slo.watch.patrol import Outside, Patrol
-from slo.watch.sli.host import CpuTime
+from slo.watch.server_health import CpuTime, Health
 from slo.watch.sli.probe import Tally
 from slo.watch.sli.sources import PassiveSource
+from slo.watch.watcher import Outside, Patrol
 from tests.serve.fakes import FakeFinder, FakeReplica
 from tests.serve.http_door import opened
 from tests.watch.simulated import Simulation

@@ -18,9 +18,9 @@ from slo.clock import iso
 from slo.watch.delivery.sinks.codes import by_status
 from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Retry
-from slo.watch.delivery.sinks.prometheus_shape import annotations_of, labels_of
 from slo.watch.delivery.sinks.secret import Secret, mask
-from slo.watch.delivery.sinks.wire import Wire, checked_address
+from slo.watch.delivery.sinks.transport import Wire, checked_address
+from slo.watch.delivery.sinks.webhook import annotations_of, labels_of
 from slo.watch.delivery.sinks.wording import Language
 from slo.watch.model.notification import Notification
 

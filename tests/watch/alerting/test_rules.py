@@ -6,11 +6,9 @@ from itertools import accumulate
 import pytest
 
 from slo.watch.alerting.alerts import Alert, Change, step
-from slo.watch.alerting.rulebook import make_rulebook
-from slo.watch.alerting.rules import Rule, read_burn
-from slo.watch.budget.burn import Guard, Pair, breached, lint
-from slo.watch.budget.period import parse_period
-from slo.watch.budget.tables import chosen, load_tables
+from slo.watch.alerting.rules import Rule, make_rulebook, read_burn
+from slo.watch.budget.budget import parse_period
+from slo.watch.budget.burn import Guard, Pair, breached, chosen, lint, load_tables
 from slo.watch.model.counts import Counts
 from slo.watch.model.objectives import Goal, parse_goal, parse_goals
 

@@ -1,6 +1,6 @@
 import pytest
 
-from slo.watch.alerting.cause import Evidence, causes, evidence_of
+from slo.watch.alerting.diagnosis import Evidence, causes, evidence_of
 
 USUAL = Evidence(
     requests=1000,

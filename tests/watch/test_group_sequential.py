@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from slo.objective import Objective, Verdict
 from slo.stats import binomial_cdf
-from slo.watch.plan import EARLIEST_MISS, Plan, make_plan
+from slo.watch.group_sequential import EARLIEST_MISS, Plan, make_plan
 
 P95 = Objective()
 

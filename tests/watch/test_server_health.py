@@ -1,5 +1,5 @@
 from slo.errors import Unauthorized, Unreachable
-from slo.watch.health import Health, health_of
+from slo.watch.server_health import Health, health_of
 
 
 def test_health_is_what_the_server_says() -> None:

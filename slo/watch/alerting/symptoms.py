@@ -1,23 +1,57 @@
 """
-What users feel, in a few words for a title: nobody answers, so many fail, or it is slow. English and Chinese.
+What users notice, in a few words for a title: nobody answers, so many fail, or it is slow. English and Chinese.
 
-Shares are those of the windows that fired, not of the last hour: an outage of two minutes is an outage.
+Shares are those of the windows that fired, not of the last hour: an outage of two minutes is an outage. Of an incident
+that is over, the worst moment, from the minutes that the history kept of it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
+from slo.stats import Histogram
 from slo.units import show_ms
-from slo.watch.alerting.cause import Cause
-from slo.watch.alerting.incident import Worst
+from slo.watch.alerting.diagnosis import Cause
 from slo.watch.alerting.round import Round
 from slo.watch.alerting.rules import NO_DATA_ALERT, REMEDIATION_ALERT, SPENT_ALERT, STORE_ALERT, Rule
 from slo.watch.alerting.words import duration_en, duration_zh, period_zh, share
 from slo.watch.budget.budget import Budget
 from slo.watch.model.latency import percentile
 from slo.watch.model.objectives import Goal
+
+LOOKS = 400  # windows at most: a long incident is looked at in larger steps
+
+Latencies = Callable[[float, float], tuple[Histogram, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worst:
+    """The highest percentile of any window in milliseconds, infinite where failures exceed what it leaves out, and the
+    largest share of requests that failed in any one interval. NaN and 0 without requests."""
+
+    latency_ms: float
+    failed: float
+
+
+def worst_of(
+    latencies: Latencies, *, start_s: float, end_s: float, interval_s: float, window_s: float, quantile: float
+) -> Worst:
+    """Look at every window that ends within the incident; `latencies(start, end)` gives its answers and failures."""
+    step_s = interval_s * max(1, math.ceil((end_s - start_s) / interval_s / LOOKS))
+    latency_ms, failed = math.nan, 0.0
+    at_s = end_s
+    while at_s > start_s:
+        value_ms = percentile(*latencies(at_s - window_s, at_s), quantile).value_ms
+        if not math.isnan(value_ms) and not value_ms <= latency_ms:
+            latency_ms = value_ms
+        histogram, lost = latencies(at_s - step_s, at_s)
+        if lost:
+            failed = max(failed, lost / (histogram.total + lost))
+        at_s -= step_s
+    return Worst(latency_ms=latency_ms, failed=failed)
+
 
 NEARLY_ALL = 0.9  # of the requests unreachable: then the service is
 

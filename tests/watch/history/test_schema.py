@@ -11,8 +11,8 @@ import pytest
 from slo.errors import StoreError
 from slo.files import BUSY
 from slo.watch.alerting.rules import STORE_ALERT
-from slo.watch.history.chronicle import add_silence, read, silences
-from slo.watch.history.damage import KEPT
+from slo.watch.history.event_log import add_silence, read, silences
+from slo.watch.history.schema import KEPT
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts
 from slo.watch.model.silences import Silence, parse_matcher

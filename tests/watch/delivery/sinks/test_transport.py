@@ -8,7 +8,7 @@ import pytest
 from slo.errors import ConfigError
 from slo.watch.delivery.sinks.outcome import Retry
 from slo.watch.delivery.sinks.secret import Secret
-from slo.watch.delivery.sinks.wire import Reply, Wire, checked_address
+from slo.watch.delivery.sinks.transport import Reply, Wire, checked_address
 from tests.watch.delivery.sinks.certificates import make_certificate
 from tests.watch.delivery.sinks.receiver import Answer, Receiver
 

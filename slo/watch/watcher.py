@@ -15,22 +15,21 @@ from slo.clock import Clock
 from slo.errors import StoreError
 from slo.objective import Objective
 from slo.stats import Histogram, edges_with
-from slo.watch.alerting.cause import causes, evidence_of
+from slo.watch.alerting.diagnosis import causes, evidence_of
 from slo.watch.alerting.grouping import Notice
-from slo.watch.alerting.incident import Worst, worst_of
 from slo.watch.alerting.message import Circumstances, compose
 from slo.watch.alerting.round import Round, Settings
+from slo.watch.alerting.symptoms import Worst, worst_of
 from slo.watch.alerting.words import zone_of
-from slo.watch.engine import Engine
-from slo.watch.health import Health
+from slo.watch.evaluator import Engine
 from slo.watch.heartbeat import Heartbeat
-from slo.watch.history.chronicle import read
+from slo.watch.history.event_log import read
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts, Minute
 from slo.watch.model.notification import Notification
 from slo.watch.model.objectives import Goal
 from slo.watch.remediation import Remediator, Situation
-from slo.watch.sli.host import CpuTime, cpu_time
+from slo.watch.server_health import CpuTime, Health, cpu_time
 from slo.watch.sli.probe import Tally
 from slo.watch.sli.sources import Harvest, needs_probes
 

@@ -9,17 +9,16 @@ from slo.errors import BadAnswer, StoreError, Unauthorized, Unreachable
 from slo.objective import Objective, judge
 from slo.records import Sample
 from slo.stats import Histogram, histogram_of
-from slo.watch.health import Health
+from slo.watch.alerting.round import State, state_of
 from slo.watch.heartbeat import Heartbeat, read_beat
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts, Minute
 from slo.watch.model.notification import Notification
-from slo.watch.patrol import Outside, Patrol
 from slo.watch.remediation import Limits, Remediator
-from slo.watch.sli.host import CpuTime, cpu_time
+from slo.watch.server_health import CpuTime, Health, cpu_time
 from slo.watch.sli.probe import Tally
 from slo.watch.sli.sources import Harvest
-from slo.watch.state import State, state_of
+from slo.watch.watcher import Outside, Patrol
 from tests.watch.simulated import Simulation
 
 UP = Health(server_up=True, model_up=True)

@@ -1,13 +1,47 @@
-"""How often an undelivered message is tried, and what one try brought."""
+"""
+Where a message goes, how often an undelivered one is tried, and what one try brought.
+
+Channels are chosen by severity; where its channel does not take it, a message goes to the fallback.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from slo.clock import iso
 from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry
+from slo.watch.model.notification import Notification, Severity
+
+# Sent before all others, and out of the reserve of a limited robot.
+URGENT_RANK = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Routes:
+    """`channels` are all that exist; a severity without a row of its own goes to all of them."""
+
+    channels: Sequence[str]
+    by_severity: Mapping[Severity, Sequence[str]] = field(default_factory=dict)
+    fallback: Sequence[str] = ()
+
+    def channels_for(self, notification: Notification) -> tuple[str, ...]:
+        """Where `notification` goes. A resolve goes where its alert went, since its severity is the same."""
+        return tuple(self.by_severity.get(notification.severity) or self.channels)
+
+    def fallback_for(self, channel: str) -> tuple[str, ...]:
+        """Where a message for `channel` goes instead."""
+        return tuple(name for name in self.fallback if name != channel)
+
+
+def rank_of(notification: Notification) -> int:
+    """Order of sending, lowest first: critical, resolves, then by severity."""
+    if notification.severity == "critical":
+        return 0
+    if notification.status == "resolved":
+        return URGENT_RANK
+    return {"page": 2, "ticket": 3, "info": 4}[notification.severity]
 
 
 @dataclass(frozen=True, kw_only=True)

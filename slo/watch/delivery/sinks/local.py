@@ -1,17 +1,47 @@
-"""A file of notifications, one JSON object a line: to be read by people, `jq` and log shippers."""
+"""The channels on this machine: the terminal, and a file of one JSON object a line, for people and log shippers."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TextIO
 
 import orjson
 
 from slo.clock import iso
 from slo.files import private_folder
+from slo.watch.alerting.words import second
 from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Outcome, Retry
+from slo.watch.delivery.sinks.wording import Language, plain, text_of, title_of
 from slo.watch.model.notification import Notification
+
+
+class ConsoleSink:
+    """Writes each notification to `stream`, stderr by custom: stdout belongs to a command's product."""
+
+    limit: Limit | None = None
+    repeat_every_s: float | None = None
+    digest_bytes = 20_000
+
+    def __init__(self, stream: TextIO, *, language: Language = "zh") -> None:
+        self._stream = stream
+        self._language = language
+
+    def __repr__(self) -> str:
+        return "console"
+
+    def send(self, notification: Notification, now: float) -> Outcome:
+        head = title_of(notification, self._language)
+        text = plain(text_of(notification, self._language)).strip()
+        body = "".join(f"    {line}\n" for line in text.splitlines())
+        try:
+            self._stream.write(f"{second(now, None)} {head}\n{body}")
+            self._stream.flush()
+        except (OSError, ValueError) as error:  # ValueError: the stream was closed
+            return Retry(reason=f"console: {error}")
+        return Delivered()
+
 
 _FULL = Diagnosis(
     "无法写入告警文件：检查磁盘空间与权限", "the alert file cannot be written: check disk space and rights"

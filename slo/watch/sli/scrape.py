@@ -120,7 +120,7 @@ class Reading:
         return 0.0 if any(counts[-1] for (code, _), counts in self.requests.items() if code == GOOD_CODE) else None
 
     def evidence(self, threshold_ms: float) -> dict[str, Any]:
-        """What `alerting.cause` asks for, but for the requests' number and outcomes.
+        """What `alerting.diagnosis` asks for, but for the requests' number and outcomes.
 
         Good and total by length class and by replica are empty where the threshold is no edge. Our own probes are as
         good as evidence as anybody's requests.

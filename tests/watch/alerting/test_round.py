@@ -4,11 +4,10 @@ from slo.objective import Objective, judge
 from slo.stats import Histogram
 from slo.watch.alerting.alerts import Alert, Change, Phase
 from slo.watch.alerting.grouping import Notice, Tier, Told
-from slo.watch.alerting.round import Round
+from slo.watch.alerting.round import Event, Round, State, event_of, state_of
 from slo.watch.alerting.rules import Rule
 from slo.watch.model.maintenance import Maintenance
 from slo.watch.model.notification import Severity
-from slo.watch.state import Event, State, event_of, state_of
 
 P95 = Objective()
 GOOD, BAD, NONE = judge(300, 300, P95), judge(0, 300, P95), judge(0, 0, P95)

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from slo.report.alertmanager import alertmanager_file
-from slo.watch.delivery.sinks.alertmanager import AlertmanagerSink
+from slo.watch.delivery.sinks.alertmanager_push import AlertmanagerSink
 from slo.watch.delivery.sinks.outcome import Delivered, Retry
-from slo.watch.delivery.sinks.prometheus_shape import fingerprint, labels_of
 from slo.watch.delivery.sinks.secret import Secret
-from slo.watch.delivery.sinks.wire import Wire
+from slo.watch.delivery.sinks.transport import Wire
+from slo.watch.delivery.sinks.webhook import fingerprint, labels_of
 from tests.real_servers import alertmanager, free_port, get_json, until
 from tests.watch.delivery.sinks.receiver import Answer, Receiver, note
 

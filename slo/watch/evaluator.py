@@ -27,12 +27,11 @@ from slo.watch.alerting.grouping import (
 )
 from slo.watch.alerting.round import Round, Settings, labels_of
 from slo.watch.alerting.rules import Reading, Rule, check_names
-from slo.watch.budget.budget import Budget
-from slo.watch.budget.period import day_left_s
+from slo.watch.budget.budget import Budget, day_left_s
 from slo.watch.checkpoint import KEY, recall
-from slo.watch.history.chronicle import Event, maintenance, silences, write
+from slo.watch.history.buffered import History
 from slo.watch.history.compaction import compact
-from slo.watch.history.history import History
+from slo.watch.history.event_log import Event, maintenance, silences, write
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts, Minute, Slices
 from slo.watch.model.maintenance import Maintenance, covering
@@ -74,7 +73,7 @@ class Engine:
     ) -> Round:
         """Take in a round's slices and judge. `remember` are states of others, kept together with the counts.
 
-        What is old is thrown away only while the wall clock keeps pace with `monotonic_s`, see `agreement`. Never
+        What is old is thrown away only while the wall clock keeps pace with `monotonic_s`, see `wall_clock`. Never
         raises for a store that fails: that is `Round.problem`, and an alert.
         """
         settings, state = self.settings, self._state
