@@ -30,7 +30,6 @@ class KeeperGuard:
         self._instance = instance
         self._log = log
         self._clock = clock
-        self._child = 0
         self._seen: tuple[int, int | None] = (0, None)
         self._since_s = self._looked_s = clock.monotonic()
 
@@ -39,15 +38,12 @@ class KeeperGuard:
         now_s = self._clock.monotonic()
         awake = now_s - self._looked_s < HALTED_S / 2  # else this process did not run itself, and knows nothing
         self._looked_s = now_s
-        if self._child:
-            with suppress(ChildProcessError):
-                os.waitpid(self._child, os.WNOHANG)
         keeper = living_keeper(self._state_dir)
         if keeper is None:
             state = read_state(self._state_dir) if was_killed(self._state_dir) else None
             if state is None or state.instance != self._instance:
                 return False
-            self._child = start_keeper(self._state_dir, self._log)
+            start_keeper(self._state_dir, self._log)
             return True
         seen = (keeper.pid, pulse(keeper.pid))
         if seen != self._seen or seen[1] is None or not awake:

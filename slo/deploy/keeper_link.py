@@ -121,11 +121,16 @@ def end_keeper(state_dir: Path, clock: Clock) -> bool:
     return True
 
 
-def start_keeper(state_dir: Path, log: Path) -> int:
-    """A keeper for the server of `state_dir`, unless there is one: its pid, or 0. Its lock settles who comes first."""
-    if living_keeper(state_dir) is not None:
-        return 0
-    return spawn(keeper_command(state_dir), environment=quiet_environment(os.environ), log=log)
+def start_keeper(state_dir: Path, log: Path) -> None:
+    """A keeper for the server of `state_dir`, unless there is one. Its own lock settles who comes first.
+
+    It is nobody's child: Xinference's main process, which may call this, kills all its children when it ends.
+    """
+    if living_keeper(state_dir) is None:
+        command = ["/bin/sh", "-c", '"$@" &', "sh", *keeper_command(state_dir)]
+        shell = spawn(command, environment=quiet_environment(os.environ), log=log)
+        with suppress(ChildProcessError):  # collected by somebody else
+            os.waitpid(shell, 0)
 
 
 def was_killed(state_dir: Path) -> bool:

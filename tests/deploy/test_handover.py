@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -166,6 +167,7 @@ def test_a_keeper_that_was_killed_or_hangs_is_replaced_and_one_that_ended_is_not
     assert not other.look()
     assert guard.look()
     second = until("another", lambda: living_keeper(kept.folder))
+    assert psutil.Process(second.pid).ppid() != os.getpid(), "a server takes its children with it when it ends"
     until("it has looked", lambda: (facts := living_keeper(kept.folder)) and facts.pid == second.pid)
     try:
         os.kill(second.pid, signal.SIGSTOP)
