@@ -49,9 +49,9 @@ def without_texts(message: str, texts: Iterable[Any], secrets: Sequence[str] = (
 
 
 def texts_of(body: bytes) -> list[Any]:
-    """The texts of a request's body."""
-    given = orjson.loads(body).get("input", [])
-    return given if isinstance(given, list) else [given]
+    """The texts of a request's body, or their token ids."""
+    given = orjson.loads(body).get("input", []) if body else []
+    return given if isinstance(given, list) and not all(isinstance(part, int) for part in given) else [given]
 
 
 def _without(message: str, text: str) -> str:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 
 from slo.client import EmbeddingsClient
 from slo.clock import Clock, SystemClock
-from slo.errors import RequestError
+from slo.distinct import Distinct
+from slo.errors import BadAnswer, RequestError
 from slo.records import Sample
 from slo.texts import Text
 
@@ -24,18 +25,23 @@ def one_by_one(
     clock: Clock | None = None,
     on_sample: Callable[[Sample, RequestError | None], None] | None = None,
 ) -> list[Sample]:
-    """One sample per text. A failed request is a sample with its outcome; it never ends the measurement.
+    """One sample per text. A failed request is a sample with its outcome; it never ends the measurement. So is
+    one whose vector was that of another text.
 
     `on_sample` hears of each sample at once, with the error if there was one.
     """
     clock = clock or SystemClock()
     samples: list[Sample] = []
+    distinct = Distinct()
     for text in texts:
         sent_s = clock.monotonic()
         failure: RequestError | None = None
         cached = False
         try:
-            cached = client.embed(text.value, dimension=dimension).cached
+            answer = client.embed(text.value, dimension=dimension)
+            cached = answer.cached
+            if distinct.is_taken(text.value, tuple(answer.vectors[0])):
+                failure = BadAnswer(f"{client.url}: gave two texts the same vector", url=client.url, status=200)
         except RequestError as error:
             failure = error
         sample = Sample(

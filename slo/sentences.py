@@ -74,8 +74,16 @@ SENTENCES: dict[str, tuple[str, str]] = {
     "slices": ("the generator was late or busy in slices {slices}", "发压端在第 {slices} 个时段迟发或过忙"),
     "paused": ("interrupted for {pause} after slice {index}", "第 {index} 个时段之后中断了 {pause}"),
     "wrong": (
+        "{wrong} of {compared} checked answers were wrong: they are not the vectors of their texts",
+        "核对的 {compared} 条应答中有 {wrong} 条错误：与同一文本的向量不同",
+    ),
+    "wrong.older": (  # so it was said until version 0.1.0
         "{wrong} of {compared} checked answers were wrong: they differ from the same text's vector",
         "核对的 {compared} 条应答中有 {wrong} 条错误：与同一文本的向量不同",
+    ),
+    "alike": (
+        "{count} of the wrong answers have the very vector of another text",
+        "错误应答中有 {count} 条与另一文本的向量完全相同",
     ),
     "clusters": (
         "late requests come in clusters: these {total} weigh as {effective} independent ones; run longer",

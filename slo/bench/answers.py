@@ -21,6 +21,8 @@ import orjson
 from numpy.typing import NDArray
 
 from slo.bench.exchange import OK, Exchange
+from slo.complaints import texts_of
+from slo.distinct import Distinct
 from slo.errors import BadAnswer
 
 Encoding = Literal["float", "base64"]
@@ -48,6 +50,7 @@ class Comparison:
     wrong: tuple[Kept, ...] = ()
     unverified: int = 0
     least_cosine: float = 1.0
+    alike: int = 0  # of the wrong ones, those with a vector that another text had
 
 
 class AnswerCheck:
@@ -111,8 +114,9 @@ def _vector(value: Any) -> NDArray[np.float32]:
 
 
 def compare(kept: list[Kept], references: list[NDArray[np.float32] | None]) -> Comparison:
-    """Cosine of each kept answer with its reference, the least over the texts of a request."""
-    wrong: list[Kept] = []
+    """Cosine of each kept answer with its reference, the least over the texts of a request; and with each other."""
+    wrong: list[Kept] = twins(kept)
+    twin_sequences = {answer.sequence for answer in wrong}
     unverified, least = 0, 1.0
     for answer, reference in zip(kept, references, strict=True):
         if reference is None:
@@ -120,10 +124,25 @@ def compare(kept: list[Kept], references: list[NDArray[np.float32] | None]) -> C
             continue
         cosine = _least_cosine(answer.vectors, reference)
         least = min(least, cosine)
-        if not cosine >= LEAST_COSINE:
+        if not cosine >= LEAST_COSINE and answer.sequence not in twin_sequences:
             wrong.append(answer)
     compared = len(kept) - unverified
-    return Comparison(compared=compared, wrong=tuple(wrong), unverified=unverified, least_cosine=least)
+    return Comparison(
+        compared=compared, wrong=tuple(wrong), unverified=unverified, least_cosine=least, alike=len(twin_sequences)
+    )
+
+
+def twins(kept: list[Kept]) -> list[Kept]:
+    """Answers one of whose vectors another text had before."""
+    distinct = Distinct()
+    return [
+        answer
+        for answer in kept
+        if any(
+            distinct.is_taken(text, row.tobytes())
+            for text, row in zip(texts_of(answer.body), answer.vectors, strict=False)
+        )
+    ]
 
 
 def _least_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

@@ -55,6 +55,7 @@ def answers_row(comparison: Comparison, wrong: Iterable[tuple[str, bool]]) -> Ro
         "unverified": comparison.unverified,
         "least_cosine": comparison.least_cosine if comparison.compared else None,
         "wrong": [list(pair) for pair in wrong],
+        "alike": comparison.alike,
     }
 
 
@@ -72,6 +73,7 @@ def answers_of(rows: Sequence[Row]) -> Row:
     return {
         "compared": sum(part["compared"] for part in parts),
         "wrong": sum(len(part["wrong"]) for part in parts),
+        "alike": sum(part.get("alike", 0) for part in parts),
         "unverified": sum(part["unverified"] for part in parts),
         "least_cosine": min(cosines, default=None),
     }

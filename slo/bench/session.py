@@ -240,6 +240,7 @@ def record(
                 "parsed": load.check.parsed,
                 "compared": comparison.compared,
                 "wrong": len(comparison.wrong),
+                "alike": comparison.alike,
                 "unverified": comparison.unverified,
                 "least_cosine": comparison.least_cosine if comparison.compared else None,
             },
@@ -277,6 +278,8 @@ def notes(load: Load, comparison: Comparison, check: SelfCheck) -> list[str]:
     collector, found = load.collector, list(check.remarks)
     if collector.cached.total:
         found.append(say("cached", count=collector.cached.total))
+    if comparison.alike:
+        found.append(say("alike", count=comparison.alike))
     if comparison.unverified:
         found.append(say("unverified", count=comparison.unverified))
     if collector.thinned:

@@ -108,6 +108,8 @@ def _notes(rows: Sequence[Row], run: Run) -> list[str]:
         found.append(say("thinned.fair", kept=len(run.samples), total=measured))
     if run.exact_cached:
         found.append(say("cached", count=run.exact_cached.total))
+    if alike := run.details["answers"]["alike"]:
+        found.append(say("alike", count=alike))
     if unverified := run.details["answers"]["unverified"]:
         found.append(say("unverified", count=unverified))
     if marked := [str(row["index"] + 1) for row in rows if row["faults"]]:

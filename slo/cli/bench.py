@@ -9,7 +9,7 @@ import click
 from rich.console import Console, RenderableType
 
 from slo.bench.baseline import BaselinePlan, run_baseline
-from slo.cli.options import Context, config_option, context, json_option, target_options
+from slo.cli.options import Context, config_option, context, golden_option, json_option, target_options
 from slo.cli.progress import progress_on
 from slo.clock import SystemClock
 from slo.errors import StoreError
@@ -34,6 +34,7 @@ def _classes(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 @click.option("--warmup", type=int, help="Requests per class before that, not counted.")
 @click.option("--classes", default=",".join(CLASSES), show_default=True, callback=_classes, help="Which text lengths.")
 @click.option("--seed", type=int, help="Same seed, same texts (default: from the clock).")
+@golden_option
 @target_options
 @config_option
 @json_option
@@ -45,6 +46,7 @@ def baseline(
     warmup: int | None,
     classes: tuple[str, ...],
     seed: int | None,
+    golden_file: Path | None,
     **target: Any,
 ) -> int:
     """Measure one client's latency per text length: short 4, medium 20, long 50 characters.
@@ -57,7 +59,13 @@ def baseline(
     """
     changes: dict[str, Any] = {"baseline.requests": requests, "baseline.warmup": warmup, "baseline.seed": seed}
     ctx = context(config_path, as_json=as_json, **target, **changes)
+    known: dict[str, Any] = {}
+    if golden_file is not None:
+        from slo.cli.loading import golden_likeness  # noqa: PLC0415 - numpy, as below
+
+        known = golden_likeness(ctx, golden_file)
     run = _baseline(ctx, classes)
+    run.settings |= known
     publish(ctx, run, run_report(run))
     return 130 if run.interrupted else run.verdict.exit_code
 

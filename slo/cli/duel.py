@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from slo.bench.golden_file import Likeness, likeness, references, usual_texts
 from slo.bench.interleaved import Duel, Outcome, interleave
 from slo.bench.load import LoadPlan, load_once
 from slo.bench.resources import server_root
@@ -51,6 +52,7 @@ def compare_live(a: Path, b: Path, *, rate: float, round_s: str, rounds: int, as
         runs[side].append(run)
         return run.samples
 
+    cosines = _likeness(sides)
     found = interleave(
         lambda number: turn(0, number),
         lambda number: turn(1, number),
@@ -60,10 +62,10 @@ def compare_live(a: Path, b: Path, *, rate: float, round_s: str, rounds: int, as
     )
     line.end()
     for side, ctx in enumerate(sides):
-        path = save_run(_joined(runs[side], found), ctx.config.state_dir)
+        path = save_run(_joined(runs[side], found, cosines), ctx.config.state_dir)
         ctx.err.print(f"saved {path}", highlight=False, soft_wrap=True)
     if as_json:
-        sides[0].emit_json(found.to_json())
+        sides[0].emit_json(found.to_json() | {"cosine": cosines.to_json()})
     else:
         sides[0].out.print(
             f"A {a}: P95 {show_ms(found.a_p95_ms)}\nB {b}: P95 {show_ms(found.b_p95_ms)}", highlight=False
@@ -72,7 +74,18 @@ def compare_live(a: Path, b: Path, *, rate: float, round_s: str, rounds: int, as
             f"B/A between {found.low:.2f} and {found.high:.2f} (95 %, {rounds} rounds): {found.outcome.value}",
             highlight=False,
         )
+        sides[0].out.print(
+            f"cosine of A's and B's vectors over {cosines.texts} texts: least {cosines.least:.4f}, mean "
+            f"{cosines.mean:.4f}",
+            highlight=False,
+        )
     return 1 if found.outcome is Outcome.SLOWER else 0
+
+
+def _likeness(sides: list[Context]) -> Likeness:
+    """How alike the vectors of the two servers are: a faster server with others has not done the same work."""
+    with sides[0].client() as a, sides[1].client() as b:
+        return likeness(references(a, usual_texts()), references(b, usual_texts()))
 
 
 def _session(ctx: Context, seed: int, line: LiveLine) -> Session:
@@ -90,7 +103,7 @@ def _session(ctx: Context, seed: int, line: LiveLine) -> Session:
     )
 
 
-def _joined(runs: list[Run], found: Duel) -> Run:
+def _joined(runs: list[Run], found: Duel, cosines: Likeness) -> Run:
     """One record of all turns of a side, its times one turn after the other."""
     first, samples, start_s = runs[0], list[Sample](), 0.0
     for run in runs:
@@ -102,5 +115,5 @@ def _joined(runs: list[Run], found: Duel) -> Run:
     return Run(
         kind="turns", started_wall_s=first.started_wall_s, endpoint=first.endpoint, model=first.model,
         objective=first.objective, settings=first.settings | {"rounds": len(runs)}, samples=samples,
-        server=first.server, details={"duel": found.to_json()},
+        server=first.server, details={"duel": found.to_json(), "cosine": cosines.to_json()},
     )  # fmt: skip

@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 import click
 
+from slo.bench.golden_file import check_golden
 from slo.bench.own_texts import read_texts
 from slo.bench.resources import server_root
 from slo.bench.session import Session
 from slo.bench.wire import target
 from slo.bench.workload import Workload, parse_mix
 from slo.cli.live import LiveLine
-from slo.cli.options import Context, config_option, json_option, target_options
+from slo.cli.options import Context, config_option, golden_option, json_option, target_options
 from slo.clock import SystemClock
 from slo.errors import BadRequest, ConfigError, RequestError, RequestTimeout, RunError, Unauthorized, Unreachable
 from slo.facts import server_facts
@@ -48,6 +49,7 @@ def workload_options(command: Command) -> Command:
         json_option,
         config_option,
         target_options,
+        golden_option,
         click.option("--check-every", type=click.IntRange(min=1), default=50, show_default=True,
                      help="Parse every n-th answer and compare a sample with its reference vector."),
         click.option("--encoding", type=click.Choice(["float", "base64"]), default="float", show_default=True,
@@ -82,7 +84,7 @@ def make_session(
     texts_file: Path | None = given["texts_file"]
     own = read_texts(texts_file, batch=given["batch"]) if texts_file else None
     workload = Workload(mix=parse_mix(given["mix"]), batch=given["batch"], zipf=given["zipf"], own=own, seed=seed)
-    dimension = vector_length(ctx)
+    dimension, known = vector_length(ctx), golden_likeness(ctx, given["golden_file"])
     if command is None:
         command = repeating(seed)
         ctx.err.print(f"seed {seed}; repeat with: {command}", highlight=False, soft_wrap=True, markup=False)
@@ -97,10 +99,18 @@ def make_session(
         check_every=given["check_every"],
         server=server_facts(config.endpoint, config.model.name, api_key=ctx.api_key()),
         server_pid=server_root(config.state_dir, config.endpoint),
-        settings={"command": command},
+        settings={"command": command, **known},
         clock=clock,
         show=line,
     )  # fmt: skip
+
+
+def golden_likeness(ctx: Context, file: Path | None) -> dict[str, Any]:
+    """For the settings of a record: how alike the vectors of `file` are. Raises `RunError` where they are not."""
+    if file is None:
+        return {}
+    with ctx.client() as client:
+        return {"golden": {"file": file.name, **check_golden(client, file).to_json()}}
 
 
 def vector_length(ctx: Context) -> int | None:

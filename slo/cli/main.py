@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "similarity": "slo.cli.setup",
     "quantize": "slo.cli.quantize",
     "models": "slo.cli.models",
+    "golden": "slo.cli.golden",
     "baseline": "slo.cli.bench",
     "compare": "slo.cli.bench",
     "load": "slo.cli.load",

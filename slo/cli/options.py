@@ -65,6 +65,14 @@ def json_option(command: Command) -> Command:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(command)
 
 
+def golden_option(command: Command) -> Command:
+    """`--golden FILE`."""
+    return click.option(
+        "--golden", "golden_file", type=click.Path(path_type=Path, dir_okay=False),
+        help="Texts with the vectors they must have, from `slo golden`; else exit 1 before anything is measured.",
+    )(command)  # fmt: skip
+
+
 def target_options(command: Command) -> Command:
     """`--endpoint`, `--model` and `--api-key-file`: which server to measure."""
     for option in (

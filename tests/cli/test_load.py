@@ -239,7 +239,9 @@ def test_two_servers_are_measured_in_turns(endpoint: str, tmp_path: Path, capfd:
             (tmp_path / f"{name}.yaml").write_text(settings)
         turns = ["--run", "--rounds", "5", "--round", "1s", "--rate", "40"]
         assert run(cli, ["compare", "a.yaml", "b.yaml", *turns]) == 1
-        assert "B is slower" in capfd.readouterr().out
+        out = capfd.readouterr().out
+        assert "B is slower" in out
+        assert "over 24 texts: least 1.0000, mean 1.0000" in out
         assert run(cli, ["compare", "a.yaml", "a.yaml", *turns]) == 2
         slower.kill()
         slower.wait()
