@@ -36,7 +36,7 @@ COMMANDS: dict[str, str] = {
     "similarity": "slo.cli.setup",
     "quantize": "slo.cli.quantize",
     "models": "slo.cli.models",
-    "golden": "slo.cli.golden",
+    "golden": "slo.cli.known_vectors",
     "baseline": "slo.cli.bench",
     "compare": "slo.cli.bench",
     "load": "slo.cli.load",
