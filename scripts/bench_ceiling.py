@@ -1,12 +1,13 @@
 """
 How many requests per second the front door itself can carry: a real Xinference, an engine that computes nothing.
 
-    python scripts/bench_ceiling.py [--connections 50] [--seconds 10] [--rounds 3] [--repeat-texts] [--auth] [--json]
+    python scripts/bench_ceiling.py [--connections 50] [--seconds 10] [--rounds 3] [--repeat-texts] [--auth] [--both]
 
 Starts its own server in a temporary home, on a free port, and stops it again. The load generator is a bare protocol
 on uvloop: on a small machine it shares the cores with the server, so its own cost would otherwise be measured. It
 checks that every answer carries the checksum of its text. `--repeat-texts` asks for one text again and again: the
-cache's path. `--endpoint` uses a server that runs already (start it with `--keep`).
+cache's path. `--both` has a server with authentication beside one without, asked in turn, and gives the ratio of their
+medians. `--endpoint` uses a server that runs already (start it with `--keep`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import secrets
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -122,16 +124,16 @@ class Run:
             self.bad += 1
         elif len(self.latencies) % 50 == 0:  # parsing all of them would cost more than the server does
             head = orjson.loads(body)["data"][0]["embedding"][:4]
-            self.bad += bytes(round(value * 256) for value in head) != zlib.crc32(text.encode()).to_bytes(4, "little")
+            self.bad += bytes(round(value * 512) for value in head) != zlib.crc32(text.encode()).to_bytes(4, "little")
 
 
 @contextmanager
-def server(auth: bool) -> Iterator[tuple[str, str | None]]:
-    """A Xinference with the null engine; gives its address and a key."""
+def server(auth: bool, folder: Path | None = None) -> Iterator[tuple[str, str | None]]:
+    """A Xinference with the null engine and its home in `folder`; gives its address and a key."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="slo-ceiling-") as home:
+    with tempfile.TemporaryDirectory(prefix="slo-ceiling-", dir=folder) as home:
         environment = {
             **os.environ, "XINFERENCE_HOME": home, "XINFERENCE_AUTH_ADVANCED": "1" if auth else "0",
             "XINFERENCE_ENABLE_VIRTUAL_ENV": "0", "XINFERENCE_MODEL_SRC": "huggingface", "HF_HUB_OFFLINE": "1",
@@ -199,6 +201,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeat-texts", action="store_true", help="one text only: measures cache hits")
     parser.add_argument("--auth", action="store_true", help="with Xinference's authentication switched on")
+    parser.add_argument("--both", action="store_true", help="without and with authentication, round by round in turn")
     parser.add_argument("--endpoint", help="use this server instead of starting one")
     parser.add_argument("--key", help="API key for --endpoint")
     parser.add_argument("--keep", action="store_true", help="start the server, print its address, serve until Ctrl-C")
@@ -208,11 +211,32 @@ def main() -> None:
     if options.endpoint:
         report(options, options.endpoint.rstrip("/"), options.key)
         return
+    if options.both:
+        with server(auth=False) as (endpoint, _), server(auth=True) as (guarded, key):
+            compare(options, [(endpoint, None), (guarded, key)])
+        return
     with server(options.auth) as (endpoint, key):
         if options.keep:
             print(f"--endpoint {endpoint}" + (f" --key {key}" if key else ""), flush=True)
             signal.pause()
         report(options, endpoint, key)
+
+
+def compare(options: argparse.Namespace, sides: list[tuple[str, str | None]]) -> None:
+    """Measure two servers in turn, and print both medians and their ratio."""
+    uvloop.install()
+    found: list[list[float]] = [[], []]
+    for number in range(options.rounds + 1):
+        for rates, (endpoint, key) in zip(found, sides, strict=True):
+            figures = asyncio.run(Run(options, endpoint, key)(options.seconds if number else 2.0))
+            if figures["bad"]:
+                sys.exit(f"{figures['bad']} bad answers")
+            if number:  # the first is the warm-up
+                rates.append(figures["requests_per_s"])
+    plain, guarded = (statistics.median(rates) for rates in found)
+    result = {"plain_per_s": plain, "auth_per_s": guarded, "ratio": round(plain / guarded, 3), "rounds": found}
+    print(json.dumps(result) if options.json else f"without {plain}, with authentication {guarded} requests/s: "
+          f"{plain / guarded:.2f} times ({found})")  # fmt: skip
 
 
 def report(options: argparse.Namespace, endpoint: str, key: str | None) -> None:

@@ -1,7 +1,7 @@
 """
 An engine that computes nothing, for measuring everything around it: `XINFERENCE_EXTENSIONS=null_engine:create`.
 
-Needs this folder on PYTHONPATH. Each vector carries the checksum of its text in its first four values.
+Needs this folder on PYTHONPATH. Each vector has length 1 and carries its text's checksum in its first four values.
 `NULL_TOKEN_MS` lets a pass take 5 ms and so much per token, one pass after the other, without using the processor:
 an engine of known capacity for trying out overload.
 """
@@ -22,6 +22,7 @@ from xinference.model.embedding.core import EmbeddingModel
 from slo.serve.extension import Extension
 
 DIMENSIONS = 768
+SCALE = 512  # a checksum's byte as a value: four of them are shorter than 1
 
 
 class NullEngine(EmbeddingModel):  # type: ignore[misc]
@@ -40,15 +41,17 @@ class NullEngine(EmbeddingModel):  # type: ignore[misc]
     def load(self) -> None:
         self._token_s = float(os.environ.get("NULL_TOKEN_MS", "0")) / 1000
         self._turn = asyncio.Lock()
-        self._row = np.random.default_rng(1).standard_normal(DIMENSIONS).astype("<f4") / 28
+        row = np.random.default_rng(1).standard_normal(DIMENSIONS - 4)
+        self._rest = (row / np.linalg.norm(row)).astype("<f4")
 
     def _create_embedding(self, sentences: Any, **_: Any) -> Any:
         raise NotImplementedError("the null engine answers the front door only")
 
     async def embed_batch(self, texts: list[str]) -> tuple[bytes, list[int], list[bool], dict[str, float]]:
-        rows = np.tile(self._row, (len(texts), 1))
+        rows = np.empty((len(texts), DIMENSIONS), "<f4")
         for row, text in zip(rows, texts, strict=True):
-            row[:4] = np.frombuffer(zlib.crc32(text.encode()).to_bytes(4, "little"), dtype=np.uint8) / 256
+            head = np.frombuffer(zlib.crc32(text.encode()).to_bytes(4, "little"), dtype=np.uint8) / SCALE
+            row[:4], row[4:] = head, self._rest * np.sqrt(1 - head @ head)
         tokens = [len(text) + 2 for text in texts]
         asked = began = time.perf_counter()
         if self._token_s:

@@ -15,12 +15,15 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xinference
 
 from slo.logrecords import tame_log_records
 from slo.serve.settings import load_settings
+
+if TYPE_CHECKING:
+    from slo.serve.door.audit import Audit
 
 HOST_VERSION = "4.1.0"
 
@@ -60,23 +63,29 @@ class Extension:
         from xinference.api.model_request_logging import ModelRequestLoggingRoute
         from xinference.core.exceptions import ModelNotReadyError
 
-        from slo.serve.door.keys import RememberedKeys
+        from slo.serve.door.callers import Callers
+        from slo.serve.door.keys import DatabaseVersion, RememberedKeys
         from slo.serve.door.replicas import ActorFinder
         from slo.serve.install import install
 
         _harden_http(self.settings.trusted_proxies)
+        service = context.auth_service
         if context.auth_enabled:
-            context.auth_service._cache = RememberedKeys(context.auth_service._cache, time.monotonic)
+            path = getattr(service.db, "_db_path", None)  # another provider's store cannot be watched
+            version = DatabaseVersion(path) if path else lambda: None
+            service._cache = RememberedKeys(service._cache, time.monotonic, version)
 
         install(
             context.app,
             context.app.state.api,
             ActorFinder(context.get_supervisor_ref, loading=ModelNotReadyError),
             self.settings,
-            secured=[Security(context.auth_service, scopes=["models:read"])] if context.auth_enabled else None,
-            admin=[Security(context.auth_service, scopes=["admin"])] if context.auth_enabled else None,
+            secured=[Security(service, scopes=["models:read"])] if context.auth_enabled else None,
+            admin=[Security(service, scopes=["admin"])] if context.auth_enabled else None,
             short=not _something_between(context),
             route_class=ModelRequestLoggingRoute,
+            callers=Callers(service, time.perf_counter) if context.auth_enabled else None,
+            audit=_audit(context.app.state.api) if context.auth_enabled else None,
         )
 
 
@@ -123,13 +132,32 @@ def _harden_http(proxies: Sequence[str]) -> None:
     restful_api.create_hardened_http_protocol, restful_api.Config = hardened, config
 
 
+def _audit(host: Any) -> Audit:
+    """Xinference's audit log and counters."""
+    from xinference.api.oauth2.advanced import audit
+    from xinference.core import metrics
+
+    from slo.serve.door.audit import Audit
+
+    return Audit(
+        host, audit._get_audit_logger, audit._NODE_NAME, audit._get_service_address, time.perf_counter,
+        requests=getattr(metrics, "api_key_requests_total", None),
+        seconds=getattr(metrics, "api_key_request_duration_seconds", None),
+    )  # fmt: skip
+
+
 def _something_between(context: Any) -> bool:
     """Is any of what the gate's short way leaves out switched on?"""
     from xinference.api.guard_integration import guard_enabled
-    from xinference.constants import XINFERENCE_ENABLE_OTEL, XINFERENCE_MODEL_REQUEST_LOG_ENABLED
+    from xinference.constants import (
+        XINFERENCE_ENABLE_OTEL,
+        XINFERENCE_MODEL_REQUEST_LOG_ENABLED,
+        XINFERENCE_TRUSTED_PROXIES,
+    )
 
     allowed_ips = context.app.state.api._allowed_ip_list
-    return bool(context.auth_enabled or allowed_ips or guard_enabled() or XINFERENCE_ENABLE_OTEL
+    proxies = context.auth_enabled and XINFERENCE_TRUSTED_PROXIES  # whose headers authentication reads by itself
+    return bool(proxies or allowed_ips or guard_enabled() or XINFERENCE_ENABLE_OTEL
                 or XINFERENCE_MODEL_REQUEST_LOG_ENABLED)  # fmt: skip
 
 

@@ -13,7 +13,9 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from slo.serve.door.audit import Audit
 from slo.serve.door.cache import Cache
+from slo.serve.door.callers import Callers
 from slo.serve.door.control import PATH as CONTROL
 from slo.serve.door.control import Control
 from slo.serve.door.delay import Delay
@@ -38,11 +40,12 @@ logger = logging.getLogger("xinference.slo")  # Xinference's console shows only 
 def install(
     app: FastAPI, host: Any, finder: Finder, settings: ServeSettings, *, secured: list[Any] | None, short: bool,
     route_class: type[Any] | None = None, admin: list[Any] | None = None,
+    callers: Callers | None = None, audit: Audit | None = None,
 ) -> None:  # fmt: skip
     """Everything. `host` is the API object with `create_embedding`, `_check_model_access` and `_port`.
 
     `secured` are the dependencies that authenticate a route, `admin` those that ask for an administrator, None without
-    authentication; `short` lets the gate answer by itself.
+    authentication; `short` lets the gate answer by itself, with authentication whom `callers` knows, noted by `audit`.
     """
     telemetry = Telemetry(edges=Edges(settings.thresholds_ms))
     cache = Cache(settings.cache.max_size if settings.cache.enabled else 0)
@@ -79,7 +82,8 @@ def install(
         **described(CONTROL),
     )  # fmt: skip
     app.router.routes.extend(page_routes())
-    app.add_middleware(Gate, front=front, telemetry=telemetry, short=short)
+    short = short and (secured is None or callers is not None)
+    app.add_middleware(Gate, front=front, telemetry=telemetry, short=short, callers=callers, audit=audit)
     inner = app.router.lifespan_context
 
     @contextlib.asynccontextmanager

@@ -89,7 +89,7 @@ async def opened(
         host = Host(listener.getsockname()[1])
         app = FastAPI()
         secured = [Depends(authenticate)] if auth else None
-        install(app, host, finder, _told(settings), secured=secured, admin=secured, short=short and not auth)
+        install(app, host, finder, _told(settings), secured=secured, admin=secured, short=short)
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from slo.serve.door.problem import invalid
 
 MAX_DEADLINE_MS = 3_600_000
+CLIENT_CLOSED = 499  # nginx's number for it; nobody will read this answer
 
 
 class ClientGone(Exception):

@@ -4,7 +4,8 @@ The ASGI side of the front door: headers and body in, reply out.
 Two ways lead in. The *route* lies where Xinference's own lies, behind its authentication, audit, IP list, CORS and
 request log. Each of these costs time even when it is switched off: together about 0.6 ms per request, most of it in
 `BaseHTTPMiddleware`. So when none of them has anything to do (`short`), the middleware `Gate` answers at once; a
-request that any of them would treat (an `Origin` header) still takes the long way.
+request that any of them would treat (an `Origin` header) still takes the long way. With authentication the gate answers
+those whose API key is good for the model (`callers`), and notes them for the audit; all others take the long way.
 
 `Gate` is there in any case, since it notes the instants at which a request's headers and its last byte reached us.
 """
@@ -15,7 +16,9 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from slo.serve.door.call import Call, ClientGone
+from slo.serve.door.audit import Audit
+from slo.serve.door.call import CLIENT_CLOSED, Call, ClientGone
+from slo.serve.door.callers import Caller, Callers, LongWay
 from slo.serve.door.front import Front
 from slo.serve.door.problem import Problem, require_plain, too_large
 from slo.serve.door.responses import Reply
@@ -37,11 +40,17 @@ OWN_TRAFFIC = {b"probe": "probe", b"bench": "bench"}  # what the toolkit's own r
 class Gate:
     """ASGI middleware: notes the arrival, and with `short` answers embeddings itself."""
 
-    def __init__(self, app: App, *, front: Front, telemetry: Telemetry, short: bool) -> None:
+    def __init__(
+        self, app: App, *, front: Front, telemetry: Telemetry, short: bool,
+        callers: Callers | None = None, audit: Audit | None = None,
+    ) -> None:  # fmt: skip
+        """`callers` and `audit` are for a server with authentication."""
         self._app = app
         self._front = front
         self._telemetry = telemetry
         self._short = short
+        self._callers = callers
+        self._audit = audit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -56,26 +65,43 @@ class Gate:
     async def _http(self, scope: Scope, upload: Upload, send: Send) -> None:
         if self._short and scope["path"] == PATH and scope["method"] == "POST":
             headers = dict(scope["headers"])
-            if b"origin" not in headers:
-                await self._answer(scope, headers, upload, send)
+            caller = None if self._callers is None else self._callers.of(scope)
+            if b"origin" not in headers and (self._callers is None or caller is not None):
+                await self._answer(scope, headers, upload, send, caller)
                 return
         await self._app(scope, upload, send)
 
-    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], upload: Upload, send: Send) -> None:
+    async def _answer(
+        self, scope: Scope, headers: dict[bytes, bytes], upload: Upload, send: Send, caller: Caller | None
+    ) -> None:
+        identity, body = request_id(headers), b""
         try:
             body = await read_body(upload, headers, self._front)
-            answer = await self._front.answer(make_call(body, upload, headers))
+            permit = None if caller is None else caller.permit
+            answer = await self._front.answer(make_call(body, upload, headers, permit))
+        except LongWay:
+            await self._app(scope, replayed(body, upload), send)
+            return
         except Problem as problem:
             answer = self._front.unread(problem, upload.received_s)
         except ClientGone:
+            self._note(caller, CLIENT_CLOSED, identity)
             return
+        except Exception:
+            self._note(caller, 500, identity)
+            raise
         if answer is None:
             scope[FOREIGN] = True
             await self._app(scope, replayed(body, upload), send)
             return
         reply, trace = answer
         self._front.finish(reply, trace)  # before: how fast the client reads is not ours
-        await write(reply, request_id(headers), send)
+        self._note(caller, reply.status, identity)
+        await write(reply, identity, send)
+
+    def _note(self, caller: Caller | None, status: int, identity: bytes) -> None:
+        if caller is not None and self._audit is not None:
+            self._audit.note(caller, status, identity.decode("latin-1"))
 
 
 async def read_body(receive: Receive, headers: Mapping[bytes, bytes], front: Front) -> bytes:
@@ -166,6 +192,7 @@ async def write(reply: Reply, identity: bytes, send: Send) -> None:
         (b"content-type", reply.content_type.encode()),
         (b"content-length", str(len(reply.body)).encode()),
         (b"x-request-id", identity),
+        (b"vary", b"Origin"),  # an answer to a page of another origin says so, by the long way
     ]
     headers.extend([(name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()])
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})

@@ -10,14 +10,12 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from slo.serve.door.call import ClientGone
+from slo.serve.door.call import CLIENT_CLOSED, ClientGone
 from slo.serve.door.front import Front
 from slo.serve.door.gate import FOREIGN, UPLOAD, make_call, read_body
 from slo.serve.door.problem import Problem, require_plain, too_large
 from slo.serve.door.upload import Upload
 from slo.serve.telemetry.routes import as_response
-
-CLIENT_CLOSED = 499  # nginx's number for it; nobody will read this answer
 
 
 def embeddings_endpoint(front: Front, host: Any) -> Callable[[Request], Awaitable[Response]]:
