@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
+from statistics import median
 
 from slo.bench.closed_loop import closed_loop
 from slo.bench.exchange import Exchange
@@ -38,7 +40,16 @@ def idle_costs(session: Session, stopper: Stopper) -> list[Timed]:
     return points
 
 
-def _alone(session: Session, stopper: Stopper) -> list[float]:
+def cached_cost(session: Session, stopper: Stopper) -> float:
+    """Median seconds of one text that is asked for again and again, alone; NaN where nothing is cached."""
+    one = next(session.workload.items()).texts
+    again = replace(session, workload=replace(session.workload, own=tuple(one), zipf=None))
+    seconds = _alone(again, stopper, cached=True)
+    return median(seconds) if seconds else math.nan
+
+
+def _alone(session: Session, stopper: Stopper, *, cached: bool = False) -> list[float]:
+    """Seconds of answers that were computed, or of those that were `cached`."""
     seconds: list[float] = []
 
     async def main(_: Stopper) -> None:
@@ -54,7 +65,7 @@ def _alone(session: Session, stopper: Stopper) -> list[float]:
 
             await closed_loop(load.pool, 1, session.exchanges(), load.collector, clock=session.clock, stop=stop)
             await drain(load.collector, clock=session.clock, patience_s=session.target.timeout_s)
-            seconds.extend(e.latency_s for e in islice(seen, 3, None) if e.outcome == "ok" and not e.cached)
+            seconds.extend(e.latency_s for e in islice(seen, 3, None) if e.outcome == "ok" and e.cached is cached)
 
     run_load(main, stopper)
     if stopper.requested:

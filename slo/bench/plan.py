@@ -164,12 +164,12 @@ def plan_clients(model: Model, clients: int) -> Planned:
     goal_ms = model.objective.threshold_ms
     if model.closed_p95_ms(1) > goal_ms:
         raise _hopeless(model)
-    replicas = math.ceil(clients / _callers_held(model, clients))
+    replicas = math.ceil(clients / callers_held(model, clients))
     p95_ms = model.closed_p95_ms(math.ceil(clients / replicas))
     return _planned(model, f"{clients} callers", model.capacity, replicas, p95_ms)
 
 
-def _callers_held(model: Model, most: int) -> int:
+def callers_held(model: Model, most: int) -> int:
     """The largest number of callers, up to `most`, that one replica answers within the objective; 1 is held."""
     low, high = 1, 2
     while high <= most and model.closed_p95_ms(high) <= model.objective.threshold_ms:

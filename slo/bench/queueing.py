@@ -70,8 +70,13 @@ def batch_latencies(due_s: Sequence[float], tokens: Sequence[int], cost: Cost, *
     return latencies
 
 
-def closed_latencies(clients: int, tokens: Sequence[int], cost: Cost, *, most_tokens: int) -> list[float]:
-    """Latencies of `clients` callers who ask again as soon as they are answered, one per entry of `tokens`."""
+def closed_latencies(
+    clients: int, tokens: Sequence[int], cost: Cost, *, most_tokens: int, hit_s: float = 0.0
+) -> list[float]:
+    """Latencies of `clients` callers who ask again as soon as they are answered, one per entry of `tokens`.
+
+    An entry of 0 is a text from the cache: it is answered after `hit_s`, outside the queue.
+    """
     coming = [(i * 1e-6, i) for i in range(clients)]  # when each caller's next request reaches the queue
     sizes = iter(tokens)
     waiting: deque[tuple[float, int, int]] = deque()
@@ -80,12 +85,18 @@ def closed_latencies(clients: int, tokens: Sequence[int], cost: Cost, *, most_to
     while True:
         if not waiting:
             now = max(now, coming[0][0])
-        while coming and coming[0][0] <= now:
+        while coming and coming[0][0] <= now:  # a cached answer may bring its caller back before that
             arrived_s, caller = heapq.heappop(coming)
             size = next(sizes, None)
             if size is None:
                 return latencies
+            if size == 0:
+                latencies.append(hit_s)
+                heapq.heappush(coming, (arrived_s + hit_s, caller))
+                continue
             waiting.append((arrived_s, caller, size))
+        if not waiting:
+            continue
         batch, load = [waiting.popleft()], 0
         load = batch[0][2]
         while waiting and load + waiting[0][2] <= most_tokens:

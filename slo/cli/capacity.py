@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from slo.bench.capacity import LADDER, PRECISION, Capacity, Probe, Prober, climb, find_capacity, largest_met
-from slo.bench.costing import busy_throughput, idle_costs, mix_sizes
+from slo.bench.concurrency import concurrency as callers_plan
+from slo.bench.costing import busy_throughput, cached_cost, idle_costs, mix_sizes
 from slo.bench.load import LoadPlan, load_once
 from slo.bench.plan import BUSY_CLIENTS, HEADROOM, Model, Planned, fit_line, plan_clients, plan_rate, slowdown
 from slo.bench.probes import (
@@ -215,6 +216,7 @@ def plan(
         seed=session.seed,
     )
     planned = plan_rate(model, rate) if rate is not None else plan_clients(model, concurrency or 1)
+    hit_s = cached_cost(session.reseeded(4), stopper) if concurrency else math.nan
     run = empty_run(session, "plan", started_wall_s, decided=None)
     if check_s > 0 and planned.capacity > 0:
         check = _check(session.reseeded(3), planned.capacity * HEADROOM * here, check_s, stopper)
@@ -226,6 +228,8 @@ def plan(
         "points": [(point.tokens, point.seconds) for point in points],
         "busy": {"clients": BUSY_CLIENTS, "throughput": throughput, "replicas": here},
     }
+    if concurrency:
+        run.details["callers"] = callers_plan(model, concurrency, replicas=here, hit_s=hit_s).to_json()
     if planned.doubt:
         run.notes.append(planned.doubt)
     if session.server_pid is None:

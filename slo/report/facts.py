@@ -101,6 +101,7 @@ def plan_table(run: Run, words: Words) -> Facts | None:
         [words("plan.unbatched"), rate("unbatched")], [words("plan.cost"), cost],
         [words("plan.slowdown"), f"× {plan['slowdown']:.2f}"],
     ]  # fmt: skip
+    rows += _callers_rows(run, words)
     if plan["check_measured_ms"] is not None:
         predicted, measured = (_ms(plan[f"check_{side}_ms"], words) for side in ("predicted", "measured"))
         checked = words("plan.checked", predicted=predicted, measured=measured)
@@ -108,6 +109,19 @@ def plan_table(run: Run, words: Words) -> Facts | None:
             [words("plan.check", rate=f"{plan['check_rate']:.1f}", percentile=run.objective.percentile), checked]
         )
     return words("plan"), [words("quantity"), words("value")], rows
+
+
+def _callers_rows(run: Run, words: Words) -> list[list[str]]:
+    callers = run.details.get("callers")
+    if not callers:
+        return []
+    rows = [[words("plan.held"), words("plan.held_by", number=callers["held"], cores=callers["cores"])]]
+    if callers["hit_ratio"] is not None:
+        all_of, computed = (_ms(callers[name], words) for name in ("p95_ms", "computed_p95_ms"))
+        shares = {"ratio": show_ratio(callers["hit_ratio"]), "percentile": run.objective.percentile}
+        hits = words("plan.hits", all_of=all_of, computed=computed, **shares)
+        rows.append([words("plan.repeated", number=callers["wished"]), hits])
+    return rows
 
 
 def service_p95_ms(run: Run, name: str) -> float:

@@ -264,8 +264,11 @@ def plan_report(run: Run) -> RenderableType:
     table = Table(title=f"plan for {plan['wish']} at {run.objective}", title_justify="left")
     table.add_column("quantity")
     table.add_column("value", justify="right")
-    for name, value in _plan_rows(plan, run.objective.percentile):
+    callers = run.details.get("callers")
+    for name, value in _plan_rows(plan, run.objective.percentile) + (_callers_rows(callers) if callers else []):
         table.add_row(name, value)
+    if callers:
+        table.caption = "cores for more callers are computed: replicas in proportion, callers dealt out evenly"
     points = ", ".join(f"{tokens} → {show_ms(seconds * 1000)}" for tokens, seconds in run.details["points"])
     model = (
         "model: one replica takes all that waits, up to "
@@ -291,4 +294,15 @@ def _plan_rows(plan: dict[str, Any], percentile: str) -> list[tuple[str, str]]:
             f"check at {plan['check_rate']:.1f}/s",
             f"predicted {_ms(plan['check_predicted_ms'])}, measured {_ms(plan['check_measured_ms'])}",
         ))  # fmt: skip
+    return rows
+
+
+def _callers_rows(callers: dict[str, Any]) -> list[tuple[str, str]]:
+    rows = [("callers held here, all texts unique", f"{callers['held']} on {callers['cores']} cores")]
+    if callers["hit_ratio"] is not None:
+        computed = (
+            "" if callers["computed_p95_ms"] is None else f", the computed ones alone {_ms(callers['computed_p95_ms'])}"
+        )
+        value = f"with {show_ratio(callers['hit_ratio'])} from the cache (P95 {_ms(callers['p95_ms'])}{computed})"
+        rows.append((f"{callers['wished']} callers held here", value))
     return rows

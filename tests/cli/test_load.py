@@ -230,6 +230,14 @@ def test_plan_shows_its_model_and_its_check(endpoint: str, capfd: pytest.Capture
         assert words in out
 
 
+def test_plan_for_callers_says_how_many_are_held(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert slo(endpoint, "plan", "--concurrency", "50", "--check", "0", "--json") == 0
+    callers = json.loads(capfd.readouterr().out)["details"]["callers"]
+    assert callers["wished"] == 50
+    assert callers["held"] >= 1
+    assert callers["hit_ratio"] is None  # it has no cache
+
+
 def test_two_servers_are_measured_in_turns(endpoint: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, str(TESTS / "batch_server.py"), "--fixed", "30"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as slower:

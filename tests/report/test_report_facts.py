@@ -112,6 +112,22 @@ def test_a_plan_says_what_is_needed_and_judges_nothing(language: Language) -> No
     assert words("verdict.unproven") not in text
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_plan_for_callers_says_how_many_are_held_here(language: Language) -> None:
+    words = Words(language)
+    plan = {"wish": "50 callers", "idle": {"fixed_s": 0.0057, "token_s": 0.0002}, "slowdown": 1.05, "capacity": 146.4,
+            "unbatched": 77.8, "replicas": 2, "cores": 4, "cores_per_replica": 2, "p95_ms": 135.0,
+            "check_measured_ms": None}  # fmt: skip
+    callers = {"wished": 50, "held": 27, "cores": 2, "hit_ratio": 0.85, "p95_ms": 149.0, "computed_p95_ms": None}
+    story = tell([run("plan", samples=[], details={"plan": plan, "callers": callers})], words)
+    text = markdown_report(story, words)
+    assert words("plan.held_by", number=27, cores=2) in text
+    assert "85" in text.split(words("plan.repeated", number=50))[1].splitlines()[0]
+    unknown = {**callers, "hit_ratio": None}
+    story = tell([run("plan", samples=[], details={"plan": plan, "callers": unknown})], words)
+    assert words("plan.repeated", number=50) not in markdown_report(story, words)
+
+
 def test_a_proven_capacity_is_the_headline() -> None:
     assert "50.0/s, proven to meet P95 ≤ 150 ms at 95%" in markdown_report(tell([capacity_run()], ENGLISH), ENGLISH)
 
