@@ -24,7 +24,7 @@ from slo.serve.door.request import EmbeddingRequest, model_of, parse, read_json
 from slo.serve.door.responses import Reply, cache_status, problem_reply, server_timing, too_long, truncation, written
 from slo.serve.door.token_ids import TokenIds
 from slo.serve.door.upload import Bodies
-from slo.serve.door.work import Ticket
+from slo.serve.door.work import PassTiming, Ticket
 from slo.serve.telemetry.telemetry import NO_MODEL, Telemetry, code_class, length_class
 
 WATCH_CLIENT_AFTER_S = 0.05  # a request that waits longer looks whether its client is still there
@@ -191,8 +191,11 @@ class Front:
         body = await written(request, vectors)
         ended_s = telemetry.now()
         telemetry.stage("serialise", ended_s - started_s)
+        total_ms = (ended_s - call.arrived_s) * 1000
         timing["serialise"] = (ended_s - started_s) * 1000
-        timing["total"] = (ended_s - call.arrived_s) * 1000
+        # From the pass's end, or from parsing where nothing was computed, until this request had its turn again.
+        timing["resume"] = max(0.0, total_ms - sum(timing.values()) + timing.get("upload", 0.0))
+        timing["total"] = total_ms
         status = cache_status(hits, len(request.texts), enabled=self._cache.enabled, collapsed=collapsed)
         if unread and not call.source:
             telemetry.count("truncated", "texts", amount=len(unread))
@@ -245,8 +248,8 @@ class Front:
         if last is not None and last.timing is not None:
             queued_s = max(0.0, last.timing.dispatched_s - now_s)
             self._telemetry.stage("queue", queued_s)
-            timing["queue"] = queued_s * 1000
-            timing.update(last.timing.stages_ms)
+            timing["lookup"] = max(0.0, (now_s - call.arrived_s) * 1000 - timing["parse"])
+            timing |= _waited(last.timing, now_s, queued_s)
         return not new
 
     def _learn(self, lane: Lane, decision: Decision, since_s: float) -> None:
@@ -303,6 +306,16 @@ class Front:
         if problem.reason in ("deadline_passed", "timeout"):
             self._telemetry.count("rejected", problem.reason)
         return problem_reply(problem), trace
+
+
+def _waited(last: PassTiming, since_s: float, queued_s: float) -> dict[str, float]:
+    """Where a request that came at `since_s` waited for its last pass, in ms: without gap or overlap.
+
+    `call` is the way to the model process and back; `joined` is the rest of a pass that was under way already.
+    """
+    if last.dispatched_s < since_s:
+        return {"joined": max(0.0, last.dispatched_s + last.wall_s - since_s) * 1000}
+    return {"queue": queued_s * 1000, **last.stages_ms, "call": last.call_s * 1000}
 
 
 def _watch_client(ticket: Ticket, call: Call, watch: list[asyncio.Task[None]]) -> None:

@@ -33,6 +33,11 @@ class PassTiming:
     wall_s: float
     stages_ms: dict[str, float]
 
+    @property
+    def call_s(self) -> float:
+        """What the engine did not see of it: the way there and back, and waiting for a turn on either side."""
+        return max(0.0, self.wall_s - sum(self.stages_ms.values()) / 1000)
+
 
 @dataclass(slots=True, eq=False)
 class Job:

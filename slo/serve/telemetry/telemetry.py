@@ -127,7 +127,7 @@ class Telemetry:
         for name, milliseconds in timing.stages_ms.items():
             if name in STAGES:
                 self.stage(name, milliseconds / 1000)
-        self.stage("call", max(0.0, timing.wall_s - sum(timing.stages_ms.values()) / 1000))
+        self.stage("call", timing.call_s)
 
     def on_gc(self, phase: str, _: dict[str, int]) -> None:
         """For `gc.callbacks`: how long the collector held the process up.

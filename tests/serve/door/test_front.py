@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from slo.config import ServeSection
-from slo.serve.door.batcher import ReplicaLost
+from slo.serve.door.batcher import Embedded, ReplicaLost
 from slo.serve.door.cache import Cache
 from slo.serve.door.call import Call
 from slo.serve.door.directory import Directory
@@ -281,6 +281,37 @@ async def test_names_that_only_clients_know_make_no_request_dearer() -> None:
     for index in range(600):
         await asyncio.gather(known.lane(f"nobody{index}"), return_exceptions=True)
     assert await count() <= before + 5
+
+
+class Unfrank(FakeReplica):
+    """Spends time of which it says nothing, as the way to another process does."""
+
+    async def embed(self, texts: list[str]) -> Embedded:
+        packed, tokens, unread, _ = await super().embed(texts)
+        return packed, tokens, unread, {"tokenise": 0.1, "infer": 1.0, "finish": 0.1, "wait": 0.0}
+
+
+async def test_server_timing_explains_every_millisecond() -> None:
+    def explained(headers: dict[str, str]) -> set[str]:
+        parts = dict(part.split(";dur=") for part in headers["server-timing"].split(", "))
+        stages = {name: float(value) for name, value in parts.items() if name not in ("total", "upload")}
+        assert sum(stages.values()) == pytest.approx(float(parts["total"]), abs=0.06)  # what rounding leaves
+        return {name for name, value in stages.items() if value >= 5}
+
+    async with opened(FakeFinder(m=[Unfrank(behave=lambda *_: 0.03)])) as door:
+        _, _, computed = await door.embed({"model": "m", "input": "a"})
+        assert "call" in explained(computed)
+        _, _, hit = await door.embed({"model": "m", "input": "a"})
+        assert "call;" not in hit["server-timing"]
+        explained(hit)
+        first = asyncio.ensure_future(door.embed({"model": "m", "input": "b"}))
+        await asyncio.sleep(0.01)
+        _, _, second = await door.embed({"model": "m", "input": "b"})
+        explained((await first)[2])
+        assert "joined;" in second["server-timing"]
+        explained(second)
+        _, _, many = await door.embed({"model": "m", "input": [f"text {i}" for i in range(300)]})
+        assert "queue" in explained(many)
 
 
 async def test_without_a_key_there_is_nothing_and_the_access_list_holds() -> None:
