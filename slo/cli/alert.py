@@ -17,7 +17,7 @@ from slo.units import show_duration
 from slo.watch.alerting.address import runbook_of
 from slo.watch.delivery.channels import OUTBOX_FILE, build_routes, build_sinks, longest_send_s, open_outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.policy import Routes
+from slo.watch.delivery.policy import ChannelRoutes
 from slo.watch.delivery.sinks.outcome import Sink
 from slo.watch.delivery.stub_service import StubService
 from slo.watch.drill import Drill, Rehearsed, rehearse, run_drill
@@ -67,7 +67,7 @@ def drill(config_path: Path | None, as_json: bool, only: tuple[str, ...], live: 
     """
     ctx = context(config_path, as_json=as_json)
     sinks = _sinks(ctx, only)
-    routes = Routes(channels=tuple(sinks)) if only else build_routes(ctx.config.alerts)
+    routes = ChannelRoutes(channels=tuple(sinks)) if only else build_routes(ctx.config.alerts)
     with live_service(ctx.config) if live else StubService() as service:
         result = run_drill(
             service,

@@ -15,7 +15,7 @@ from slo.deploy.keeper_link import stop_command
 from slo.errors import BadAnswer, ConfigError, StoreError
 from slo.fetch import Fetcher
 from slo.host import user_name
-from slo.watch.history.event_log import Event, write
+from slo.watch.history.event_log import HistoryEvent, write
 from slo.watch.history.store import Store
 from slo.watch.wiring import history_path
 
@@ -103,7 +103,7 @@ def _done(ctx: Context, said: str) -> int:
     try:
         with Store(history_path(ctx.config), max_bytes=ctx.config.watch.store.max_size) as store:
             now_s = SystemClock().wall()
-            write(store, Event(at_s=now_s, kind="change", subject=said, author=user_name()))
+            write(store, HistoryEvent(at_s=now_s, kind="change", subject=said, author=user_name()))
     except StoreError as error:
         click.echo(f"warning: not noted in the history: {error.message}", err=True)
     return 0

@@ -23,8 +23,8 @@ from slo.report.promise import BurnWindow, Promise
 from slo.report.service_files import Installation, cron_lines, systemd_units
 from slo.watch.alerting.address import runbook_of
 from slo.watch.alerting.rules import BURN_ALERTS
-from slo.watch.budget.budget import Period, parse_period
-from slo.watch.budget.burn import Table, chosen, load_tables
+from slo.watch.budget.budget import BudgetPeriod, parse_period
+from slo.watch.budget.burn import BurnTable, chosen, load_tables
 from slo.watch.model.objectives import Goal
 from slo.watch.wiring import goals_of
 
@@ -49,7 +49,7 @@ def promises(config: Config) -> list[Promise]:
     ]
 
 
-def _promise(goal: Goal, table: Table, period: Period, config: Config) -> Promise:
+def _promise(goal: Goal, table: BurnTable, period: BudgetPeriod, config: Config) -> Promise:
     return Promise(
         model=config.model.name,
         name=goal.name,

@@ -148,7 +148,7 @@ def note(config_path: Path | None, text: str, change: bool, author: str | None) 
     """Put a line into the history: alerts within the hour quote it under "what changed"."""
     ctx = context(config_path)
     with _store(ctx) as store:
-        event_log.write(store, event_log.Event(at_s=SystemClock().wall(), kind="change" if change else "note",
+        event_log.write(store, event_log.HistoryEvent(at_s=SystemClock().wall(), kind="change" if change else "note",
                                                subject=text, author=author or user_name()))  # fmt: skip
     return 0
 

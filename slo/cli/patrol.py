@@ -30,18 +30,18 @@ from slo.watch.history.schema import only_watcher
 from slo.watch.history.store import Store
 from slo.watch.model.notification import Notification
 from slo.watch.remediation import Remediator
-from slo.watch.server_health import Health, health_of
+from slo.watch.server_health import ServerHealth, health_of
 from slo.watch.sli.golden import Golden
-from slo.watch.sli.probe import Tally
+from slo.watch.sli.probe import ProbeTally
 from slo.watch.sli.sources import PassiveSource, PrometheusSource
-from slo.watch.watcher import Outside, Patrol, Source
+from slo.watch.watcher import Outside, Source, Watcher
 from slo.watch.wiring import enabled_remedies, history_path, interval_of, limits_of, settings_of
 
 
 class Probes(Protocol):
     """Our own requests; `slo.watch.sli.prober`."""
 
-    def harvest(self) -> Tally: ...
+    def harvest(self) -> ProbeTally: ...
 
     def pace(self, full: bool) -> None: ...
 
@@ -56,7 +56,7 @@ def on_patrol(
     config_path: Path | None,
     complain: Callable[[str], None],
     forget_golden: bool = False,
-) -> Iterator[Patrol]:
+) -> Iterator[Watcher]:
     """The patrol for this configuration. Raises `StoreError` when another one is on duty already."""
     config = ctx.config
     path = history_path(config)
@@ -78,7 +78,7 @@ def on_patrol(
         source = _source(config, fetch, beside, clock, store)
         if not forget_golden:
             _continue(golden.restore, store, "golden")
-        yield Patrol(
+        yield Watcher(
             store,
             settings_of(config),
             Outside(
@@ -141,7 +141,7 @@ def _continue(restore: Callable[[Mapping[str, Any]], None], store: Store, name: 
         restore(store.state(name))
 
 
-def _health(config: Config, fetch: Fetcher) -> Health:
+def _health(config: Config, fetch: Fetcher) -> ServerHealth:
     def models() -> list[str]:
         url = f"{config.endpoint.removesuffix('/v1')}/v1/models"
         try:

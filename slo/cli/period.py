@@ -9,7 +9,7 @@ from slo.cli.options import Context
 from slo.report.period import Change, Incident, Period, Slot
 from slo.stats import Histogram
 from slo.watch.history import event_log
-from slo.watch.history.event_log import Event
+from slo.watch.history.event_log import HistoryEvent
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Minute
 from slo.watch.wiring import history_path, settings_of
@@ -48,10 +48,10 @@ def period_of(ctx: Context, length_s: float, now_s: float) -> Period:
     )
 
 
-def incidents(alerts: Iterable[Event]) -> list[Incident]:
+def incidents(alerts: Iterable[HistoryEvent]) -> list[Incident]:
     """Alerts that fired, each with the resolution that followed it; oldest first."""
     found: list[Incident] = []
-    firing: dict[str, Event] = {}
+    firing: dict[str, HistoryEvent] = {}
     for event in alerts:
         if event.text == "firing":
             firing.setdefault(event.subject, event)
@@ -74,6 +74,6 @@ def _p95_ms(minutes: Iterable[Minute]) -> float:
     return total.quantile(0.95) * 1000
 
 
-def _change(event: Event) -> Change:
+def _change(event: HistoryEvent) -> Change:
     text = f"{event.subject}: {event.text}" if event.text else event.subject
     return Change(at_s=event.at_s, text=text, author=event.author)

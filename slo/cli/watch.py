@@ -22,15 +22,15 @@ from slo.interrupt import StopSwitch
 from slo.notify import notify
 from slo.texts import mix
 from slo.units import parse_duration, show_duration
-from slo.watch.checker import Check, check_of_users, from_history, from_server
+from slo.watch.checker import CheckResult, check_of_users, from_history, from_server
 from slo.watch.checker import check as run_check
 from slo.watch.history.journal import Journal
 from slo.watch.history.store import Store
-from slo.watch.loop import Report, Watcher
+from slo.watch.loop import Report, Reporter
 from slo.watch.loop import watch as run_watch
 from slo.watch.sli.golden import Golden
 from slo.watch.sli.prober import Prober
-from slo.watch.watcher import Patrol
+from slo.watch.watcher import Watcher
 from slo.watch.wiring import goals_of, history_path, interval_of
 
 ATTEMPTS = 4  # probes that may hang within one bound, so that an outage is seen before it
@@ -83,7 +83,7 @@ def check(config_path: Path | None, as_json: bool, timeout: float, by_probes: bo
     return result.exit_code
 
 
-def _check_of_users(ctx: Context, timeout_s: float, clock: Clock, *, ours: bool) -> Check | None:
+def _check_of_users(ctx: Context, timeout_s: float, clock: Clock, *, ours: bool) -> CheckResult | None:
     """What users' requests say, if that is known and decides; `ours`: the history is of this model and server."""
     config, started = ctx.config, (clock.monotonic(), clock.wall())
     seconds = max(1, min(3600, round(config.watch.window)))
@@ -181,9 +181,9 @@ def _prober(ctx: Context, golden: Golden, clock: Clock) -> Prober:
     )
 
 
-def _watcher(ctx: Context, patrol: Patrol) -> Watcher:
+def _watcher(ctx: Context, patrol: Watcher) -> Reporter:
     config = ctx.config
-    return Watcher(
+    return Reporter(
         patrol,
         config.slo,
         goal=goals_of(config)[0].name,

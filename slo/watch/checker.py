@@ -31,7 +31,7 @@ from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts, Source
 from slo.watch.model.latency import percentile
 from slo.watch.model.objectives import latency_event
-from slo.watch.sli.probe import Tally, gather
+from slo.watch.sli.probe import ProbeTally, gather
 
 COUNTED: tuple[Source, ...] = ("passive", "prometheus")
 
@@ -123,7 +123,7 @@ def _window(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class CheckResult:
     """What a check found. `latency_ms` is the percentile that the objective names; failures count as infinitely slow.
 
     `outage` holds the reason when the service gave no answer at all.
@@ -203,9 +203,11 @@ def compared(latency_ms: float, objective: Objective) -> str:
     return f"P{objective.target * 100:g} {show_ms(latency_ms)} {sign} {show_ms(objective.threshold_ms)}"
 
 
-def check_of_users(window: UsersWindow, *, model: str, url: str, started: tuple[float, float], clock: Clock) -> Check:
+def check_of_users(
+    window: UsersWindow, *, model: str, url: str, started: tuple[float, float], clock: Clock
+) -> CheckResult:
     """The check that users' requests have decided; `started` are the monotonic and the wall clock at its start."""
-    return Check(
+    return CheckResult(
         judgement=window.judgement,
         latency_ms=window.latency_ms,
         failures=window.failures,
@@ -219,7 +221,7 @@ def check_of_users(window: UsersWindow, *, model: str, url: str, started: tuple[
     )
 
 
-def check(client: EmbeddingsClient, objective: Objective, *, bound_s: float, clock: Clock) -> Check:
+def check(client: EmbeddingsClient, objective: Objective, *, bound_s: float, clock: Clock) -> CheckResult:
     """Probe the endpoint until the verdict is clear or `bound_s` is over.
 
     Raises `Unauthorized` when the server rejects the key: then nothing was measured.
@@ -236,7 +238,7 @@ def check(client: EmbeddingsClient, objective: Objective, *, bound_s: float, clo
     )
     decided = None if late else plan.verdict(tally.bad, tally.total)
     verdict = decided or plan.out_of_time(tally.bad, tally.total)
-    return Check(
+    return CheckResult(
         judgement=_judgement(tally, verdict, late, bound_s),
         latency_ms=tally.latency_ms,
         failures=dict(tally.failures),
@@ -250,7 +252,7 @@ def check(client: EmbeddingsClient, objective: Objective, *, bound_s: float, clo
     )
 
 
-def _judgement(tally: Tally, verdict: Verdict, late: bool, bound_s: float) -> Judgement:
+def _judgement(tally: ProbeTally, verdict: Verdict, late: bool, bound_s: float) -> Judgement:
     advice = ""
     if verdict is Verdict.UNPROVEN:
         needed = samples_to_meet(tally.bad, tally.objective)
@@ -260,7 +262,7 @@ def _judgement(tally: Tally, verdict: Verdict, late: bool, bound_s: float) -> Ju
     return Judgement(verdict=verdict, good=tally.good, total=tally.total, objective=tally.objective, advice=advice)
 
 
-def _outage(tally: Tally, url: str, late: bool, bound_s: float) -> str:
+def _outage(tally: ProbeTally, url: str, late: bool, bound_s: float) -> str:
     if tally.outage and tally.last_error is not None:
         return tally.last_error.message
     return f"{url}: no answer within {bound_s:g} s" if late and tally.total == 0 and not tally.cached else ""

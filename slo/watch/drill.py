@@ -26,14 +26,14 @@ from slo.texts import mix
 from slo.watch.alerting.round import Settings
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.policy import Attempt, Routes
+from slo.watch.delivery.policy import Attempt, ChannelRoutes
 from slo.watch.delivery.senders import LONGEST_SEND_S, Senders, attempt
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Retry, Sink
 from slo.watch.history.store import Store
 from slo.watch.model.notification import Notification
-from slo.watch.server_health import Health
+from slo.watch.server_health import ServerHealth
 from slo.watch.sli.probe import probe_batch
-from slo.watch.watcher import Outside, Patrol
+from slo.watch.watcher import Outside, Watcher
 
 Step = Literal["firing", "resolved"]
 
@@ -173,7 +173,7 @@ class Drill:
 def run_drill(
     injector: Injector,
     sinks: Mapping[str, Sink],
-    routes: Routes,
+    routes: ChannelRoutes,
     settings: Settings,
     objective: Objective,
     *,
@@ -204,13 +204,13 @@ def run_drill(
         outside = Outside(
             source=None,
             probe=lambda: probe_batch(client, texts, objective, probes=PROBES, bound_s=60, clock=clock),
-            health=lambda: Health(server_up=True, model_up=True),
+            health=lambda: ServerHealth(server_up=True, model_up=True),
             hand_over=hand_over,
             deliver=deliver,
             complain=say,
         )
         with client, Store(Path(folder) / "history.db") as store:
-            patrol = Patrol(
+            patrol = Watcher(
                 store, replace(settings, labels=labels), outside, clock=clock, thin=1, runbook=runbook
             )  # fmt: skip
             _phases(patrol, injector, objective, clock, drill, say)
@@ -231,7 +231,7 @@ def marked(notification: Notification) -> Notification:
 
 
 def _phases(
-    patrol: Patrol, injector: Injector, objective: Objective, clock: SkippingClock, drill: Drill,
+    patrol: Watcher, injector: Injector, objective: Objective, clock: SkippingClock, drill: Drill,
     say: Callable[[str], None],
 ) -> None:  # fmt: skip
     for _ in range(HEALTHY_ROUNDS):

@@ -13,25 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from slo.errors import StoreError
-from slo.watch.alerting.alerts import Alert, Change, step
-from slo.watch.alerting.grouping import (
-    TIERS,
-    Entry,
-    Group,
-    Notice,
-    Tier,
-    covered,
-    endings,
-    notices,
-    tier,
-)
+from slo.watch.alerting.alerts import Alert, AlertChange, step
+from slo.watch.alerting.grouping import TIERS, Group, GroupMember, Notice, Tier, covered, endings, notices, tier
 from slo.watch.alerting.round import Round, Settings, labels_of
-from slo.watch.alerting.rules import Reading, Rule, check_names
+from slo.watch.alerting.rules import Condition, Rule, check_names
 from slo.watch.budget.budget import Budget, day_left_s
 from slo.watch.checkpoint import KEY, recall
-from slo.watch.history.buffered import History
+from slo.watch.history.buffered import BufferedHistory
 from slo.watch.history.compaction import compact
-from slo.watch.history.event_log import Event, maintenance, silences, write
+from slo.watch.history.event_log import HistoryEvent, maintenance, silences, write
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts, Minute, Slices
 from slo.watch.model.maintenance import Maintenance, covering
@@ -43,12 +33,12 @@ COMPACT_EVERY_S = 3600
 DAMAGE_TOLD_S = 900  # how long the alert on a damaged history goes on
 
 
-class Engine:
+class Evaluator:
     """The watch of one model at one endpoint. `enqueue(round, notice, event_id)` hands a message over, durably."""
 
     def __init__(self, store: Store, settings: Settings, *, enqueue: Callable[[Round, Notice, str], None]) -> None:
         self.settings = settings
-        self.history = History(store, settings.goals)
+        self.history = BufferedHistory(store, settings.goals)
         self._store = store
         self._enqueue = enqueue
         self._rules = settings.rulebook.rules
@@ -105,7 +95,7 @@ class Engine:
         changes = self._step(readings, now_s)
         eased = {goal.name for goal in settings.goals if self._met(goal, slot_s, end_s)}
         entries = [
-            Entry(
+            GroupMember(
                 rule,
                 state.alerts[rule.key],
                 muted=excuse is not None or self._muted(rule, quiet, now_s),
@@ -212,7 +202,7 @@ class Engine:
             self.history.problem, first_s = self.history.problem or str(error), None
         return slot_s if first_s is None else first_s
 
-    def _step(self, readings: Mapping[str, Reading], now_s: float) -> tuple[tuple[Rule, Change], ...]:
+    def _step(self, readings: Mapping[str, Condition], now_s: float) -> tuple[tuple[Rule, AlertChange], ...]:
         changes = []
         for rule in self._rules:
             alert, change = step(self._state.alerts.get(rule.key, Alert()), rule, readings[rule.key], now_s)
@@ -222,7 +212,7 @@ class Engine:
         return tuple(changes)
 
     def _tell(
-        self, entries: Sequence[Entry], now_s: float
+        self, entries: Sequence[GroupMember], now_s: float
     ) -> tuple[tuple[tuple[Tier, Notice], ...], dict[Tier, Group], frozenset[str]]:
         """What to tell, what the groups are once it is told, and the keys of the alerts that others cover."""
         state, policy = self._state, self.settings.policy
@@ -244,7 +234,7 @@ class Engine:
             text = "held a state of the watch that could not be read: alerts begin anew"
         self.history.renewed, self._state.unreadable, self._state.renewed_s = False, False, now_s
         try:
-            write(self._store, Event(at_s=now_s, kind="note", subject=self._store.path.name, text=text))
+            write(self._store, HistoryEvent(at_s=now_s, kind="note", subject=self._store.path.name, text=text))
         except StoreError as error:
             self._unsaved = str(error)
 
@@ -263,7 +253,7 @@ class Engine:
                         maintenance=result.maintenance is not None,
                     )  # fmt: skip
                 for rule, change in result.changes:
-                    write(self._store, Event(
+                    write(self._store, HistoryEvent(
                         at_s=result.at_s, kind="alert", subject=rule.key, text=change.value,
                         data=state.alerts[rule.key].values,
                     ))  # fmt: skip

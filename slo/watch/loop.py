@@ -30,12 +30,12 @@ from slo.errors import ConfigError, StoreError, Unauthorized
 from slo.interrupt import StopSwitch
 from slo.objective import Judgement, Objective, judge
 from slo.units import show_duration
-from slo.watch.alerting.alerts import Change, Phase
-from slo.watch.alerting.round import Event, Round, State, event_of, state_of, told
+from slo.watch.alerting.alerts import AlertChange, Phase
+from slo.watch.alerting.round import Announcement, Round, WatchState, event_of, state_of, told
 from slo.watch.alerting.rules import Rule
 from slo.watch.checker import compared
 from slo.watch.model.latency import percentile
-from slo.watch.sli.probe import Tally
+from slo.watch.sli.probe import ProbeTally
 
 
 class Rhythm:
@@ -80,7 +80,7 @@ class Rhythm:
             job.next_run = datetime.now() + timedelta(seconds=self._due_s - now_s)
 
 
-class Store(Protocol):
+class RecordLog(Protocol):
     """Where each round's record goes."""
 
     def append(self, record: dict[str, Any]) -> None: ...
@@ -94,7 +94,7 @@ class Rounds(Protocol):
         """Requests of the round that is being measured, by source."""
         ...
 
-    def measure(self) -> Tally: ...
+    def measure(self) -> ProbeTally: ...
 
     def conclude(self) -> Round: ...
 
@@ -104,8 +104,8 @@ class Report:
     """What one round says: its line, and the event with its sentence if there was one."""
 
     at_wall_s: float
-    state: State
-    event: Event | None
+    state: WatchState
+    event: Announcement | None
     text: str
     announcement: str
     record: dict[str, Any]
@@ -117,23 +117,23 @@ class Report:
             yield f"{iso(self.at_wall_s)}  {self.announcement}: {self.text}"
 
 
-class Watcher:
+class Reporter:
     """Turns one round after another into reports: `measure()`, which may be cut short, then `report()`."""
 
     def __init__(self, rounds: Rounds, objective: Objective, *, goal: str, window_s: float, model: str) -> None:
         """`goal` is the name under which the engine counts `objective`."""
-        self.state = State.NO_DATA
+        self.state = WatchState.NO_DATA
         self._rounds = rounds
         self._objective = objective
         self._goal = goal
         self._window_s = window_s
         self._model = model
-        self._tally, self._problem = Tally(objective), ""
+        self._tally, self._problem = ProbeTally(objective), ""
         self._since_s: float | None = None  # of the oldest alert that fires
 
     def measure(self) -> None:
         """Look at the service, once."""
-        self._tally, self._problem = Tally(self._objective), ""
+        self._tally, self._problem = ProbeTally(self._objective), ""
         try:
             self._tally = self._rounds.measure()
             self._problem = self._tally.last_error.message if self._tally.last_error else ""
@@ -178,14 +178,14 @@ class Watcher:
             else max(value_ms, math.nextafter(objective.threshold_ms, math.inf))
         )
 
-    def _announcement(self, found: Round, what: Event | None) -> str:
+    def _announcement(self, found: Round, what: Announcement | None) -> str:
         match what:
-            case Event.ALERT:
+            case Announcement.ALERT:
                 worst = told(found)[0]
                 return f"{what.value} {worst.severity} {', '.join(rule.alert for rule in worst.rules)} of {self._model}"
-            case Event.EASED:
+            case Announcement.EASED:
                 return f"{what.value} {self._model}, nothing that wakes people fires any more"
-            case Event.RECOVERED:
+            case Announcement.RECOVERED:
                 lasted_s = 0.0 if self._since_s is None else found.at_s - self._since_s
                 lasted = f" after {show_duration(lasted_s)}" if lasted_s > 0 else ""
                 return f"{what.value} {self._model}, no alert fires any more{lasted}"
@@ -217,7 +217,7 @@ class Watcher:
         return "  ".join(parts)
 
     def _record(
-        self, found: Round, window: Judgement, latency_ms: float, sources: Mapping[str, int], what: Event | None
+        self, found: Round, window: Judgement, latency_ms: float, sources: Mapping[str, int], what: Announcement | None
     ) -> dict[str, Any]:
         return {
             "at": iso(found.at_s),
@@ -245,7 +245,7 @@ def _by_phase(found: Round) -> dict[str, tuple[Rule, ...]]:
     return {
         "firing": found.firing,
         "pending": tuple(rule for key, rule in found.rules.items() if found.alerts[key].phase is Phase.PENDING),
-        "resolved": tuple(rule for rule, change in found.changes if change is Change.RESOLVED),
+        "resolved": tuple(rule for rule, change in found.changes if change is AlertChange.RESOLVED),
     }
 
 
@@ -262,16 +262,16 @@ def unforeseen(error: Exception) -> str:
 
 
 def watch(
-    watcher: Watcher,
+    watcher: Reporter,
     *,
     interval_s: float,
     clock: Clock,
-    store: Store,
+    store: RecordLog,
     say: Callable[[Report], None],
     complain: Callable[[str], None],
     times: int | None = None,
     stop: StopSwitch | None = None,
-) -> State:
+) -> WatchState:
     """A round now and every `interval_s`, `times` times or until stopped; the state that it ended in.
 
     A stop is heard while waiting and while measuring, and a round that it cuts short is not counted.
@@ -284,7 +284,7 @@ def watch(
         try:
             report = watcher.report()
         except Exception as error:  # noqa: BLE001 - as above: reported, and the next round comes
-            watcher.state = State.NO_DATA
+            watcher.state = WatchState.NO_DATA
             complain(f"this round came to nothing: {unforeseen(error)}")
             return
         say(report)

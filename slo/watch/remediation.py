@@ -28,7 +28,7 @@ from typing import Literal
 from slo.errors import SloError, StoreError
 from slo.stats import wilson
 from slo.watch.alerting.rules import BURN_ALERTS, Rule
-from slo.watch.history.event_log import Event, read, write
+from slo.watch.history.event_log import HistoryEvent, read, write
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts
 
@@ -58,7 +58,7 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class RemedyLimits:
     """Bounds on automatic remedies. `settle_s` is how long one is given before it is judged."""
 
     cool_down_s: float = 600.0
@@ -67,7 +67,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class PastAction:
     """One remedy that was carried out (or, in a dry run, would have been)."""
 
     remedy: Remedy
@@ -93,7 +93,11 @@ def indicated(situation: Situation) -> list[Remedy]:
 
 
 def permitted(
-    wanted: Iterable[Remedy], enabled: Mapping[Remedy, bool], past: Iterable[Attempt], now_s: float, limits: Limits
+    wanted: Iterable[Remedy],
+    enabled: Mapping[Remedy, bool],
+    past: Iterable[PastAction],
+    now_s: float,
+    limits: RemedyLimits,
 ) -> tuple[Remedy | None, str]:
     """The one remedy to carry out now; with None, why not. One at a time, so that its effect can be told."""
     history = [attempt for attempt in past if 0 <= now_s - attempt.at_s < 3600]
@@ -154,7 +158,7 @@ class Remediator:
         executors: Mapping[Remedy, Executor],
         *,
         enabled: Mapping[Remedy, bool],
-        limits: Limits,
+        limits: RemedyLimits,
         dry_run: bool = False,
         report: Callable[[str], None],
     ) -> None:
@@ -226,9 +230,9 @@ class Remediator:
         else:
             self._write(done.remedy, "undone", now_s)
 
-    def _past(self, now_s: float) -> list[Attempt]:
+    def _past(self, now_s: float) -> list[PastAction]:
         return [
-            Attempt(remedy=remedy, at_s=event.at_s)
+            PastAction(remedy=remedy, at_s=event.at_s)
             for event in read(self._store, "action", now_s - 3600)
             for remedy in REMEDIES
             if event.subject == remedy and event.data.get("carried_out")
@@ -240,7 +244,7 @@ class Remediator:
         try:
             write(
                 self._store,
-                Event(at_s=now_s, kind="action", subject=remedy, text=text, data={"carried_out": carried_out}),
+                HistoryEvent(at_s=now_s, kind="action", subject=remedy, text=text, data={"carried_out": carried_out}),
             )
         except StoreError as error:
             self._report(f"action {remedy}: not recorded: {error.message}")

@@ -14,7 +14,7 @@ from slo.errors import RequestError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
+class ServerHealth:
     """What the server says of itself. None where it does not say. `ready`: a real embedding came back.
 
     `uptime_s` is the age of the model's youngest replica, or of the server where the engine does not tell. `weights`
@@ -34,7 +34,7 @@ def health_of(
     status: Callable[[], Mapping[str, Any]],
     model: str,
     ready: Callable[[], bool] | None = None,
-) -> Health:
+) -> ServerHealth:
     """Ask the server: does it answer, does it have the model, how old is it, does it shed or queue?
 
     An answer of any kind, 401 included, is a server that is up.
@@ -42,14 +42,14 @@ def health_of(
     try:
         names = models()
     except RequestError as error:
-        return Health(server_up=error.status is not None)
+        return ServerHealth(server_up=error.status is not None)
     try:
         said = status()
     except RequestError:
         said = {}  # a server without the extension: it answers, and says no more
     # What was ordered since the start counts for more than what was configured.
     policy = said.get("control", said.get("settings", {}).get("admission", {})).get("policy")
-    return Health(
+    return ServerHealth(
         server_up=True,
         model_up=model in names,
         ready=_answer(ready) if said and ready else None,

@@ -21,7 +21,7 @@ from slo.watch.alerting.message import Circumstances, compose
 from slo.watch.alerting.round import Round, Settings
 from slo.watch.alerting.symptoms import Worst, worst_of
 from slo.watch.alerting.words import zone_of
-from slo.watch.evaluator import Engine
+from slo.watch.evaluator import Evaluator
 from slo.watch.heartbeat import Heartbeat
 from slo.watch.history.event_log import read
 from slo.watch.history.store import Store
@@ -29,8 +29,8 @@ from slo.watch.model.counts import Counts, Minute
 from slo.watch.model.notification import Notification
 from slo.watch.model.objectives import Goal
 from slo.watch.remediation import Remediator, Situation
-from slo.watch.server_health import CpuTime, Health, cpu_time
-from slo.watch.sli.probe import Tally
+from slo.watch.server_health import CpuTime, ServerHealth, cpu_time
+from slo.watch.sli.probe import ProbeTally
 from slo.watch.sli.sources import Harvest, needs_probes
 
 HOUR, DAY = 3600, 86400
@@ -55,8 +55,8 @@ class Outside:
     """
 
     source: Source | None
-    probe: Callable[[], Tally]
-    health: Callable[[], Health]
+    probe: Callable[[], ProbeTally]
+    health: Callable[[], ServerHealth]
     hand_over: Callable[[Notification], None]
     deliver: Callable[[], None]
     complain: Callable[[str], None]
@@ -67,7 +67,7 @@ class Outside:
     memories: Callable[[], Mapping[str, Mapping[str, Any]]] = dict
 
 
-class Patrol:
+class Watcher:
     """The rounds of one watch. `thin` requests per window are enough to do without probes.
 
     `runbook` and `page` are the addresses that messages link to.
@@ -95,13 +95,13 @@ class Patrol:
         self._page = page
         self._remediator = remediator
         self._heartbeat = heartbeat
-        self._engine = Engine(store, settings, enqueue=self._hand_over)
+        self._engine = Evaluator(store, settings, enqueue=self._hand_over)
         self._cpu = outside.cpu()
         self._rounds_down = self._rounds_gone = 0
         self._now_s = clock.wall()
         self._minutes: list[Minute] = []
         self._evidence: dict[str, Any] = {}
-        self._health = Health()
+        self._health = ServerHealth()
         self._aside = store.set_aside
         self._blind = ""  # why the source cannot judge latency, once it has been said
 
@@ -119,14 +119,14 @@ class Patrol:
         self.measure()
         return self.conclude()
 
-    def measure(self) -> Tally:
+    def measure(self) -> ProbeTally:
         """What users had since the last round, and probes where that is too little, as one tally for the line of text.
 
         Probes are looked at in any case: whether vectors are right is known from them alone. Raises `Unauthorized` or
         `ConfigError` when our own mistake prevented them; `conclude` is to be called all the same.
         """
         self._now_s = self._clock.wall()
-        self._minutes, self._evidence, self._health = [], {}, Health()
+        self._minutes, self._evidence, self._health = [], {}, ServerHealth()
         self._health = self._outside.health()
         self._outside.serving(self._health.weights)
         start_s = self._engine.slot_s(self._now_s)
@@ -143,7 +143,7 @@ class Patrol:
         # A source that counts our probes among users' has them already, unless the server does not answer at all.
         counted = thin and not (harvest.sees_probes and not harvest.blind and harvest.total >= probes.sent > 0)
         self._minutes += minutes_of_probes(probes, self._settings.goals, start_s, interval_s, counted=counted)
-        total = probes if counted else Tally(_objective_of(self._settings.goals))
+        total = probes if counted else ProbeTally(_objective_of(self._settings.goals))
         total.truncated += harvest.truncated
         for minute in harvest.minutes:
             _add_users(total, minute, self._settings.goals[0])
@@ -196,7 +196,7 @@ class Patrol:
         shares = self._cpu.shares_since(before) if self._cpu and before else None
         return shares if shares else (None, None)
 
-    def _remedy(self, found: Round, health: Health, busy: float | None) -> None:
+    def _remedy(self, found: Round, health: ServerHealth, busy: float | None) -> None:
         self._rounds_down = self._rounds_down + 1 if health.server_up is False else 0
         self._rounds_gone = self._rounds_gone + 1 if health.model_up is False else 0
         if self._remediator is None or found.maintenance is not None:
@@ -269,7 +269,7 @@ def _objective_of(goals: tuple[Goal, ...]) -> Objective:
 
 
 def minutes_of_probes(
-    tally: Tally, goals: tuple[Goal, ...], start_s: int, length_s: int, *, counted: bool
+    tally: ProbeTally, goals: tuple[Goal, ...], start_s: int, length_s: int, *, counted: bool
 ) -> list[Minute]:
     """The probes of one round as a slice, if there are any; not `counted`, they tell of vectors alone."""
     checked = Counts(tally.right, tally.looked_at)
@@ -279,7 +279,7 @@ def minutes_of_probes(
     return [_minute_of(tally, goals, start_s, length_s, checked)]
 
 
-def _minute_of(tally: Tally, goals: tuple[Goal, ...], start_s: int, length_s: int, checked: Counts) -> Minute:
+def _minute_of(tally: ProbeTally, goals: tuple[Goal, ...], start_s: int, length_s: int, checked: Counts) -> Minute:
     histogram = Histogram(edges_with(goal.threshold_ms for goal in goals if goal.threshold_ms is not None))
     answered = [value for value in tally.latencies_ms if value != float("inf")]
     for value in answered:
@@ -299,7 +299,7 @@ def _minute_of(tally: Tally, goals: tuple[Goal, ...], start_s: int, length_s: in
     )
 
 
-def _add_users(tally: Tally, minute: Minute, latency: Goal) -> None:
+def _add_users(tally: ProbeTally, minute: Minute, latency: Goal) -> None:
     """Count a slice of users' requests in `tally`, if it can be judged. Their latencies stay in its histogram."""
     counts = minute.counts(latency)
     if counts is None:

@@ -13,7 +13,7 @@ from slo.watch.budget.budget import parse_period
 from slo.watch.budget.burn import Finding, load_tables
 from slo.watch.history.compaction import Retention
 from slo.watch.model.objectives import Goal, parse_goals
-from slo.watch.remediation import Limits, Remedy
+from slo.watch.remediation import Remedy, RemedyLimits
 
 HISTORY_FILE = "history.db"
 
@@ -92,10 +92,10 @@ def enabled_remedies(config: Config) -> dict[Remedy, bool]:
     }
 
 
-def limits_of(config: Config) -> Limits:
+def limits_of(config: Config) -> RemedyLimits:
     """Bounds on automatic remedies."""
     allowed = config.watch.remediation
-    return Limits(cool_down_s=allowed.cool_down, per_hour=allowed.per_hour, settle_s=allowed.settle)
+    return RemedyLimits(cool_down_s=allowed.cool_down, per_hour=allowed.per_hour, settle_s=allowed.settle)
 
 
 def lint(config: Config) -> list[Finding]:

@@ -9,7 +9,7 @@ import pytest
 from slo.cli.main import cli, run
 from slo.cli.period import incidents
 from slo.records import Sample
-from slo.watch.history.event_log import Event, write
+from slo.watch.history.event_log import HistoryEvent, write
 from slo.watch.history.store import Store
 from slo.watch.model.counts import minute_of
 from slo.watch.model.objectives import parse_goal
@@ -30,8 +30,8 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             start_s = NOW_S // 60 * 60 - 60 * minute
             store.record([minute_of(samples, start_s=start_s, source="passive", thresholds_ms=[150])], [goal])
         for at_s, text in ((NOW_S - 3000, "firing"), (NOW_S - 600, "resolved")):
-            write(store, Event(at_s=at_s, kind="alert", subject="P95AboveObjective/latency/ticket", text=text))
-        write(store, Event(at_s=NOW_S - 3100, kind="change", subject="deploy v2", author="li"))
+            write(store, HistoryEvent(at_s=at_s, kind="alert", subject="P95AboveObjective/latency/ticket", text=text))
+        write(store, HistoryEvent(at_s=NOW_S - 3100, kind="change", subject="deploy v2", author="li"))
     return tmp_path
 
 
@@ -70,8 +70,8 @@ def test_runs_and_a_period_do_not_go_together(capsys: pytest.CaptureFixture[str]
 
 
 def test_an_alert_that_still_fires_has_no_end_and_one_from_before_no_beginning() -> None:
-    def event(at_s: float, subject: str, text: str) -> Event:
-        return Event(at_s=at_s, kind="alert", subject=subject, text=text)
+    def event(at_s: float, subject: str, text: str) -> HistoryEvent:
+        return HistoryEvent(at_s=at_s, kind="alert", subject=subject, text=text)
 
     found = incidents([
         event(1, "old", "resolved"), event(2, "a", "pending"), event(3, "a", "firing"), event(4, "b", "firing"),

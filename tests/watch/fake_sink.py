@@ -9,7 +9,7 @@ from pathlib import Path
 from slo.clock import ManualClock
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.policy import RetryPolicy, Routes
+from slo.watch.delivery.policy import ChannelRoutes, RetryPolicy
 from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Sink
 from slo.watch.model.notification import Notification
@@ -41,11 +41,11 @@ class FakeSink:
 
 def outbox_in(
     folder: Path, sinks: Mapping[str, Sink], clock: ManualClock, *, fallback: tuple[str, ...] = (),
-    policy: RetryPolicy | None = None, routes: Routes | None = None,
+    policy: RetryPolicy | None = None, routes: ChannelRoutes | None = None,
 ) -> Outbox:  # fmt: skip
     """An outbox over the database in `folder`; another one over the same is what a new process sees."""
     return Outbox(
-        OutboxStore(folder / "outbox.db"), sinks, routes or Routes(channels=tuple(sinks), fallback=fallback),
+        OutboxStore(folder / "outbox.db"), sinks, routes or ChannelRoutes(channels=tuple(sinks), fallback=fallback),
         clock=clock, policy=policy, chance=random.Random(1),
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from slo.watch.alerting.round import Round, Settings
 from slo.watch.alerting.rules import make_rulebook
 from slo.watch.budget.budget import parse_period
 from slo.watch.budget.burn import load_tables
-from slo.watch.evaluator import Engine
+from slo.watch.evaluator import Evaluator
 from slo.watch.history.compaction import Retention
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts, Minute, Source
@@ -55,7 +55,7 @@ class Simulation:
             labels={"model": "gte-base-zh"},
             retention=Retention(period_s=budget_period.length_s),
         )
-        self.engine = Engine(store, self.settings, enqueue=self.hear)
+        self.engine = Evaluator(store, self.settings, enqueue=self.hear)
 
     def hear(self, found: Round, notice: Notice, event_id: str) -> None:
         """Take a message in, as the outbox would."""
@@ -70,7 +70,7 @@ class Simulation:
 
     def restart(self, *, enqueue: Callable[[Round, Notice, str], None] | None = None) -> None:
         """A new process with the same history."""
-        self.engine = Engine(self.store, self.settings, enqueue=enqueue or self.hear)
+        self.engine = Evaluator(self.store, self.settings, enqueue=enqueue or self.hear)
 
     def minute(self, *minutes: Minute | None, **kinds: int) -> Round:
         """Let a minute pass with this traffic, and judge it."""

@@ -18,7 +18,7 @@ from slo.errors import BadRequest, ServerFault, Unauthorized
 from slo.objective import Objective, Verdict
 from slo.serve.telemetry.reports import window_report
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.watch.checker import Check, UsersWindow, check, compared, from_history, from_server
+from slo.watch.checker import CheckResult, UsersWindow, check, compared, from_history, from_server
 from slo.watch.history.store import Store
 from tests.stub_server import Reply, Script, StubServer
 from tests.watch.simulated import Simulation, simulation, traffic
@@ -28,7 +28,7 @@ P95 = Objective()
 
 def checked(
     script: Script, *, objective: Objective = P95, bound_s: float = 10.0, timeout_s: float = 0.5
-) -> tuple[Check, StubServer]:
+) -> tuple[CheckResult, StubServer]:
     with StubServer(script) as server, EmbeddingsClient(server.endpoint, "stub", timeout_s=timeout_s) as client:
         return check(client, objective, bound_s=bound_s, clock=SystemClock()), server
 

@@ -19,17 +19,17 @@ from slo.errors import StoreError, Unauthorized, Unreachable
 from slo.objective import Objective
 from slo.records import Sample
 from slo.stats import histogram_of
-from slo.watch.alerting.round import Round, State
+from slo.watch.alerting.round import Round, WatchState
 from slo.watch.history.event_log import add_maintenance, add_silence
 from slo.watch.history.store import Store
-from slo.watch.loop import Report, Rhythm, Watcher, watch
+from slo.watch.loop import Report, Reporter, Rhythm, watch
 from slo.watch.model.counts import Counts
 from slo.watch.model.maintenance import Maintenance
 from slo.watch.model.notification import Notification
 from slo.watch.model.silences import Silence, parse_matcher
-from slo.watch.server_health import Health
-from slo.watch.sli.probe import Tally
-from slo.watch.watcher import Outside, Patrol
+from slo.watch.server_health import ServerHealth
+from slo.watch.sli.probe import ProbeTally
+from slo.watch.watcher import Outside, Watcher
 from tests.watch.simulated import Simulation
 
 P95 = Objective()
@@ -64,33 +64,33 @@ class Night:
 
     def start(self) -> None:
         """A new process with the same history."""
-        self.patrol = Patrol(
+        self.patrol = Watcher(
             self.store,
             Simulation(self.store).settings,
             Outside(
-                source=None, probe=self.probe, health=lambda: Health(server_up=True, model_up=True),
+                source=None, probe=self.probe, health=lambda: ServerHealth(server_up=True, model_up=True),
                 hand_over=self.sent.append, deliver=lambda: None, complain=self.complaints.append, cpu=lambda: None,
             ),
             clock=self.clock, thin=60, runbook="docs/runbook.md",
         )  # fmt: skip
-        self.watcher = Watcher(self, P95, goal="latency", window_s=300, model="m")
+        self.watcher = Reporter(self, P95, goal="latency", window_s=300, model="m")
 
     @property
     def measured(self) -> dict[str, int]:
         return self.patrol.measured
 
-    def measure(self) -> Tally:
+    def measure(self) -> ProbeTally:
         return self.patrol.measure()
 
     def conclude(self) -> Round:
         self.rounds.append(self.patrol.conclude())
         return self.rounds[-1]
 
-    def probe(self) -> Tally:
+    def probe(self) -> ProbeTally:
         slow = self.minutes.pop(0)
         if slow is None:
             raise Unauthorized("HTTP 401", url="http://h")
-        tally = Tally(P95)
+        tally = ProbeTally(P95)
         tally.add(Sample(0, 0, 0.01, "ok", "short"), None)  # opens the connection
         if slow < 0:
             for _ in range(3):
@@ -102,7 +102,7 @@ class Night:
                 tally.add(Sample(0, 0, 0.3 if index < slow else 0.01, "ok", "short"), None)
         return tally
 
-    def pass_(self, *minutes: int | None) -> State:
+    def pass_(self, *minutes: int | None) -> WatchState:
         """Let these minutes pass."""
         self.minutes += minutes
         return watch(
@@ -124,7 +124,7 @@ def night(tmp_path: Path) -> Iterator[Night]:
 
 
 def test_a_healthy_hour_says_ok_every_minute_and_nothing_else(night: Night) -> None:
-    assert night.pass_(*[0, 1, 2, 1, 3] * 12) is State.OK
+    assert night.pass_(*[0, 1, 2, 1, 3] * 12) is WatchState.OK
     assert len(night.lines()) == 60
     form = re.compile(r"Z  ok {8}P95 [\d.]+ ms ≤ 150 ms  \d+/\d+ good in 5m  now \d+/60  m$")
     assert all(form.search(line) for line in night.lines())
@@ -144,7 +144,7 @@ def test_an_outage_is_alerted_eases_and_recovers_when_the_engine_says_so(night: 
     (recovered,) = [line for line in night.lines() if "RECOVERED" in line]
     assert re.search(r"RECOVERED m, no alert fires any more after \d", recovered)
     assert "firing:" not in recovered
-    assert night.watcher.state is State.OK
+    assert night.watcher.state is WatchState.OK
 
 
 @settings(max_examples=8, deadline=None)
@@ -157,7 +157,7 @@ def test_no_line_ever_contradicts_the_engine(
         night.pass_(*[0] * 20, *(kind for kind, length in stretches for _ in range(length)))
         for report, found in zip(night.reports, night.rounds, strict=True):
             names = {f"{rule.alert} ({rule.severity}" for rule in found.firing}
-            assert report.state is not State.OK or "> 150 ms" not in report.text
+            assert report.state is not WatchState.OK or "> 150 ms" not in report.text
             assert (report.state.value in ("critical", "page", "ticket")) is bool(names)
             assert all(name in report.text for name in names)
             if report.event and report.event.value == "RECOVERED":
@@ -187,7 +187,7 @@ def test_the_lines_say_when_what_and_how_bad(night: Night) -> None:
 def test_texts_that_were_longer_than_the_model_takes_are_told(night: Night, monkeypatch: pytest.MonkeyPatch) -> None:
     probe = night.probe
 
-    def cut() -> Tally:
+    def cut() -> ProbeTally:
         tally = probe()
         tally.truncated = 7
         return tally
@@ -200,7 +200,7 @@ def test_texts_that_were_longer_than_the_model_takes_are_told(night: Night, monk
 
 
 def test_a_minute_without_data_says_why_and_is_no_ok_though_minutes_before_were_good(night: Night) -> None:
-    assert night.pass_(*[0] * 5, REJECTED) is State.NO_DATA
+    assert night.pass_(*[0] * 5, REJECTED) is WatchState.NO_DATA
     assert night.lines()[-1].endswith("  no-data   nothing measured: HTTP 401")
     assert night.events() == []
     night.pass_(*[REJECTED] * 6)
@@ -229,7 +229,7 @@ def test_a_silence_is_seen_in_the_line(night: Night) -> None:
 
 def test_maintenance_is_seen_in_the_line_and_is_no_ok(night: Night) -> None:
     add_maintenance(night.store, Maintenance(id="m", starts_s=0, ends_s=2e9, reason="new weights", author="Li Lei"))
-    assert night.pass_(*[60] * 5) is State.EXCUSED
+    assert night.pass_(*[60] * 5) is WatchState.EXCUSED
     assert "  excused   P95 298 ms > 150 ms  now 0/60  m  maintenance: new weights" in night.lines()[-1]
 
 
@@ -256,15 +256,15 @@ def test_a_mistake_of_our_own_in_one_round_is_reported_and_survived(
     night.pass_(0)
     with monkeypatch.context() as broken:
         broken.setattr(night, "measure", lambda: math.log(0))
-        assert night.pass_(0) is State.NO_DATA
+        assert night.pass_(0) is WatchState.NO_DATA
     assert "nothing measured: internal error, ValueError at test_loop.py:" in night.lines()[-1]
     with monkeypatch.context() as broken:
         broken.setattr(night.patrol, "conclude", lambda: math.log(0))
-        assert night.pass_(0) is State.NO_DATA
+        assert night.pass_(0) is WatchState.NO_DATA
     (said,) = night.complaints
     assert re.fullmatch(r"this round came to nothing: internal error, ValueError at test_loop\.py:\d+: .*", said)
     night.minutes.clear()
-    assert night.pass_(0) is State.OK
+    assert night.pass_(0) is WatchState.OK
 
 
 @pytest.mark.parametrize(("slow", "sign"), [(3, "P95 120 ms ≤ 120 ms"), (4, "P95 124 ms > 120 ms")])
@@ -276,8 +276,8 @@ def test_where_the_threshold_is_no_edge_the_counts_decide_the_sign(slow: int, si
         def measured(self) -> dict[str, int]:
             return {"probe": 60}
 
-        def measure(self) -> Tally:
-            return Tally(objective)
+        def measure(self) -> ProbeTally:
+            return ProbeTally(objective)
 
         def conclude(self) -> Round:
             return found
@@ -287,7 +287,7 @@ def test_where_the_threshold_is_no_edge_the_counts_decide_the_sign(slow: int, si
         found = sim.minute(good=60)
     found = replace(found, windows={"latency": Counts(60 - slow, 60)},
                     histogram=histogram_of([0.11] * (60 - slow) + [0.124] * slow))  # fmt: skip
-    watcher = Watcher(Rounds(), objective, goal="latency", window_s=300, model="m")
+    watcher = Reporter(Rounds(), objective, goal="latency", window_s=300, model="m")
     watcher.measure()
     assert watcher.report().text.startswith(sign)
 

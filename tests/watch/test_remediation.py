@@ -8,14 +8,24 @@ from slo.watch.alerting.rules import Rule
 from slo.watch.history.event_log import read
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts
-from slo.watch.remediation import Attempt, Limits, Remediator, Remedy, Situation, Undo, effect, indicated, permitted
+from slo.watch.remediation import (
+    PastAction,
+    Remediator,
+    Remedy,
+    RemedyLimits,
+    Situation,
+    Undo,
+    effect,
+    indicated,
+    permitted,
+)
 
 LATENCY = Rule(alert="LatencyBudgetBurn", severity="critical", goal="latency")
 WRONG = Rule(alert="CorrectnessBudgetBurn", severity="page", goal="correctness")
 DEAD = Situation(server_up=True, model_up=False, rounds_gone=2)
 SLOW = Situation(firing=(LATENCY,), server_up=True, model_up=True, queueing=True)
 BAD, GOOD = Counts(0, 100), Counts(100, 100)
-LIMITS = Limits(cool_down_s=600, per_hour=3, settle_s=300)
+LIMITS = RemedyLimits(cool_down_s=600, per_hour=3, settle_s=300)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +63,7 @@ def test_a_remedy_is_indicated_by_its_precondition(situation: Situation, expecte
     ],
 )
 def test_a_remedy_is_bounded(enabled: bool, past_s: list[float], expected: str) -> None:
-    past = [Attempt(remedy="relaunch_model", at_s=10_000 - ago_s) for ago_s in past_s]
+    past = [PastAction(remedy="relaunch_model", at_s=10_000 - ago_s) for ago_s in past_s]
     remedy, why = permitted(["relaunch_model"], {"relaunch_model": enabled}, past, 10_000, LIMITS)
     assert expected in (remedy or why)
 

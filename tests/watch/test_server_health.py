@@ -1,5 +1,5 @@
 from slo.errors import Unauthorized, Unreachable
-from slo.watch.server_health import Health, health_of
+from slo.watch.server_health import ServerHealth, health_of
 
 
 def test_health_is_what_the_server_says() -> None:
@@ -10,14 +10,14 @@ def test_health_is_what_the_server_says() -> None:
         raise Unauthorized("HTTP 401", url="http://h", status=401)
 
     shedding = {"uptime_s": 5, "settings": {"admission": {"policy": "shed"}}}
-    assert health_of(unreachable, dict, "m") == Health(server_up=False)
-    assert health_of(locked, dict, "m") == Health(server_up=True)
-    assert health_of(lambda: ["n"], dict, "m") == Health(server_up=True, model_up=False)
+    assert health_of(unreachable, dict, "m") == ServerHealth(server_up=False)
+    assert health_of(locked, dict, "m") == ServerHealth(server_up=True)
+    assert health_of(lambda: ["n"], dict, "m") == ServerHealth(server_up=True, model_up=False)
     young = {"replicas": [{"engine": {"age_s": 7000.0}}, {"engine": {"age_s": 12.5}}, {"engine": {}}], "model": "m"}
     other = {"replicas": [{"engine": {"age_s": 1.0}}], "model": "n"}
     aged = {"uptime_s": 9000, "models": [other, young]}
     assert health_of(lambda: ["m"], lambda: aged, "m").uptime_s == 12.5, "a model relaunched in an old server is cold"
-    assert health_of(lambda: ["m"], lambda: shedding, "m") == Health(
+    assert health_of(lambda: ["m"], lambda: shedding, "m") == ServerHealth(
         server_up=True, model_up=True, uptime_s=5, queueing=False
     )
 

@@ -19,13 +19,13 @@ from slo.serve.telemetry.edges import Edges
 from slo.serve.telemetry.exposition import Exposition
 from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.watch.alerting.round import State, state_of
+from slo.watch.alerting.round import WatchState, state_of
 from slo.watch.history.store import Store
 from slo.watch.model.notification import Notification
-from slo.watch.server_health import Health
-from slo.watch.sli.probe import Tally
+from slo.watch.server_health import ServerHealth
+from slo.watch.sli.probe import ProbeTally
 from slo.watch.sli.sources import PassiveSource
-from slo.watch.watcher import Outside, Patrol
+from slo.watch.watcher import Outside, Watcher
 from slo.watch.wiring import goals_of, settings_of
 
 DIRECTORY = type("NoLanes", (), {"lanes": ()})()
@@ -44,14 +44,14 @@ class Service:
         page = Exposition(DIRECTORY, Cache(0), self._telemetry, Processes(lambda: []))
         self.sent: list[Notification] = []
         self.said: list[str] = []
-        self.states: list[State] = []
-        self._patrol = Patrol(
+        self.states: list[WatchState] = []
+        self._patrol = Watcher(
             store,
             settings_of(config),
             Outside(
                 source=PassiveSource(lambda _: page.text(), "http://h", model="m", clock=self.clock, interval_s=60,
                                      thresholds_ms=config.thresholds_ms),
-                probe=self._probe, pace=self._pace, health=lambda: Health(server_up=True, model_up=True),
+                probe=self._probe, pace=self._pace, health=lambda: ServerHealth(server_up=True, model_up=True),
                 hand_over=self.sent.append, deliver=lambda: None, complain=self.said.append, cpu=lambda: None,
             ),
             clock=self.clock, thin=config.watch.source.thin, runbook="docs/runbook.md",
@@ -65,8 +65,8 @@ class Service:
         threshold_s = self.objective.threshold_s
         return math.nextafter(threshold_s * 1.001, math.inf) if self._stalled else threshold_s / 2
 
-    def _probe(self) -> Tally:
-        tally = Tally(self.objective, opened=True)
+    def _probe(self) -> ProbeTally:
+        tally = ProbeTally(self.objective, opened=True)
         for _ in range(60 if self._full else 9):
             tally.add(Sample(0, 0, self._latency_s(), "ok", "short"), None)
         tally.sent = tally.total
@@ -100,12 +100,12 @@ def test_a_full_stall_pages_within_three_minutes_at_every_threshold_and_percenti
         service = Service(store, objective, known=known, users=users)
         service.minutes(20, stalled=False)
         assert service.sent == []
-        assert set(service.states[1:]) == {State.OK}
+        assert set(service.states[1:]) == {WatchState.OK}
         began_s = service.clock.wall()
         service.minutes(3, stalled=True)
         assert [message.severity in TOLD for message in service.sent[:1]] == [True], objective
         assert service.sent[0].starts_at_s - began_s <= 180
-        assert State.OK not in service.states[-2:]
+        assert WatchState.OK not in service.states[-2:]
 
 
 @pytest.fixture

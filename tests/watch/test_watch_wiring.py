@@ -19,7 +19,7 @@ from slo.objective import Objective
 from slo.watch.delivery.courier import Courier
 from slo.watch.heartbeat import read_beat
 from slo.watch.sli.golden import Golden
-from slo.watch.sli.probe import Tally
+from slo.watch.sli.probe import ProbeTally
 
 
 class Listener(ThreadingHTTPServer):
@@ -61,8 +61,8 @@ def listeners() -> Iterator[tuple[Listener, Listener]]:
 class NoProbes:
     """Nobody probes."""
 
-    def harvest(self) -> Tally:
-        return Tally(Objective())
+    def harvest(self) -> ProbeTally:
+        return ProbeTally(Objective())
 
     def pace(self, full: bool) -> None:
         pass

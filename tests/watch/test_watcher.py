@@ -9,23 +9,23 @@ from slo.errors import BadAnswer, StoreError, Unauthorized, Unreachable
 from slo.objective import Objective, judge
 from slo.records import Sample
 from slo.stats import Histogram, histogram_of
-from slo.watch.alerting.round import State, state_of
+from slo.watch.alerting.round import WatchState, state_of
 from slo.watch.heartbeat import Heartbeat, read_beat
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts, Minute
 from slo.watch.model.notification import Notification
-from slo.watch.remediation import Limits, Remediator
-from slo.watch.server_health import CpuTime, Health, cpu_time
-from slo.watch.sli.probe import Tally
+from slo.watch.remediation import Remediator, RemedyLimits
+from slo.watch.server_health import CpuTime, ServerHealth, cpu_time
+from slo.watch.sli.probe import ProbeTally
 from slo.watch.sli.sources import Harvest
-from slo.watch.watcher import Outside, Patrol
+from slo.watch.watcher import Outside, Watcher
 from tests.watch.simulated import Simulation
 
-UP = Health(server_up=True, model_up=True)
+UP = ServerHealth(server_up=True, model_up=True)
 
 
-def probes(good: int, bad: int = 0, lost: int = 0) -> Tally:
-    tally = Tally(Objective())
+def probes(good: int, bad: int = 0, lost: int = 0) -> ProbeTally:
+    tally = ProbeTally(Objective())
     tally.add(Sample(0, 0, 0.01, "ok", "short"), None)  # opens the connection
     for index in range(good + bad):
         tally.add(Sample(0, 0, 0.01 if index < good else 0.4, "ok", "short"), None)
@@ -35,7 +35,7 @@ def probes(good: int, bad: int = 0, lost: int = 0) -> Tally:
     return tally
 
 
-def sent(tally: Tally, number: int) -> Tally:
+def sent(tally: ProbeTally, number: int) -> ProbeTally:
     tally.sent = number
     return tally
 
@@ -50,7 +50,7 @@ class World:
 
     def __init__(self, directory: Path, store: Store) -> None:
         self.clock = ManualClock(wall_s=1_700_000_040.0)
-        self.probed: Callable[[], Tally] = lambda: probes(60)
+        self.probed: Callable[[], ProbeTally] = lambda: probes(60)
         self.users: Harvest | None = None
         self.health = UP
         self.sent: list[Notification] = []
@@ -61,7 +61,7 @@ class World:
         self.full, self.sees_probes, self.blind = True, False, ""
         self.edges_s: tuple[float, ...] | None = None
         self.delivering = True
-        self.patrol = Patrol(
+        self.patrol = Watcher(
             store,
             Simulation(store).settings,
             Outside(
@@ -79,14 +79,14 @@ class World:
             thin=60,
             runbook="docs/runbook.md",
             remediator=Remediator(store, {"relaunch_model": self.relaunch}, enabled={"relaunch_model": True},
-                                  limits=Limits(), report=self.said.append),
+                                  limits=RemedyLimits(), report=self.said.append),
             heartbeat=Heartbeat(directory, interval_s=60, complain=self.said.append),
         )  # fmt: skip
 
     def relaunch(self) -> None:
         self.relaunched += 1
 
-    def probe(self) -> Tally:
+    def probe(self) -> ProbeTally:
         if self.rejected:
             raise Unauthorized("HTTP 401", url="http://h")
         return self.probed()
@@ -144,8 +144,8 @@ def test_where_users_are_enough_probes_tell_of_vectors_alone(world: World, store
 
 
 def test_wrong_vectors_page_though_users_are_many_and_their_requests_are_all_in_time(world: World) -> None:
-    def wrong() -> Tally:
-        tally = Tally(Objective(), opened=True)
+    def wrong() -> ProbeTally:
+        tally = ProbeTally(Objective(), opened=True)
         for _ in range(12):
             tally.look_at(BadAnswer("wrong vectors: 5 dimensions instead of 768", url=""))
         return tally
@@ -181,11 +181,11 @@ def test_requests_that_nobody_can_judge_are_no_ok_and_no_data_and_probes_judge_i
 ) -> None:
     world.users, world.edges_s = users(600), (0.1, 1.0)
     world.blind = "the server counts latencies at 100, 1000 ms, not at 150 ms"
-    world.probed = lambda: Tally(Objective())
+    world.probed = lambda: ProbeTally(Objective())
     world.rounds(7)
     found = world.patrol.round()
     assert (world.full, found.windows["latency"]) == (True, Counts())
-    assert state_of(found, judge(0, 0, Objective()), measured=True) is not State.OK
+    assert state_of(found, judge(0, 0, Objective()), measured=True) is not WatchState.OK
     assert "NoData" in {rule.alert for rule in found.firing}
     assert world.said.count(world.blind) == 1, "said once"
     world.probed = lambda: probes(60)
@@ -215,7 +215,7 @@ def test_a_rejected_key_is_no_statement_about_the_service(world: World, store: S
 
 def test_a_dead_model_is_relaunched_and_the_message_says_so(world: World) -> None:
     world.rounds(30)
-    world.probed, world.health = lambda: probes(0, lost=60), Health(server_up=True, model_up=False)
+    world.probed, world.health = lambda: probes(0, lost=60), ServerHealth(server_up=True, model_up=False)
     world.rounds(4)
     assert world.relaunched == 1
     world.probed, world.health = lambda: probes(60), UP
@@ -275,7 +275,7 @@ def test_cpu_shares_come_from_the_kernels_counters(tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_listed_and_answers_nobody_counts_as_gone(world: World) -> None:
-    world.health = Health(server_up=True, model_up=True, ready=False)
+    world.health = ServerHealth(server_up=True, model_up=True, ready=False)
     world.rounds(2)
     assert world.relaunched == 0, "slow, perhaps, but somebody got an answer"
     world.probed = lambda: probes(0, lost=60)

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Any
 
 from slo.errors import StoreError
-from slo.watch.alerting.rules import Reading, Rule
+from slo.watch.alerting.rules import Condition, Rule
 
 RELAPSE_S = 3600.0
 _HOLDS_S = (0.0, 600.0, 1200.0)  # by number of relapses within RELAPSE_S
@@ -33,7 +33,7 @@ class Phase(Enum):
     FIRING = "firing"
 
 
-class Change(Enum):
+class AlertChange(Enum):
     """What a step did, where that is worth a line of history."""
 
     PENDING = "pending"
@@ -75,7 +75,7 @@ def alert_from_json(data: dict[str, Any]) -> Alert:
         raise StoreError(f"not an alert's state: {error}") from error
 
 
-def step(alert: Alert, rule: Rule, reading: Reading, now_s: float) -> tuple[Alert, Change | None]:
+def step(alert: Alert, rule: Rule, reading: Condition, now_s: float) -> tuple[Alert, AlertChange | None]:
     """The state after one evaluation, and what changed. A wall clock that went back restarts the waits."""
     if reading.active is None:
         return alert, None
@@ -83,7 +83,7 @@ def step(alert: Alert, rule: Rule, reading: Reading, now_s: float) -> tuple[Aler
     if reading.active:
         return _held(alert, rule, now_s)
     if alert.phase is Phase.PENDING:
-        return replace(alert, phase=Phase.INACTIVE, since_s=None), Change.WITHDRAWN
+        return replace(alert, phase=Phase.INACTIVE, since_s=None), AlertChange.WITHDRAWN
     if alert.phase is Phase.FIRING:
         return _cleared(alert, rule, now_s)
     return alert, None
@@ -95,7 +95,7 @@ def hold_s(alert: Alert, rule: Rule, now_s: float) -> float:
     return max(rule.clear_s, _HOLDS_S[min(recent, len(_HOLDS_S) - 1)])
 
 
-def _held(alert: Alert, rule: Rule, now_s: float) -> tuple[Alert, Change | None]:
+def _held(alert: Alert, rule: Rule, now_s: float) -> tuple[Alert, AlertChange | None]:
     if alert.phase is Phase.FIRING:
         return replace(alert, clear_s=None), None
     since_s = now_s if alert.since_s is None else min(alert.since_s, now_s)
@@ -110,16 +110,16 @@ def _held(alert: Alert, rule: Rule, now_s: float) -> tuple[Alert, Change | None]
             fired_s=now_s,
             clear_s=None,
             relapses=(*kept, now_s) if relapse else kept,
-        ), Change.FIRED
+        ), AlertChange.FIRED
     if alert.phase is Phase.PENDING:
         return replace(alert, since_s=since_s), None
-    return replace(alert, phase=Phase.PENDING, since_s=since_s), Change.PENDING
+    return replace(alert, phase=Phase.PENDING, since_s=since_s), AlertChange.PENDING
 
 
-def _cleared(alert: Alert, rule: Rule, now_s: float) -> tuple[Alert, Change | None]:
+def _cleared(alert: Alert, rule: Rule, now_s: float) -> tuple[Alert, AlertChange | None]:
     clear_s = now_s if alert.clear_s is None else min(alert.clear_s, now_s)
     if now_s - clear_s < hold_s(alert, rule, now_s) - 0.5:
         return replace(alert, clear_s=clear_s), None
     return replace(
         alert, phase=Phase.INACTIVE, since_s=None, fired_s=None, clear_s=None, resolved_s=now_s
-    ), Change.RESOLVED
+    ), AlertChange.RESOLVED

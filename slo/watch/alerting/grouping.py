@@ -83,7 +83,7 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class GroupMember:
     """An alert as grouping sees it. `eased`: its goal was met in the last minute, so it fires from memory."""
 
     rule: Rule
@@ -98,7 +98,7 @@ def tier(severity: Severity) -> Tier:
 
 
 def notices(
-    group: Group, entries: Sequence[Entry], now_s: float, policy: Policy, *, covered: Collection[str] = ()
+    group: Group, entries: Sequence[GroupMember], now_s: float, policy: Policy, *, covered: Collection[str] = ()
 ) -> tuple[Group, Notice | None]:
     """What to tell of one group after one evaluation: at most one message, and the group's state after it.
 
@@ -133,7 +133,7 @@ def notices(
     )
 
 
-def _kind(group: Group, news: Sequence[Entry], now_s: float, policy: Policy) -> Told | None:
+def _kind(group: Group, news: Sequence[GroupMember], now_s: float, policy: Policy) -> Told | None:
     if group.severity is None or group.last_s is None:
         return "firing"
     fresh = [entry for entry in news if entry.rule.key not in group.told]
@@ -145,7 +145,7 @@ def _kind(group: Group, news: Sequence[Entry], now_s: float, policy: Policy) -> 
     return "repeat" if waited_s >= policy.repeat_s else None
 
 
-def _resolved(group: Group, entries: Sequence[Entry]) -> tuple[Group, Notice | None]:
+def _resolved(group: Group, entries: Sequence[GroupMember]) -> tuple[Group, Notice | None]:
     if group.severity is None or group.started_s is None:
         return group, None
     rules = _led_by(group.lead, _by_urgency(entry for entry in entries if entry.rule.key in group.told))
@@ -157,19 +157,19 @@ def _resolved(group: Group, entries: Sequence[Entry]) -> tuple[Group, Notice | N
     )
 
 
-def covered(entries: Sequence[Entry], ended: Mapping[str, float], now_s: float, policy: Policy) -> frozenset[str]:
+def covered(entries: Sequence[GroupMember], ended: Mapping[str, float], now_s: float, policy: Policy) -> frozenset[str]:
     """Keys of alerts that a more urgent one of the same goal tells, or told until a moment ago; see the module."""
     return frozenset(entry.rule.key for entry in entries if _is_covered(entry, entries, ended, now_s, policy))
 
 
-def endings(ended: Mapping[str, float], entries: Sequence[Entry], now_s: float) -> dict[str, float]:
+def endings(ended: Mapping[str, float], entries: Sequence[GroupMember], now_s: float) -> dict[str, float]:
     """When each alert that could be heard was last seen firing; what is older than a day covers nothing."""
     kept = {key: at_s for key, at_s in ended.items() if now_s - at_s < 86400}
     return {**kept, **{entry.rule.key: now_s for entry in entries if entry.alert.firing and not entry.muted}}
 
 
 def _is_covered(
-    entry: Entry, entries: Sequence[Entry], ended: Mapping[str, float], now_s: float, policy: Policy
+    entry: GroupMember, entries: Sequence[GroupMember], ended: Mapping[str, float], now_s: float, policy: Policy
 ) -> bool:
     for other in entries:
         if other.rule.goal != entry.rule.goal or _urgency(other.rule.severity) >= _urgency(entry.rule.severity):
@@ -186,7 +186,7 @@ def _urgency(severity: Severity) -> int:
     return SEVERITIES.index(severity)
 
 
-def _led_by(lead: str, entries: Sequence[Entry]) -> tuple[Rule, ...]:
+def _led_by(lead: str, entries: Sequence[GroupMember]) -> tuple[Rule, ...]:
     return tuple(entry.rule for entry in sorted(entries, key=lambda entry: entry.rule.key != lead))
 
 
@@ -194,5 +194,5 @@ def _worst(a: Severity, b: Severity | None) -> Severity:
     return a if b is None or _urgency(a) < _urgency(b) else b
 
 
-def _by_urgency(entries: Iterable[Entry]) -> list[Entry]:
+def _by_urgency(entries: Iterable[GroupMember]) -> list[GroupMember]:
     return sorted(entries, key=lambda entry: (_urgency(entry.rule.severity), entry.rule.key))

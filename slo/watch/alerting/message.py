@@ -36,7 +36,7 @@ from slo.watch.alerting.words import (
     share,
 )
 from slo.watch.budget.budget import Budget
-from slo.watch.history.event_log import Event
+from slo.watch.history.event_log import HistoryEvent
 from slo.watch.model.latency import Percentile, percentile
 from slo.watch.model.notification import Notification, Status
 
@@ -70,8 +70,8 @@ class Circumstances:
     instance: str = ""
     page: str = ""
     causes: Sequence[Cause] = ()
-    changes: Sequence[Event] = ()
-    actions: Sequence[Event] = ()
+    changes: Sequence[HistoryEvent] = ()
+    actions: Sequence[HistoryEvent] = ()
     runbook: str = ""
     labels: Mapping[str, str] | None = None
     worst: Worst | None = None
@@ -252,13 +252,13 @@ def _background(around: Circumstances, say: Say) -> list[str]:
     return lines
 
 
-def _quoted(event: Event, say: Say) -> str:
+def _quoted(event: HistoryEvent, say: Say) -> str:
     """What a person wrote, in whatever language, as theirs."""
     text = f"{event.subject}{f': {event.text}' if event.text else ''}"
     return say(f"“{text}”", f"「{text}」")
 
 
-def _done_zh(event: Event) -> str:
+def _done_zh(event: HistoryEvent) -> str:
     """`重新加载模型：有效，不合格请求由 60/60 变为 0/60`."""
     name = _ACTIONS_ZH.get(event.subject, event.subject)
     outcome = next((zh for en, zh in _OUTCOMES_ZH if event.text.startswith(en)), "已记录")

@@ -15,10 +15,10 @@ from enum import Enum
 
 from slo.objective import Judgement, Verdict
 from slo.stats import Histogram
-from slo.watch.alerting.alerts import Alert, Change
+from slo.watch.alerting.alerts import Alert, AlertChange
 from slo.watch.alerting.grouping import Notice, Policy, Tier
 from slo.watch.alerting.rules import Rule, Rulebook
-from slo.watch.budget.budget import Budget, Period
+from slo.watch.budget.budget import Budget, BudgetPeriod
 from slo.watch.history.compaction import Retention
 from slo.watch.model.counts import Counts
 from slo.watch.model.maintenance import Maintenance
@@ -36,7 +36,7 @@ class Settings:
 
     goals: tuple[Goal, ...]
     rulebook: Rulebook
-    period: Period
+    period: BudgetPeriod
     labels: Mapping[str, str]
     interval_s: int = 60
     window_s: int = 300
@@ -66,7 +66,7 @@ class Round:
     alerts: Mapping[str, Alert]
     rules: Mapping[str, Rule]
     window_s: float = 300.0
-    changes: tuple[tuple[Rule, Change], ...] = ()
+    changes: tuple[tuple[Rule, AlertChange], ...] = ()
     notices: tuple[tuple[Tier, Notice], ...] = ()
     unheard: Mapping[str, str] = field(default_factory=dict)
     maintenance: Maintenance | None = None
@@ -87,7 +87,7 @@ def labels_of(rule: Rule, common: Mapping[str, str]) -> dict[str, str]:
     return {"alertname": rule.alert, "severity": rule.severity, **goal, **common}
 
 
-class State(Enum):
+class WatchState(Enum):
     """How things stand after a round; the first four are the severity of the worst alert that fires."""
 
     CRITICAL = "critical"
@@ -103,10 +103,10 @@ class State(Enum):
     @property
     def exit_code(self) -> int:
         """0 ok, 1 missed or alerted, 3 nothing known for sure."""
-        return {State.OK: 0, State.NO_DATA: 3, State.EXCUSED: 3, State.UNPROVEN: 3}.get(self, 1)
+        return {WatchState.OK: 0, WatchState.NO_DATA: 3, WatchState.EXCUSED: 3, WatchState.UNPROVEN: 3}.get(self, 1)
 
 
-class Event(Enum):
+class Announcement(Enum):
     """What is worth a line of its own."""
 
     ALERT = "ALERT"
@@ -114,33 +114,33 @@ class Event(Enum):
     RECOVERED = "RECOVERED"
 
 
-def state_of(found: Round, window: Judgement, *, measured: bool) -> State:
+def state_of(found: Round, window: Judgement, *, measured: bool) -> WatchState:
     """The word for a round; `window` judges its last minutes, `measured` says whether it brought anything itself."""
     severity = min((rule.severity for rule in found.firing), key=SEVERITIES.index, default=None)
     if severity is not None:
-        return State(severity)
+        return WatchState(severity)
     if not measured:
-        return State.NO_DATA
+        return WatchState.NO_DATA
     if found.maintenance is not None:
-        return State.EXCUSED
+        return WatchState.EXCUSED
     if window.verdict is Verdict.MISSED:
-        return State.MISSED
+        return WatchState.MISSED
     if not window.total:  # requests, and nobody can say how fast they were
-        return State.UNPROVEN
-    return State.UNPROVEN if window.bad > window.objective.budget * window.total + 1e-9 else State.OK
+        return WatchState.UNPROVEN
+    return WatchState.UNPROVEN if window.bad > window.objective.budget * window.total + 1e-9 else WatchState.OK
 
 
-def event_of(found: Round) -> Event | None:
+def event_of(found: Round) -> Announcement | None:
     """ALERT: people are told of an alert, or of a more urgent one. RECOVERED: nothing fires any more.
 
     EASED: people are told that what woke them is over, and something that wakes nobody, or says the same later, fires.
     """
     if told(found):
-        return Event.ALERT
+        return Announcement.ALERT
     if found.firing:
         over = any(name == "wake" and notice.kind == "resolved" for name, notice in found.notices)
-        return Event.EASED if over else None
-    return Event.RECOVERED if any(change is Change.RESOLVED for _, change in found.changes) else None
+        return Announcement.EASED if over else None
+    return Announcement.RECOVERED if any(change is AlertChange.RESOLVED for _, change in found.changes) else None
 
 
 def told(found: Round) -> list[Notice]:

@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from slo.stats import wilson
-from slo.watch.budget.budget import Budget, Period, burn_rate
-from slo.watch.budget.burn import Finding, Guard, Pair, Table, breached, by_severity, chosen, lint
+from slo.watch.budget.budget import Budget, BudgetPeriod, burn_rate
+from slo.watch.budget.burn import BurnTable, Finding, Guard, Pair, breached, by_severity, chosen, lint
 from slo.watch.model.counts import Counts
 from slo.watch.model.notification import Severity
 from slo.watch.model.objectives import Goal, Kind
@@ -78,7 +78,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Condition:
     """What one evaluation found: does the condition hold? None: nobody can say, so nothing changes.
 
     `values` are the figures behind it, for the message.
@@ -103,7 +103,7 @@ class BurnRule:
         return frozenset(length_s for pair in self.pairs for length_s in (pair.long_s, pair.short_s))
 
 
-def burn_rules(goal: Goal, table: Table, *, period_s: float, interval_s: float) -> list[BurnRule]:
+def burn_rules(goal: Goal, table: BurnTable, *, period_s: float, interval_s: float) -> list[BurnRule]:
     """One rule per severity of `table`, with its windows scaled to `period_s`; rows that can never fire left out."""
     usable = [pair for pair in table.scaled(period_s, interval_s, goal.budget) if pair.threshold(goal.budget) < 1]
     return [
@@ -123,7 +123,7 @@ def burn_rules(goal: Goal, table: Table, *, period_s: float, interval_s: float) 
     ]
 
 
-def read_burn(rule: BurnRule, counts: Mapping[float, Counts], *, age_s: float) -> Reading:
+def read_burn(rule: BurnRule, counts: Mapping[float, Counts], *, age_s: float) -> Condition:
     """The burn rule's condition; `counts` maps each window length in seconds to its counts.
 
     A pair is left alone until the history, `age_s` old, fills half its long window: one bad minute in the first hour
@@ -138,7 +138,7 @@ def read_burn(rule: BurnRule, counts: Mapping[float, Counts], *, age_s: float) -
     ]
     active = True if True in states else None if all(state is None for state in states) else False
     pair = rule.pairs[states.index(True)] if True in states else rule.pairs[0]
-    return Reading(
+    return Condition(
         active=active,
         values={
             "burn_long": burn_rate(counts[pair.long_s], budget),
@@ -157,15 +157,17 @@ def p95_rule(goal: Goal, *, interval_s: float) -> Rule:
     )
 
 
-def read_p95(goal: Goal, window: Counts, *, min_total: int = 20, z: float = 3.0) -> Reading:
+def read_p95(goal: Goal, window: Counts, *, min_total: int = 20, z: float = 3.0) -> Condition:
     """More than the budget bad in the window, beyond what chance explains.
 
     P95 > 150 ms says that more than 5 % were slower. z = 3: evaluated every minute for a month, a service that sits
     just within its objective must not trip it by luck.
     """
     if window.total < min_total:
-        return Reading(active=None if window.total == 0 else False)
-    return Reading(active=wilson(window.bad, window.total, z)[0] > goal.budget, values={"bad_ratio": window.bad_ratio})
+        return Condition(active=None if window.total == 0 else False)
+    return Condition(
+        active=wilson(window.bad, window.total, z)[0] > goal.budget, values={"bad_ratio": window.bad_ratio}
+    )
 
 
 def check_names(rules: Sequence[Rule]) -> None:
@@ -220,10 +222,10 @@ class Rulebook:
         store_problem: bool,
         failed_action: bool,
         age_s: float,
-    ) -> dict[str, Reading]:
+    ) -> dict[str, Condition]:
         """Every rule's condition. `silent_s` is None while silence is agreed; `age_s` is the history's age."""
         by_goal = {budget.goal.name: budget for budget in budgets}
-        found: dict[str, Reading] = {}
+        found: dict[str, Condition] = {}
         for burn in self.burn:
             lengths = {length for pair in burn.pairs for length in (pair.long_s, pair.short_s)}
             found[burn.rule.key] = read_burn(
@@ -233,21 +235,21 @@ class Rulebook:
             found[rule.key] = read_p95(goal, counts(goal, self.window_s), min_total=self.guard.min_total)
         for rule, goal in self.spent:
             found[rule.key] = self._spent(by_goal[goal.name])
-        found[self.no_data.key] = Reading(
+        found[self.no_data.key] = Condition(
             active=None if silent_s is None else silent_s > self.no_data_after_s,
             values={} if silent_s is None else {"silent_s": silent_s},
         )
-        found[self.store.key] = Reading(active=store_problem)
-        found[self.remediation.key] = Reading(active=failed_action)
+        found[self.store.key] = Condition(active=store_problem)
+        found[self.remediation.key] = Condition(active=failed_action)
         return found
 
-    def _spent(self, budget: Budget) -> Reading:
+    def _spent(self, budget: Budget) -> Condition:
         """Nothing left, beyond chance, of a budget seen long enough: a bad first hour spends no month's budget."""
         counts = budget.counts
         seen = budget.observed_s >= min(budget.period.length_s, SEEN_S)
         enough = seen and counts.total >= self.guard.min_total and counts.bad >= self.guard.min_bad
         proven = enough and wilson(counts.bad, counts.total, self.guard.z)[0] > budget.goal.budget
-        return Reading(
+        return Condition(
             active=None if counts.total == 0 else budget.remaining <= 0 and proven,
             values={"consumed": budget.consumed},
         )
@@ -255,9 +257,9 @@ class Rulebook:
 
 def make_rulebook(
     goals: Iterable[Goal],
-    tables: Mapping[str, Table],
+    tables: Mapping[str, BurnTable],
     *,
-    period: Period,
+    period: BudgetPeriod,
     presets: Mapping[str, str] | None = None,
     preset: str = "auto",
     interval_s: int = 60,

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo
 
 from slo.units import show_duration
-from slo.watch.budget.budget import Period
+from slo.watch.budget.budget import BudgetPeriod
 from slo.watch.model.notification import Severity, Status
 from slo.watch.model.objectives import Goal
 
@@ -112,7 +112,7 @@ def goal_zh(goal: Goal) -> str:
     return f"{'错误率' if goal.kind == 'availability' else '错误向量'} ≤ {goal.budget * 100:g} %"
 
 
-def period_zh(period: Period) -> str:
+def period_zh(period: BudgetPeriod) -> str:
     """`30 天`, `本月`."""
     return _PERIODS_ZH[period.unit] if period.unit else duration_zh(period.length_s)
 

@@ -37,7 +37,7 @@ SHORTEST_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Period:
+class BudgetPeriod:
     """`unit` is None for a rolling period; `length_s` is then exact, else the nominal length."""
 
     length_s: float
@@ -56,16 +56,16 @@ class Period:
         return f"calendar {self.unit}" if self.unit else show_duration(self.length_s)
 
 
-def parse_period(text: str, *, zone: str = "UTC") -> Period:
+def parse_period(text: str, *, zone: str = "UTC") -> BudgetPeriod:
     """`30d`, `24h`, `1h` as rolling periods; `month`, `week`, `day`, `hour`, `quarter` as calendar ones."""
     word = text.strip().lower().removeprefix("calendar ").strip()
     _zone(zone)
     if word in _UNITS:
-        return Period(_NOMINAL_S[word], word, zone)
+        return BudgetPeriod(_NOMINAL_S[word], word, zone)
     length_s = parse_duration(text)
     if length_s < SHORTEST_S:
         raise ConfigError(f"a budget period of {text} is too short", hint="give at least 1h")
-    return Period(length_s, None, zone)
+    return BudgetPeriod(length_s, None, zone)
 
 
 def day_left_s(now_s: float, zone: str) -> float:
@@ -145,7 +145,7 @@ class Budget:
     """
 
     goal: Goal
-    period: Period
+    period: BudgetPeriod
     counts: Counts
     with_maintenance: Counts
     recent: Counts

@@ -61,7 +61,7 @@ class Guard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
+class BurnTable:
     """Pairs chosen for one budget period."""
 
     name: str
@@ -149,7 +149,7 @@ AUTO = "auto"
 _SMALL_BUDGET = 0.02
 
 
-def load_tables(path: Path | None = None) -> dict[str, Table]:
+def load_tables(path: Path | None = None) -> dict[str, BurnTable]:
     """All tables by name, from `path` or the file that comes with the package.
 
     Raises `ConfigError` naming file, table and row for anything missing, unknown or out of range.
@@ -165,7 +165,7 @@ def load_tables(path: Path | None = None) -> dict[str, Table]:
     return {str(name): _table(str(name), row, f"{path}: tables.{name}") for name, row in tables.items()}
 
 
-def chosen(tables: Mapping[str, Table], preset: str, budget: float) -> Table:
+def chosen(tables: Mapping[str, BurnTable], preset: str, budget: float) -> BurnTable:
     """The table named `preset`; `auto` takes `strict` for budgets below 2 % and `p95` above."""
     name = ("strict" if budget < _SMALL_BUDGET else "p95") if preset == AUTO else preset
     if name not in tables:
@@ -173,7 +173,7 @@ def chosen(tables: Mapping[str, Table], preset: str, budget: float) -> Table:
     return tables[name]
 
 
-def _table(name: str, row: Any, where: str) -> Table:
+def _table(name: str, row: Any, where: str) -> BurnTable:
     try:
         pairs = tuple(_pair(pair, f"{where}.pairs[{index}]") for index, pair in enumerate(row["pairs"]))
         unknown = set(row) - {"period", "min_total", "min_bad", "z", "pairs"}
@@ -185,7 +185,7 @@ def _table(name: str, row: Any, where: str) -> Table:
         raise ConfigError(f"no such setting: {', '.join(sorted(map(str, unknown)))}", where=where)
     if not pairs or period_s <= 0:
         raise ConfigError("a table needs a period above zero and at least one pair", where=where)
-    return Table(name=name, period_s=period_s, pairs=pairs, guard=guard)
+    return BurnTable(name=name, period_s=period_s, pairs=pairs, guard=guard)
 
 
 def _pair(row: Any, where: str) -> Pair:

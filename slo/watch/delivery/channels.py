@@ -33,7 +33,7 @@ from slo.watch.alerting.diagnosis import Language, entry_url
 from slo.watch.alerting.rules import DELIVERY_ALERT
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.policy import RetryPolicy, Routes
+from slo.watch.delivery.policy import ChannelRoutes, RetryPolicy
 from slo.watch.delivery.sinks.alertmanager_push import AlertmanagerSink
 from slo.watch.delivery.sinks.dingtalk import DingTalkSink
 from slo.watch.delivery.sinks.feishu import FeishuSink
@@ -141,7 +141,7 @@ def _sink(
     )  # fmt: skip
 
 
-def build_routes(alerts: AlertsSection) -> Routes:
+def build_routes(alerts: AlertsSection) -> ChannelRoutes:
     """The routes, checked: every channel that they name must be set up, but for a fallback, which may be missing."""
     routes, names = alerts.routes, channel_names(alerts)
     by_severity = {"critical": routes.critical, "page": routes.page, "ticket": routes.ticket, "info": routes.info}
@@ -153,7 +153,7 @@ def build_routes(alerts: AlertsSection) -> Routes:
                     where=f"alerts.routes.{severity}",
                     hint=f"there are: {', '.join(names) or 'none'}",
                 )
-    return Routes(
+    return ChannelRoutes(
         channels=names,
         by_severity={
             "critical": routes.critical,

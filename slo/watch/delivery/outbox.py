@@ -20,12 +20,12 @@ from pathlib import Path
 
 from slo.clock import Clock
 from slo.watch.delivery.digest import merge
-from slo.watch.delivery.outbox_entry import Entry, Job
+from slo.watch.delivery.outbox_entry import Delivery, SendJob
 from slo.watch.delivery.outbox_file import OutboxDamaged
 from slo.watch.delivery.outbox_store import LONGEST_WAIT_S, OutboxStore
-from slo.watch.delivery.policy import URGENT_RANK, Attempt, RetryPolicy, Routes, in_words, metric_text, rank_of
+from slo.watch.delivery.policy import URGENT_RANK, Attempt, ChannelRoutes, RetryPolicy, in_words, metric_text, rank_of
 from slo.watch.delivery.senders import LONGEST_SEND_S, Senders, attempt
-from slo.watch.delivery.sinks.limiter import Gate
+from slo.watch.delivery.sinks.limiter import TokenBucket
 from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry, Sink
 from slo.watch.model.notification import Notification
 
@@ -38,7 +38,7 @@ class Outbox:
     """Takes notifications in with `put`, sends what is due with `pump`. One thread, any number of processes."""
 
     def __init__(
-        self, store: OutboxStore, sinks: Mapping[str, Sink], routes: Routes, *, clock: Clock,
+        self, store: OutboxStore, sinks: Mapping[str, Sink], routes: ChannelRoutes, *, clock: Clock,
         policy: RetryPolicy | None = None, chance: random.Random | None = None, longest_send_s: float = LONGEST_SEND_S,
         damage: Callable[[Path, float], Notification] | None = None,
     ) -> None:  # fmt: skip
@@ -49,7 +49,7 @@ class Outbox:
         self._clock = clock
         self._policy = policy or RetryPolicy()
         self._chance = chance or random.Random()
-        self._senders: Senders[Job] = Senders(longest_send_s)
+        self._senders: Senders[SendJob] = Senders(longest_send_s)
         self._damage = damage
         self.worked_s = float("-inf")  # on the monotonic clock: when something was last sent, or nothing was to be
 
@@ -81,10 +81,10 @@ class Outbox:
 
     def send_now(self, notification: Notification) -> list[Attempt]:
         """Without the disk: one try at each channel, nothing remembered. For when `put` failed."""
-        entry = Entry(0, "", rank_of(notification), 0, False, "", self._clock.wall(), notification)
+        entry = Delivery(0, "", rank_of(notification), 0, False, "", self._clock.wall(), notification)
         for name in self._routes.channels_for(notification):
             if name in self._sinks and self._senders.free(name):
-                job = Job((replace(entry, sink=name),), notification)
+                job = SendJob((replace(entry, sink=name),), notification)
                 self._senders.start(name, job, partial(self._send, job))
         attempts = []
         while self._senders.waiting:
@@ -138,7 +138,7 @@ class Outbox:
 
     def _deliveries(self) -> list[Attempt]:
         attempts: list[Attempt] = []
-        claimed: list[Job] = []
+        claimed: list[SendJob] = []
         try:
             self._serve(claimed, attempts)
         except BaseException:
@@ -152,7 +152,7 @@ class Outbox:
             raise
         return attempts
 
-    def _serve(self, claimed: list[Job], attempts: list[Attempt]) -> None:
+    def _serve(self, claimed: list[SendJob], attempts: list[Attempt]) -> None:
         """All channels side by side until none has anything due; `claimed` are the jobs not yet marked.
 
         A channel that failed is left alone until the next pump, so that each costs one time-out at most.
@@ -175,7 +175,7 @@ class Outbox:
                 idle, looked_s = list(self._sinks), self.worked_s
 
     def _take_in(
-        self, claimed: list[Job], attempts: list[Attempt], failed: set[str], wait_s: float
+        self, claimed: list[SendJob], attempts: list[Attempt], failed: set[str], wait_s: float
     ) -> list[str]:  # fmt: skip
         """Mark what became of the sends that ended; the channels that may get their next message at once."""
         ready = []
@@ -192,7 +192,7 @@ class Outbox:
                 claimed.remove(job)
         return ready
 
-    def _next_job(self, name: str) -> Job | None:
+    def _next_job(self, name: str) -> SendJob | None:
         """Claim what `name` gets next: one message, a digest of many, a repeat, or nothing for now."""
         if not self._senders.free(name):
             if self._senders.hangs(name):
@@ -216,7 +216,7 @@ class Outbox:
         fallback = self._routes.fallback_for(name)
         self._store.postpone(name, until_s, self._clock.wall(), pass_on=fallback, reason=reason)
 
-    def _through(self, gate: Gate, head: list[Entry], now: float) -> Job | None:
+    def _through(self, gate: TokenBucket, head: list[Delivery], now: float) -> SendJob | None:
         """What a robot's limit lets pass. In a crowd the last token goes to a digest, which tells of all the rest."""
         name, urgent = head[0].sink, head[0].rank <= URGENT_RANK
         crowded = self._store.waiting(name, now) > gate.limit.burst
@@ -227,7 +227,7 @@ class Outbox:
         self._store.postpone(name, gate.next_s(now, urgent=urgent), now)
         return None
 
-    def _digest(self, name: str, gate: Gate, now: float) -> Job | None:
+    def _digest(self, name: str, gate: TokenBucket, now: float) -> SendJob | None:
         entries = self._store.due(name, now, _DIGEST_READS)
         digest = merge([entry.notification for entry in entries], self._sinks[name].digest_bytes, now)
         if digest is None:
@@ -235,17 +235,17 @@ class Outbox:
         told = set(digest.members)
         members = tuple(entry for entry in entries if entry.notification.event_id in told)
         self._store.claim(members, gate, digest.notification.event_id)
-        return Job(members, digest.notification, digest=True)
+        return SendJob(members, digest.notification, digest=True)
 
-    def _claimed(self, entries: list[Entry], gate: Gate | None) -> Job:
+    def _claimed(self, entries: list[Delivery], gate: TokenBucket | None) -> SendJob:
         self._store.claim(entries, gate)
-        return Job((entries[0],), entries[0].worded(self._clock.wall()))
+        return SendJob((entries[0],), entries[0].worded(self._clock.wall()))
 
-    def _send(self, job: Job) -> Outcome:
+    def _send(self, job: SendJob) -> Outcome:
         job.outcome = attempt(self._sinks[job.channel], job.message, self._clock.wall())
         return job.outcome
 
-    def _settle(self, job: Job, outcome: Outcome) -> bool:
+    def _settle(self, job: SendJob, outcome: Outcome) -> bool:
         """Record the outcome; true if the channel may get its next message at once."""
         now, name = self._clock.wall(), job.channel
         if job.repeat:
@@ -265,7 +265,7 @@ class Outbox:
                 self._put_back(job.entries, outcome, name, now)
                 return False
 
-    def _put_back(self, entries: tuple[Entry, ...], outcome: Retry, name: str, now: float) -> None:
+    def _put_back(self, entries: tuple[Delivery, ...], outcome: Retry, name: str, now: float) -> None:
         """Not delivered: wait, tell the fallback as well, or give up."""
         limit, fallback = self._sinks[name].limit, self._routes.fallback_for(name)
         attempts = max(entry.attempts for entry in entries) + 1
@@ -298,17 +298,17 @@ class Outbox:
             until_s = now + _AFTER_RESOLVE_S if message.status == "resolved" else message.ends_at_s
             self._store.repeat(name, message, now + every_s, until_s)
 
-    def _repeat(self, name: str, now: float) -> Job | None:
+    def _repeat(self, name: str, now: float) -> SendJob | None:
         """What a receiver that forgets is to be reminded of. A resolve has replaced the repeat of its alert."""
         for message, until_s in self._store.repeats_due(name, now):
             if self._sinks[name].repeat_every_s is None:
                 self._store.forget(name, message.group_key)
                 continue
-            entry = Entry(0, name, rank_of(message), 0, False, "", now, message)
-            return Job((entry,), message, repeat=True, until_s=until_s)
+            entry = Delivery(0, name, rank_of(message), 0, False, "", now, message)
+            return SendJob((entry,), message, repeat=True, until_s=until_s)
         return None
 
-    def _attempt(self, job: Job, outcome: Outcome) -> Attempt:
+    def _attempt(self, job: SendJob, outcome: Outcome) -> Attempt:
         waited_s = self._clock.wall() - min(entry.enqueued_s for entry in job.entries)
         return Attempt(
             event_id=job.message.event_id,

@@ -14,7 +14,7 @@ LATE_WORD_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class Delivery:
     """One message on its way to one channel.
 
     `rank` orders by urgency; `instead_of` names the channel that it was meant for, if that failed. `untold` says of an
@@ -58,13 +58,13 @@ class Entry:
 
 
 @dataclass(slots=True, eq=False)
-class Job:
+class SendJob:
     """Claimed entries, the one message that tells of them, and what became of it.
 
     A `repeat` is of an alert that was delivered: nothing is claimed, and it goes on until `until_s`.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[Delivery, ...]
     message: Notification
     digest: bool = False
     repeat: bool = False

@@ -16,9 +16,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from slo.errors import StoreError
-from slo.watch.delivery.outbox_entry import Entry, decode, encode
+from slo.watch.delivery.outbox_entry import Delivery, decode, encode
 from slo.watch.delivery.outbox_file import OutboxFile
-from slo.watch.delivery.sinks.limiter import Gate, Limit
+from slo.watch.delivery.sinks.limiter import Limit, TokenBucket
 from slo.watch.model.notification import Notification
 
 LONGEST_WAIT_S = 3600.0  # a due time further ahead comes from a clock that was wrong: it is due now
@@ -80,7 +80,7 @@ class OutboxStore(OutboxFile):
         with self.transaction() as db:
             return db.execute("UPDATE deliveries SET state='pending', doubtful=1 WHERE state='sending'").rowcount
 
-    def due(self, sink: str, now: float, limit: int = 1) -> list[Entry]:
+    def due(self, sink: str, now: float, limit: int = 1) -> list[Delivery]:
         """What may go to `sink` now: most urgent first, and one alert's messages in their order."""
         # Equal ranks go in order of entry; within a group nothing overtakes, since a resolve waits for its alert.
         order = """max(d.rank, coalesce((SELECT max(e.rank) FROM deliveries e WHERE e.sink = d.sink
@@ -91,7 +91,7 @@ class OutboxStore(OutboxFile):
         found = []
         for r in rows:
             try:
-                found.append(Entry(r[0], r[2], r[3], r[4], bool(r[5]), r[6], r[7], decode(r[8]), untold=bool(r[9])))
+                found.append(Delivery(r[0], r[2], r[3], r[4], bool(r[5]), r[6], r[7], decode(r[8]), untold=bool(r[9])))
             except (ValueError, TypeError, AttributeError) as error:  # one line that nobody can read stops no other
                 with self.transaction() as db:
                     db.execute(
@@ -120,7 +120,7 @@ class OutboxStore(OutboxFile):
             self._one("SELECT count(*) FROM deliveries WHERE sink=? AND state='pending' AND due_s<=?", sink, now)
         )
 
-    def strangers(self, known: Sequence[str], now: float) -> dict[str, list[Entry]]:
+    def strangers(self, known: Sequence[str], now: float) -> dict[str, list[Delivery]]:
         """What waits for channels that are not among the `known`."""
         with self.transaction() as db:
             sinks = [row[0] for row in db.execute("SELECT DISTINCT sink FROM deliveries WHERE state='pending'")]
@@ -136,7 +136,7 @@ class OutboxStore(OutboxFile):
         value = self._one(text)
         return None if value is None else float(value)
 
-    def claim(self, entries: Sequence[Entry], gate: Gate | None, digest: str = "") -> None:
+    def claim(self, entries: Sequence[Delivery], gate: TokenBucket | None, digest: str = "") -> None:
         """Note, before it happens, that these go out now, and what the gate was charged for it."""
         with self.transaction() as db:
             db.executemany(
@@ -147,7 +147,7 @@ class OutboxStore(OutboxFile):
                 _save_gate(db, entries[0].sink, gate)
 
     def settle(
-        self, entries: Sequence[Entry], state: str, now: float, *, reason: str = "", due_s: float = 0.0,
+        self, entries: Sequence[Delivery], state: str, now: float, *, reason: str = "", due_s: float = 0.0,
         doubtful: bool = False, count: str = "", pass_on: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """Record what became of claimed entries: their state, a new due time, copies for fallback channels."""
@@ -164,7 +164,7 @@ class OutboxStore(OutboxFile):
             if count:
                 _count(db, entries[0].sink, count)
 
-    def note_retry(self, sink: str, gate: Gate | None) -> None:
+    def note_retry(self, sink: str, gate: TokenBucket | None) -> None:
         """Count a failed attempt, and keep the gate if the failure changed it."""
         with self.transaction() as db:
             _count(db, sink, "retry")
@@ -190,15 +190,17 @@ class OutboxStore(OutboxFile):
                 values,
             )
 
-    def gate(self, sink: str, limit: Limit, now: float) -> Gate:
+    def gate(self, sink: str, limit: Limit, now: float) -> TokenBucket:
         """The stored state of the limit, or a fresh one."""
         text = "SELECT tokens, at_s, closed_until_s, last_digest_s FROM gates WHERE sink=?"
         with self.transaction() as db:
             row = db.execute(text, (sink,)).fetchone()
         if row is None:
-            return Gate.fresh(limit, now)
+            return TokenBucket.fresh(limit, now)
         closed = row[2] if row[2] <= now + LONGEST_WAIT_S else 0.0
-        return Gate(limit=limit, tokens=row[0], at_s=min(row[1], now), closed_until_s=closed, last_digest_s=row[3])
+        return TokenBucket(
+            limit=limit, tokens=row[0], at_s=min(row[1], now), closed_until_s=closed, last_digest_s=row[3]
+        )
 
     def repeat(self, sink: str, notification: Notification, next_s: float, until_s: float | None) -> None:
         """Send `notification` to `sink` again at `next_s` and on, until `until_s` or its alert's next message."""
@@ -271,7 +273,7 @@ def _address(
     )
 
 
-def _save_gate(db: sqlite3.Connection, sink: str, gate: Gate) -> None:
+def _save_gate(db: sqlite3.Connection, sink: str, gate: TokenBucket) -> None:
     row = (sink, gate.tokens, gate.at_s, gate.closed_until_s, gate.last_digest_s)
     db.execute("INSERT OR REPLACE INTO gates VALUES (?, ?, ?, ?, ?)", row)
 

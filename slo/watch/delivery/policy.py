@@ -19,7 +19,7 @@ URGENT_RANK = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Routes:
+class ChannelRoutes:
     """`channels` are all that exist; a severity without a row of its own goes to all of them."""
 
     channels: Sequence[str]

@@ -20,7 +20,7 @@ from slo.watch.model.objectives import Goal
 KEPT_ROUNDS = 120
 
 
-class History:
+class BufferedHistory:
     """Counts of one set of goals."""
 
     def __init__(self, store: Store, goals: Sequence[Goal]) -> None:

@@ -22,7 +22,7 @@ Kind = Literal["alert", "message", "action", "change", "note"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class HistoryEvent:
     """One line of history. `at_s` is wall-clock seconds."""
 
     at_s: float
@@ -33,7 +33,7 @@ class Event:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-def write(store: Store, event: Event) -> None:
+def write(store: Store, event: HistoryEvent) -> None:
     """Append the event."""
     with store.transaction() as connection:
         connection.execute(
@@ -42,7 +42,7 @@ def write(store: Store, event: Event) -> None:
         )
 
 
-def read(store: Store, kind: Kind, since_s: float, until_s: float = float("inf")) -> list[Event]:
+def read(store: Store, kind: Kind, since_s: float, until_s: float = float("inf")) -> list[HistoryEvent]:
     """Events of one kind in `[since_s, until_s)`, oldest first."""
     rows = store.query(
         "SELECT at_s, kind, subject, text, author, data FROM events "
@@ -50,7 +50,7 @@ def read(store: Store, kind: Kind, since_s: float, until_s: float = float("inf")
         (kind, since_s, until_s),
     )
     return [
-        Event(at_s=at_s, kind=found, subject=subject, text=text, author=author, data=json.loads(data))
+        HistoryEvent(at_s=at_s, kind=found, subject=subject, text=text, author=author, data=json.loads(data))
         for at_s, found, subject, text, author, data in rows
     ]
 

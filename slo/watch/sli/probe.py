@@ -28,7 +28,7 @@ FAILURES_OF_AN_OUTAGE = 3
 PAUSE_AFTER_FAILURE_S = 0.2  # a refused connection fails in microseconds; give a restarting server a moment
 
 
-class Tally:
+class ProbeTally:
     """Counts over the probes of one check.
 
     The first answer only opens the connection and is not counted, as users keep theirs open; a failure always is.
@@ -106,18 +106,18 @@ def gather(
     texts: Iterator[Text],
     objective: Objective,
     *,
-    enough: Callable[[Tally], bool],
+    enough: Callable[[ProbeTally], bool],
     bound_s: float,
     clock: Clock,
     pause_s: Callable[[], float] = lambda: 0.0,
-) -> tuple[Tally, bool]:
+) -> tuple[ProbeTally, bool]:
     """Probe until `enough(tally)` or an outage; True with the tally when `bound_s` ended it instead.
 
     `pause_s()` gives the seconds to wait before each probe.
 
     `bound_s` is a wall bound: it holds even against a server that sends its answer a byte at a time.
     """
-    tally, end_s = Tally(objective), clock.monotonic() + bound_s
+    tally, end_s = ProbeTally(objective), clock.monotonic() + bound_s
 
     def wanted() -> Iterator[Text]:
         while clock.monotonic() < end_s and not (enough(tally) or tally.outage):
@@ -144,7 +144,7 @@ def probe_batch(
     bound_s: float,
     clock: Clock,
     spread_s: float = 0.0,
-) -> Tally:
+) -> ProbeTally:
     """`probes` probes, or as many as `bound_s` allows; those that an outage left unsent count as bad.
 
     Their pauses are random and together about `spread_s` long.

@@ -23,7 +23,7 @@ from slo.objective import Objective
 from slo.records import Sample
 from slo.texts import Text
 from slo.watch.sli.golden import TEXTS, Golden, Seen
-from slo.watch.sli.probe import Tally
+from slo.watch.sli.probe import ProbeTally
 
 FIRST = 0.1  # of the interval: the first probes come quickly, one after another, so that the first line does
 TRICKLE = 9  # probes an interval where users' own requests are judged: enough to see wrong vectors in two minutes
@@ -32,7 +32,7 @@ OURS_S = 1.0  # a probe that we are this late with ourselves (a stopped process)
 
 
 @dataclass(slots=True)
-class Probe:
+class ProbeRequest:
     """One request, and what has come of it; `golden` is the index of a known text, `first`: it is of the first ones."""
 
     text: Text
@@ -77,8 +77,8 @@ class Prober:
         self._full = True
         self._stop = threading.Event()
         self._change = threading.Condition()
-        self._open: deque[Probe] = deque()
-        self._queue: SimpleQueue[Probe | None] = SimpleQueue()
+        self._open: deque[ProbeRequest] = deque()
+        self._queue: SimpleQueue[ProbeRequest | None] = SimpleQueue()
         self._workers = self._idle = 0
         self._begun = False  # the first probes have all been sent
         self._fresh = True  # and nobody has asked for them yet
@@ -98,7 +98,7 @@ class Prober:
         """From the next interval on: all probes, or those that correctness needs."""
         self._full = full
 
-    def harvest(self) -> Tally:
+    def harvest(self) -> ProbeTally:
         """What has come of the probes since the last call; the first call waits for the first probes.
 
         Raises `Unauthorized` when a key was rejected: then nothing was measured.
@@ -123,11 +123,11 @@ class Prober:
                     break
                 self._change.wait(min(left_s, 0.2))
 
-    def _ended(self, probe: Probe, now_s: float) -> bool:
+    def _ended(self, probe: ProbeRequest, now_s: float) -> bool:
         return probe.done_s is not None or now_s - probe.due_s > self._patience_s
 
-    def _judged(self, ended: list[Probe]) -> Tally:
-        tally = Tally(self._objective, opened=True)
+    def _judged(self, ended: list[ProbeRequest]) -> ProbeTally:
+        tally = ProbeTally(self._objective, opened=True)
         tally.sent = len(ended)
         seen = [probe for probe in ended if probe.vector is not None]
         reasons = self._golden.judge([Seen(probe.vector or [], probe.golden) for probe in seen])
@@ -143,7 +143,7 @@ class Prober:
                 tally.look_at(probe.error)
         return tally
 
-    def _plan(self, begin_s: float, length_s: float) -> list[Probe]:
+    def _plan(self, begin_s: float, length_s: float) -> list[ProbeRequest]:
         """The probes of one interval, in order."""
         number = self._probes if self._full else min(TRICKLE, self._probes)
         due = sorted(begin_s + self._chance.random() * length_s for _ in range(number + len(TEXTS)))
@@ -153,9 +153,9 @@ class Prober:
         golden = dict(zip(places, range(len(TEXTS)), strict=False))
         return [self._probe(due_s, golden.get(place)) for place, due_s in enumerate(due)]
 
-    def _probe(self, due_s: float, golden: int | None) -> Probe:
+    def _probe(self, due_s: float, golden: int | None) -> ProbeRequest:
         text = next(self._texts) if golden is None else Text(TEXTS[golden][1], TEXTS[golden][0])
-        return Probe(text, golden, due_s, first=not self._begun)
+        return ProbeRequest(text, golden, due_s, first=not self._begun)
 
     def _conduct(self) -> None:
         begin_s, length_s = self._clock.monotonic(), self._interval_s * FIRST
@@ -174,7 +174,7 @@ class Prober:
                 self._change.notify_all()
             begin_s, length_s = max(begin_s + length_s, self._clock.monotonic() - self._interval_s), self._interval_s
 
-    def _answered(self, probe: Probe, until_s: float) -> bool:
+    def _answered(self, probe: ProbeRequest, until_s: float) -> bool:
         """Wait for one of the first probes: so many in so short a time must not overload the server themselves."""
         with self._change:
             while probe.done_s is None and (left_s := until_s - self._clock.monotonic()) > 0:
@@ -183,7 +183,7 @@ class Prober:
                 self._change.wait(min(left_s, 0.2))
         return self._clock.monotonic() < until_s
 
-    def _send(self, probe: Probe) -> None:
+    def _send(self, probe: ProbeRequest) -> None:
         with self._change:
             probe.due_s = self._clock.monotonic()  # how late this thread wakes up is nobody's latency
             self._open.append(probe)
@@ -208,7 +208,7 @@ class Prober:
                 self._mistake = error
                 self._change.notify_all()
 
-    def _ask(self, client: EmbeddingsClient, probe: Probe) -> None:
+    def _ask(self, client: EmbeddingsClient, probe: ProbeRequest) -> None:
         probe.sent_s = self._clock.monotonic()
         try:
             answer = client.embed(probe.text.value, fresh=probe.golden is not None)

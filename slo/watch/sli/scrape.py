@@ -39,7 +39,7 @@ OUTCOMES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Scrape:
     """Cumulative counts at one instant. `requests` by code and class: counts per edge, the last one +Inf.
 
     `replicas` are the same by code and replica, of those requests that one computed or owed, `probes` those of our
@@ -67,11 +67,11 @@ class Reading:
             "other": dict(self.other),
         }
 
-    def minus(self, earlier: Reading) -> Reading:
+    def minus(self, earlier: Scrape) -> Scrape:
         """What happened since `earlier`; everything so far, if the server has started anew in between."""
         if self._restarted(earlier):
             return self
-        return Reading(
+        return Scrape(
             edges_s=self.edges_s,
             requests=_since(self.requests, earlier.requests, _shrank),
             replicas=_since(self.replicas, earlier.replicas, _shrank),
@@ -86,7 +86,7 @@ class Reading:
             },
         )
 
-    def _restarted(self, earlier: Reading) -> bool:
+    def _restarted(self, earlier: Scrape) -> bool:
         """Has the server started anew since `earlier`? Its histograms of requests only grow while it runs."""
         started = self.other.get(STARTED), earlier.other.get(STARTED)
         return (
@@ -146,9 +146,9 @@ class Reading:
         return {name: counts for name, counts in found.items() if counts[1]}
 
 
-def reading_from_json(data: Mapping[str, Any]) -> Reading:
+def reading_from_json(data: Mapping[str, Any]) -> Scrape:
     """The reading that `to_json` described."""
-    return Reading(
+    return Scrape(
         edges_s=tuple(data["edges_s"]),
         requests={(code, name): tuple(counts) for code, name, counts in data["requests"]},
         replicas={(code, name): tuple(counts) for code, name, counts in data.get("replicas", ())},
@@ -159,7 +159,7 @@ def reading_from_json(data: Mapping[str, Any]) -> Reading:
     )
 
 
-def parse_exposition(text: str, *, model: str, url: str) -> Reading:
+def parse_exposition(text: str, *, model: str, url: str) -> Scrape:
     """The reading in a `/slo/metrics` page, requests for `model` alone.
 
     Raises `BadAnswer` for a page that is not Prometheus text.
@@ -199,7 +199,7 @@ def parse_exposition(text: str, *, model: str, url: str) -> Reading:
         raise BadAnswer(f"{url}: histograms with different edges", url=url)
     if any(count < 0 for row in rows for count in _apart(tuple(row[edge] for edge in edges))):
         raise BadAnswer(f"{url}: a histogram whose buckets do not grow", url=url)
-    return Reading(
+    return Scrape(
         edges_s=tuple(edge for edge in edges if edge != float("inf")),
         requests={key: tuple(row[edge] for edge in edges) for key, row in buckets.items()},
         replicas={key: tuple(row[edge] for edge in edges) for key, row in by_replica.items()},

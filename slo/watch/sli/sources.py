@@ -23,7 +23,7 @@ import orjson
 from slo.clock import Clock
 from slo.errors import BadAnswer, RequestError
 from slo.watch.model.counts import Minute, matching_edge
-from slo.watch.sli.scrape import OWN, REQUESTS, Reading, parse_exposition, reading_from_json, spread
+from slo.watch.sli.scrape import OWN, REQUESTS, Scrape, parse_exposition, reading_from_json, spread
 
 Fetch = Callable[[str], bytes]
 LONGEST_GAP_S = 3600
@@ -70,7 +70,7 @@ class PassiveSource:
         self._clock = clock
         self._interval_s = int(interval_s)
         self._thresholds_ms = tuple(thresholds_ms)
-        self._last: tuple[float, Reading] | None = None
+        self._last: tuple[float, Scrape] | None = None
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue where the watcher before this one stopped, if it watched the same model at the same address."""
@@ -107,7 +107,7 @@ class PassiveSource:
             **blindness(self._url, reading, self._thresholds_ms),
         )
 
-    def _read(self) -> Reading:
+    def _read(self) -> Scrape:
         return parse_exposition(self._fetch(self._url).decode("utf-8", "replace"), model=self._model, url=self._url)
 
     def _starts(self, last_s: float, start_s: int) -> list[int]:
@@ -117,7 +117,7 @@ class PassiveSource:
         return [start_s - self._interval_s * index for index in reversed(range(count))]
 
 
-def blindness(where: str, reading: Reading, thresholds_ms: Sequence[float]) -> dict[str, Any]:
+def blindness(where: str, reading: Scrape, thresholds_ms: Sequence[float]) -> dict[str, Any]:
     """`blind` and `problem` of a harvest from histograms that lack an edge at one of these thresholds."""
     missing = [ms for ms in thresholds_ms if matching_edge(reading.edges_s, ms) is None]
     if not missing:
@@ -148,7 +148,7 @@ def query_url(base: str, *, model: str, seconds: float, at_s: float, metric: str
     return f"{base.rstrip('/')}/api/v1/query?{urlencode({'query': query, 'time': f'{at_s:.3f}'})}"
 
 
-def read_increase(fetch: Callable[[str], bytes], url: str) -> Reading:
+def read_increase(fetch: Callable[[str], bytes], url: str) -> Scrape:
     """What the query at `url` brings. Raises a `RequestError` if Prometheus answers anything but a vector."""
     try:
         data: Any = orjson.loads(fetch(url))
@@ -162,7 +162,7 @@ def read_increase(fetch: Callable[[str], bytes], url: str) -> Reading:
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise BadAnswer(f"{url}: not an answer of Prometheus: {error}", url=url) from error
     edges = sorted({edge for row in buckets.values() for edge in row})
-    return Reading(
+    return Scrape(
         edges_s=tuple(edge for edge in edges if edge != float("inf")),
         requests={key: _whole(row, edges) for key, row in buckets.items()},
     )

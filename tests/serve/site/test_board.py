@@ -19,7 +19,7 @@ from slo.serve.site.remembered import MOST_POINTS, budget, episodes, step_for
 from slo.serve.site.timeline import STEP_S, STEPS, Timeline, mean_s
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.stats import nearest_rank, percentile_interval
-from slo.watch.history.event_log import Event, write
+from slo.watch.history.event_log import HistoryEvent, write
 from slo.watch.history.store import Store
 from slo.watch.model.counts import minute_of
 from slo.watch.model.objectives import parse_goal
@@ -115,9 +115,9 @@ def test_history_from_the_watchers_file_while_somebody_watches(scene: Scene, tmp
             samples = slow_samples(0.19 if minutes_ago <= 10 else 0.08)
             minute = minute_of(samples, start_s=start_s - 60 * minutes_ago, source="passive", thresholds_ms=[150])
             store.record([minute], [GOAL])
-        write(store, Event(at_s=now_s - 100, kind="alert", subject="NoData", text="firing"))
-        write(store, Event(at_s=now_s - 99, kind="alert", subject="P95AboveObjective", text="pending"))
-        write(store, Event(at_s=now_s - 50, kind="change", subject="batch", text="512 → 1024"))
+        write(store, HistoryEvent(at_s=now_s - 100, kind="alert", subject="NoData", text="firing"))
+        write(store, HistoryEvent(at_s=now_s - 99, kind="alert", subject="P95AboveObjective", text="pending"))
+        write(store, HistoryEvent(at_s=now_s - 50, kind="change", subject="batch", text="512 → 1024"))
     history = asked(scene, "/slo/api/history?seconds=3600")
     assert (history["source"], history["watched"], history["step_s"]) == ("store", True, 60)
     assert len(history["points"]) == 60

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from slo.records import Sample
-from slo.watch.history.event_log import Event, write
+from slo.watch.history.event_log import HistoryEvent, write
 from slo.watch.history.store import Store
 from slo.watch.model.counts import minute_of
 from slo.watch.model.objectives import parse_goal
@@ -177,8 +177,8 @@ def test_alerts_changes_and_replicas_that_are_missing_are_told_in_words(
             (now_s - 600, "LatencyBudgetBurn/latency/critical", "resolved"),
             (now_s - 120, "NoData", "firing"),
         ):
-            write(store, Event(at_s=at_s, kind="alert", subject=subject, text=text))
-        write(store, Event(at_s=now_s - 50, kind="change", subject="batch", text="512 → 1024"))
+            write(store, HistoryEvent(at_s=at_s, kind="alert", subject=subject, text=text))
+        write(store, HistoryEvent(at_s=now_s - 50, kind="change", subject="batch", text="512 → 1024"))
     site.scene.lane.states = {f"{MODEL}-0": "READY", f"{MODEL}-2": "LOADING", f"{MODEL}-3": "READY"}
     with visiting(browser, site.address + "/slo/") as visit:
         alerts = visit.page.locator("#alerts li")

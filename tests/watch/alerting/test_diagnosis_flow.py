@@ -21,10 +21,10 @@ from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.watch.history.store import Store
 from slo.watch.model.notification import Notification
-from slo.watch.server_health import CpuTime, Health
-from slo.watch.sli.probe import Tally
+from slo.watch.server_health import CpuTime, ServerHealth
+from slo.watch.sli.probe import ProbeTally
 from slo.watch.sli.sources import PassiveSource
-from slo.watch.watcher import Outside, Patrol
+from slo.watch.watcher import Outside, Watcher
 from tests.serve.fakes import FakeFinder, FakeReplica
 from tests.serve.http_door import opened
 from tests.watch.simulated import Simulation
@@ -43,23 +43,23 @@ class Service:
         self.sent: list[Notification] = []
         self.uptime_s = 1e6
         self.stolen = self.ticks = 0
-        self.patrol = Patrol(
+        self.patrol = Watcher(
             store,
             Simulation(store).settings,
             Outside(
                 source=PassiveSource(lambda _: page.text(), "http://h", model="m", clock=self.clock, interval_s=60,
                                      thresholds_ms=[150]),
                 probe=self.probe,
-                health=lambda: Health(server_up=True, model_up=True, uptime_s=self.uptime_s),
+                health=lambda: ServerHealth(server_up=True, model_up=True, uptime_s=self.uptime_s),
                 hand_over=self.sent.append, deliver=lambda: None, complain=lambda _: None,
                 cpu=lambda: CpuTime(total=self.ticks, idle=0, steal=self.stolen),
             ),
             clock=self.clock, thin=60, runbook="docs/runbook.md",
         )  # fmt: skip
 
-    def probe(self) -> Tally:
+    def probe(self) -> ProbeTally:
         """Of the first round, which has no reading to compare with: nothing."""
-        return Tally(Objective())
+        return ProbeTally(Objective())
 
     def minute(self, spoil: Spoil = lambda *_: None) -> None:
         """Sixty requests, of which `spoil` makes what it likes; then a round of the watch."""

@@ -4,7 +4,17 @@ import pytest
 
 from slo.errors import StoreError
 from slo.watch.alerting.alerts import Alert, Phase
-from slo.watch.alerting.grouping import Entry, Group, Notice, Policy, covered, endings, group_from_json, notices, tier
+from slo.watch.alerting.grouping import (
+    Group,
+    GroupMember,
+    Notice,
+    Policy,
+    covered,
+    endings,
+    group_from_json,
+    notices,
+    tier,
+)
 from slo.watch.alerting.rules import Rule
 from slo.watch.model.notification import Severity
 
@@ -15,14 +25,16 @@ def rule(name: str, severity: Severity = "page", goal: str = "", recheck_s: floa
     return Rule(alert=name, severity=severity, goal=goal, recheck_s=recheck_s)
 
 
-def entry(of: Rule, *, firing: bool = True, muted: bool = False) -> Entry:
-    return Entry(of, Alert(phase=Phase.FIRING if firing else Phase.INACTIVE, since_s=0.0 if firing else None), muted)
+def entry(of: Rule, *, firing: bool = True, muted: bool = False) -> GroupMember:
+    return GroupMember(
+        of, Alert(phase=Phase.FIRING if firing else Phase.INACTIVE, since_s=0.0 if firing else None), muted
+    )
 
 
 A, B, WORSE = rule("A"), rule("B"), rule("W", "critical")
 
 
-def told(*steps: tuple[float, list[Entry]]) -> list[str | None]:
+def told(*steps: tuple[float, list[GroupMember]]) -> list[str | None]:
     """Kinds of the messages over steps of (minute, alerts)."""
     group = Group()
     kinds: list[str | None] = []
@@ -54,11 +66,11 @@ def told(*steps: tuple[float, list[Entry]]) -> list[str | None]:
         pytest.param([(0, [entry(A)]), (1, [])], ["firing", None], id="its rule is gone from the configuration"),
     ],
 )  # fmt: skip
-def test_what_people_hear(steps: list[tuple[float, list[Entry]]], expected: list[str | None]) -> None:
+def test_what_people_hear(steps: list[tuple[float, list[GroupMember]]], expected: list[str | None]) -> None:
     assert told(*steps) == expected
 
 
-def message(group: Group, entries: list[Entry], now_s: float) -> tuple[Group, Notice]:
+def message(group: Group, entries: list[GroupMember], now_s: float) -> tuple[Group, Notice]:
     group, notice = notices(group, entries, now_s, POLICY)
     assert notice is not None
     return group, notice
@@ -95,7 +107,9 @@ OTHER = rule("Burn", "page", "availability")
         pytest.param(entry(CRITICAL, firing=False), None, set(), id="there was no critical one"),
     ],
 )
-def test_a_slower_alert_of_the_same_goal_is_covered(critical: Entry, ended_s: float | None, expected: set[str]) -> None:
+def test_a_slower_alert_of_the_same_goal_is_covered(
+    critical: GroupMember, ended_s: float | None, expected: set[str]
+) -> None:
     ended = {} if ended_s is None else {CRITICAL.key: ended_s}
     assert covered([critical, entry(PAGE), entry(OTHER)], ended, 1000, POLICY) == expected
 

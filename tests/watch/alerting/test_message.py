@@ -16,7 +16,7 @@ from slo.watch.alerting.words import ALERTS_ZH
 from slo.watch.delivery.channels import damaged
 from slo.watch.delivery.digest import merge
 from slo.watch.drill import test_message as rehearsed
-from slo.watch.history.event_log import Event
+from slo.watch.history.event_log import HistoryEvent
 from slo.watch.model.notification import Notification
 from tests.watch.simulated import Simulation, simulation
 
@@ -29,8 +29,8 @@ AROUND = Circumstances(
     model="gte-base-zh",
     endpoint="http://h:9997",
     causes=[QUEUE],
-    changes=[Event(at_s=1_700_000_000, kind="change", subject="deployed v2", author="a")],
-    actions=[Event(at_s=1_700_000_000, kind="action", subject="relaunch_model", text="started", author="a")],
+    changes=[HistoryEvent(at_s=1_700_000_000, kind="change", subject="deployed v2", author="a")],
+    actions=[HistoryEvent(at_s=1_700_000_000, kind="action", subject="relaunch_model", text="started", author="a")],
     runbook="http://gpu-1:9997/slo/runbook",
     labels={"model": "gte-base-zh", "instance": "gpu-1:9997"},
     instance="gpu-1:9997",

@@ -5,7 +5,7 @@ from itertools import accumulate
 
 import pytest
 
-from slo.watch.alerting.alerts import Alert, Change, step
+from slo.watch.alerting.alerts import Alert, AlertChange, step
 from slo.watch.alerting.rules import Rule, make_rulebook, read_burn
 from slo.watch.budget.budget import parse_period
 from slo.watch.budget.burn import Guard, Pair, breached, chosen, lint, load_tables
@@ -35,7 +35,7 @@ def fired(goal: Goal, bad: list[int], total: int) -> list[tuple[int, Rule]]:
             reading = read_burn(burn, windows, age_s=minute * 60)
             alert, change = step(alerts.get(burn.rule.key, Alert()), burn.rule, reading, minute * 60.0)
             alerts[burn.rule.key] = alert
-            if change is Change.FIRED:
+            if change is AlertChange.FIRED:
                 found.append((minute, burn.rule))
     return found
 

@@ -12,9 +12,9 @@ import pytest
 
 from slo.clock import ManualClock
 from slo.errors import StoreError
-from slo.watch.delivery.outbox_entry import Job
+from slo.watch.delivery.outbox_entry import SendJob
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.policy import RetryPolicy, Routes
+from slo.watch.delivery.policy import ChannelRoutes, RetryPolicy
 from slo.watch.delivery.senders import Senders
 from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.local import FileSink
@@ -86,7 +86,7 @@ def test_the_providers_own_wait_is_respected(tmp_path: Path) -> None:
 
 def test_a_refusal_is_never_retried_and_goes_to_the_fallback_with_a_word_about_it(tmp_path: Path) -> None:
     clock, broken, file = ManualClock(), FakeSink(lambda _: REFUSED), FakeSink()
-    routes = Routes(channels=("robot",), fallback=("file",))
+    routes = ChannelRoutes(channels=("robot",), fallback=("file",))
     outbox = outbox_in(tmp_path, {"robot": broken, "file": file}, clock, routes=routes)
     outbox.put(note("e"))
     pump_for(outbox, clock, 600)
@@ -99,7 +99,7 @@ def test_a_refusal_is_never_retried_and_goes_to_the_fallback_with_a_word_about_i
 
 def test_an_urgent_message_also_goes_to_the_fallback_while_its_channel_stays_down(tmp_path: Path) -> None:
     clock, down, file = ManualClock(), FakeSink(lambda _: Retry(reason="down")), FakeSink()
-    routes = Routes(channels=("robot",), fallback=("file",))
+    routes = ChannelRoutes(channels=("robot",), fallback=("file",))
     outbox = outbox_in(tmp_path, {"robot": down, "file": file}, clock, routes=routes, policy=RetryPolicy(first_s=5))
     outbox.put(note("page", severity="page"))
     outbox.put(note("info", severity="info", group_key="other"))
@@ -161,7 +161,7 @@ def test_a_resolve_never_overtakes_its_alert(tmp_path: Path) -> None:
 
 def test_a_resolve_goes_wherever_its_alert_was_told(tmp_path: Path) -> None:
     clock, mail, robot = ManualClock(), FakeSink(), FakeSink()
-    routes = Routes(channels=("mail", "robot"), by_severity={"ticket": ("mail",), "critical": ("robot",)})
+    routes = ChannelRoutes(channels=("mail", "robot"), by_severity={"ticket": ("mail",), "critical": ("robot",)})
     outbox = outbox_in(tmp_path, {"mail": mail, "robot": robot}, clock, routes=routes)
     for message in (
         note("ticket", severity="ticket"), note("worse", severity="critical"),
@@ -225,7 +225,7 @@ THROTTLED = Retry(reason="130101", throttled=True, after_s=600)
 def test_a_throttle_opens_the_circuit_and_has_the_fallback_told_meanwhile(tmp_path: Path) -> None:
     clock, file = ManualClock(), FakeSink()
     robot = FakeSink(lambda _: THROTTLED, limit=Limit(block_s=600))
-    routes = Routes(channels=("robot",), fallback=("file",))
+    routes = ChannelRoutes(channels=("robot",), fallback=("file",))
     outbox = outbox_in(tmp_path, {"robot": robot, "file": file}, clock, routes=routes)
     outbox.put(note("first"))
     pump_for(outbox, clock, 5)
@@ -248,7 +248,7 @@ def test_a_throttle_opens_the_circuit_and_has_the_fallback_told_meanwhile(tmp_pa
 def test_a_throttled_robot_is_still_told_where_its_fallback_had_the_message_anyway(tmp_path: Path) -> None:
     clock, file = ManualClock(), FakeSink()
     robot = FakeSink(lambda _: THROTTLED, limit=Limit(block_s=600))
-    routes = Routes(channels=("robot", "file"), fallback=("file",))
+    routes = ChannelRoutes(channels=("robot", "file"), fallback=("file",))
     outbox = outbox_in(tmp_path, {"robot": robot, "file": file}, clock, routes=routes)
     outbox.put(note("refused"))
     outbox.pump()
@@ -266,7 +266,7 @@ def test_a_throttled_robot_is_still_told_where_its_fallback_had_the_message_anyw
 def test_two_throttled_robots_that_stand_in_for_each_other_are_both_told_in_the_end(tmp_path: Path) -> None:
     clock = ManualClock()
     robots = {name: FakeSink(lambda _: THROTTLED, limit=Limit(block_s=600)) for name in ("one", "two")}
-    routes = Routes(channels=("one",), fallback=("one", "two"))
+    routes = ChannelRoutes(channels=("one",), fallback=("one", "two"))
     outbox = outbox_in(tmp_path, robots, clock, routes=routes)
     outbox.put(note("e"))
     pump_for(outbox, clock, 300)
@@ -281,7 +281,7 @@ def test_two_throttled_robots_that_stand_in_for_each_other_are_both_told_in_the_
 def test_the_end_of_a_throttle_is_no_storm(tmp_path: Path) -> None:
     clock, file = ManualClock(), FakeSink()
     robot = FakeSink(lambda _: THROTTLED, limit=Limit(block_s=600))
-    routes = Routes(channels=("robot", "file"), fallback=("file",))
+    routes = ChannelRoutes(channels=("robot", "file"), fallback=("file",))
     outbox = outbox_in(tmp_path, {"robot": robot, "file": file}, clock, routes=routes)
     for number in range(100):
         outbox.put(note(f"{number}", group_key=f"{number}", severity="page"))
@@ -302,7 +302,7 @@ def test_the_end_of_a_throttle_is_no_storm(tmp_path: Path) -> None:
 
 def test_a_resolve_follows_its_alert_to_the_fallback(tmp_path: Path) -> None:
     clock, broken, file = ManualClock(), FakeSink(lambda _: REFUSED), FakeSink()
-    routes = Routes(channels=("robot",), fallback=("file",))
+    routes = ChannelRoutes(channels=("robot",), fallback=("file",))
     outbox = outbox_in(tmp_path, {"robot": broken, "file": file}, clock, routes=routes)
     outbox.put(note("fire"))
     pump_for(outbox, clock, 5)
@@ -351,7 +351,9 @@ def test_a_firing_alert_is_repeated_to_a_receiver_that_forgets_until_five_minute
 
 def test_messages_for_a_channel_that_is_no_more_go_to_the_fallback(tmp_path: Path) -> None:
     clock, file = ManualClock(), FakeSink()
-    outbox_in(tmp_path, {"old": FakeSink(), "file": file}, clock, routes=Routes(channels=("old",))).put(note("e"))
+    outbox_in(tmp_path, {"old": FakeSink(), "file": file}, clock, routes=ChannelRoutes(channels=("old",))).put(
+        note("e")
+    )
     outbox_in(tmp_path, {"file": file}, clock, fallback=("file",)).pump()
     assert file.ids == ["e"]
 
@@ -380,7 +382,7 @@ def test_what_was_sent_is_marked_even_if_there_is_no_thread_for_the_next_channel
 ) -> None:
     start = Senders.start
 
-    def scarce(senders: Senders[Job], channel: str, job: Job, send: Callable[[], Outcome]) -> None:
+    def scarce(senders: Senders[SendJob], channel: str, job: SendJob, send: Callable[[], Outcome]) -> None:
         if channel == "two":
             raise RuntimeError("can't start new thread")
         start(senders, channel, job, send)

@@ -15,7 +15,7 @@ from slo.errors import StoreError
 from slo.watch.delivery.channels import damaged, open_outbox
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.policy import RetryPolicy, Routes
+from slo.watch.delivery.policy import ChannelRoutes, RetryPolicy
 from slo.watch.delivery.sinks.outcome import Retry
 from tests.watch.delivery.sinks.receiver import note
 from tests.watch.fake_sink import FakeSink, outbox_in, pump_for
@@ -26,8 +26,12 @@ LABELS = {"model": "gte-base-zh", "endpoint": "http://127.0.0.1:9997", "instance
 def box(folder: Path, sink: FakeSink) -> Outbox:
     message = partial(damaged, LABELS, "http://gpu-1:9997/slo/runbook")
     return Outbox(
-        OutboxStore(folder / "outbox.db"), {"one": sink}, Routes(channels=("one",)), clock=ManualClock(), damage=message
-    )  # fmt: skip
+        OutboxStore(folder / "outbox.db"),
+        {"one": sink},
+        ChannelRoutes(channels=("one",)),
+        clock=ManualClock(),
+        damage=message,
+    )
 
 
 def filled(folder: Path) -> None:

@@ -14,11 +14,11 @@ import pytest
 from slo.clock import ManualClock
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
-from slo.watch.delivery.policy import Routes
+from slo.watch.delivery.policy import ChannelRoutes
 from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Retry
 from slo.watch.delivery.sinks.secret import Secret
 from slo.watch.delivery.sinks.smtp import MailServer, SmtpSink
-from slo.watch.delivery.sinks.transport import Reply, Wire, tls_context
+from slo.watch.delivery.sinks.transport import HttpReply, Wire, tls_context
 from slo.watch.delivery.sinks.webhook import WebhookSink
 from slo.watch.drill import rehearse
 from slo.watch.model.notification import Notification
@@ -129,7 +129,7 @@ def hung() -> Iterator[Hung]:
 
 
 def outbox_of(folder: Path, sinks: dict[str, FakeSink], *, longest_send_s: float, fallback: str = "") -> Outbox:
-    routes = Routes(
+    routes = ChannelRoutes(
         channels=tuple(name for name in sinks if name != fallback), fallback=(fallback,) if fallback else ()
     )
     return Outbox(
@@ -189,7 +189,7 @@ def test_without_the_disk_a_hung_channel_takes_no_longer_than_its_bound(tmp_path
 def test_a_reply_is_still_a_reply() -> None:
     with dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"") as port:
         reply = Wire(timeout_s=PATIENCE_S).post(f"http://127.0.0.1:{port}/x", b"{}", {})
-    assert reply == Reply(200, "ok", None)
+    assert reply == HttpReply(200, "ok", None)
 
 
 def until(holds: Callable[[], bool]) -> None:

@@ -6,7 +6,7 @@ from slo.errors import BadAnswer, Refused, RequestError, ServerFault, Unauthoriz
 from slo.objective import Objective
 from slo.records import Sample
 from slo.texts import mix
-from slo.watch.sli.probe import Tally, gather, probe_batch
+from slo.watch.sli.probe import ProbeTally, gather, probe_batch
 from tests.stub_server import Reply, Script, StubServer
 
 P95 = Objective()
@@ -20,8 +20,8 @@ def error(kind: type[RequestError]) -> RequestError:
     return kind("no", url="http://h")
 
 
-def tally_of(*kinds: type[RequestError] | None) -> Tally:
-    tally = Tally(P95)
+def tally_of(*kinds: type[RequestError] | None) -> ProbeTally:
+    tally = ProbeTally(P95)
     tally.add(sample(), None)  # the opening one
     for kind in kinds:
         failure = error(kind) if kind else None
@@ -29,7 +29,7 @@ def tally_of(*kinds: type[RequestError] | None) -> Tally:
     return tally
 
 
-def batch(script: Script, *, probes: int = 10, bound_s: float = 5.0, timeout_s: float = 1.0) -> tuple[Tally, int]:
+def batch(script: Script, *, probes: int = 10, bound_s: float = 5.0, timeout_s: float = 1.0) -> tuple[ProbeTally, int]:
     with StubServer(script) as server, EmbeddingsClient(server.endpoint, "stub", timeout_s=timeout_s) as client:
         tally = probe_batch(client, mix(1), P95, probes=probes, bound_s=bound_s, clock=SystemClock())
         return tally, len(server.requests)
@@ -61,7 +61,7 @@ def test_a_first_failure_is_counted() -> None:
 
 
 def test_slow_and_failed_are_bad_and_cached_is_neither() -> None:
-    tally = Tally(P95)
+    tally = ProbeTally(P95)
     tally.add(sample(), None)
     tally.add(sample(100), None)
     tally.add(sample(200), None)

@@ -15,7 +15,7 @@ from slo.errors import Unauthorized
 from slo.objective import Objective
 from slo.texts import mix
 from slo.watch.sli.golden import TEXTS, Golden
-from slo.watch.sli.probe import Tally
+from slo.watch.sli.probe import ProbeTally
 from slo.watch.sli.prober import TRICKLE, Prober
 from tests.real_servers import until
 from tests.stub_server import Reply, Script, StubServer
@@ -39,9 +39,9 @@ def probing(
             yield prober, server
 
 
-def gathered(prober: Prober, total: int) -> Tally:
+def gathered(prober: Prober, total: int) -> ProbeTally:
     """Harvests until they hold `total` counted probes, added up."""
-    found = Tally(Objective())
+    found = ProbeTally(Objective())
     deadline_s = time.monotonic() + 60
     while found.total < total and time.monotonic() < deadline_s:
         part = prober.harvest()

@@ -40,7 +40,7 @@ class Limit:
 
 
 @dataclass(slots=True, kw_only=True)
-class Gate:
+class TokenBucket:
     """The state of one robot's limit: tokens at an instant, the circuit, and the last digest."""
 
     limit: Limit
@@ -50,7 +50,7 @@ class Gate:
     last_digest_s: float = 0.0
 
     @classmethod
-    def fresh(cls, limit: Limit, now: float) -> Gate:
+    def fresh(cls, limit: Limit, now: float) -> TokenBucket:
         """A gate through which nothing has gone yet."""
         return cls(limit=limit, tokens=limit.burst, at_s=now)
 

@@ -24,7 +24,7 @@ from slo.errors import ConfigError
 from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Failed, Outcome, Retry
 from slo.watch.delivery.sinks.secret import Secret, mask
-from slo.watch.delivery.sinks.transport import NO_ANSWER, NOT_TRUSTED, Connections, within
+from slo.watch.delivery.sinks.transport import NO_ANSWER, NOT_TRUSTED, Sockets, within
 from slo.watch.delivery.sinks.wording import Language, plain, text_of, title_of, to_html
 from slo.watch.model.notification import Notification
 
@@ -59,7 +59,7 @@ class MailServer:
 class _Smtp(smtplib.SMTP):
     """A connection that can be cut. `_get_socket` is smtplib's own way to have it made elsewhere."""
 
-    def __init__(self, connections: Connections, server: MailServer, **how: Any) -> None:
+    def __init__(self, connections: Sockets, server: MailServer, **how: Any) -> None:
         self._connections = connections
         super().__init__(server.host, server.port, timeout=server.timeout_s, **how)
 
@@ -70,7 +70,7 @@ class _Smtp(smtplib.SMTP):
 class _SmtpTls(smtplib.SMTP_SSL, _Smtp):
     """The same, with TLS from the first byte: `SMTP_SSL` wraps what `_Smtp` connects."""
 
-    def __init__(self, connections: Connections, server: MailServer) -> None:
+    def __init__(self, connections: Sockets, server: MailServer) -> None:
         self._connections = connections
         smtplib.SMTP_SSL.__init__(self, server.host, server.port, timeout=server.timeout_s, context=server.tls)
 
@@ -99,7 +99,7 @@ class SmtpSink:
     def send(self, notification: Notification, now: float) -> Outcome:
         message, handed_in, taken = self.message(notification, now), False, list[Outcome]()
 
-        def exchange(connections: Connections) -> None:
+        def exchange(connections: Sockets) -> None:
             nonlocal handed_in
             connection = self._connected(connections)
             try:
@@ -145,7 +145,7 @@ class SmtpSink:
         message.add_alternative(f'<!doctype html><meta charset="utf-8">{to_html(text)}', subtype="html")
         return message
 
-    def _connected(self, connections: Connections) -> smtplib.SMTP:
+    def _connected(self, connections: Sockets) -> smtplib.SMTP:
         server = self._server
         if server.security == "tls":
             return _SmtpTls(connections, server)

@@ -41,7 +41,7 @@ from slo.watch.delivery.sinks.secret import Secret, mask
 T = TypeVar("T")
 
 
-class Connections:
+class Sockets:
     """The sockets of one exchange; `connect` makes them in place of `socket.create_connection`."""
 
     def __init__(self) -> None:
@@ -82,12 +82,12 @@ class Connections:
             self._handles.clear()
 
 
-def within(bound_s: float, exchange: Callable[[Connections], T]) -> tuple[T | None, bool]:
+def within(bound_s: float, exchange: Callable[[Sockets], T]) -> tuple[T | None, bool]:
     """What `exchange` returned, or None when `bound_s` passed first; and whether a connection ever stood.
 
     What it raises is raised here.
     """
-    connections = Connections()
+    connections = Sockets()
     ended: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
 
     def run() -> None:
@@ -124,7 +124,7 @@ NO_ANSWER = Diagnosis(
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpReply:
     """An HTTP answer: its status, at most 64 KiB of body, and `Retry-After` in seconds if it gave one."""
 
     status: int
@@ -172,19 +172,19 @@ def checked_address(address: Secret, name: str) -> Secret:
 class _Http(http.client.HTTPConnection):
     """A connection that can be cut. `_create_connection` is the name under which http.client keeps it."""
 
-    def __init__(self, connections: Connections, host: str, **how: Any) -> None:
+    def __init__(self, connections: Sockets, host: str, **how: Any) -> None:
         super().__init__(host, **how)
         self._create_connection = connections.connect
 
 
 class _Https(http.client.HTTPSConnection):
-    def __init__(self, connections: Connections, host: str, **how: Any) -> None:
+    def __init__(self, connections: Sockets, host: str, **how: Any) -> None:
         super().__init__(host, **how)
         self._create_connection = connections.connect
 
 
 class _HttpHandler(urllib.request.HTTPHandler):
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Sockets) -> None:
         super().__init__()
         self._connections = connections
 
@@ -193,7 +193,7 @@ class _HttpHandler(urllib.request.HTTPHandler):
 
 
 class _HttpsHandler(urllib.request.HTTPSHandler):
-    def __init__(self, connections: Connections, tls: ssl.SSLContext) -> None:
+    def __init__(self, connections: Sockets, tls: ssl.SSLContext) -> None:
         super().__init__(context=tls)
         self._connections, self._tls = connections, tls
 
@@ -208,12 +208,12 @@ class Wire:
         self.timeout_s = timeout_s
         self.tls = tls_context(ca_file)
 
-    def post(self, url: str, body: bytes, headers: dict[str, str], *secrets: Secret) -> Reply | Retry:
+    def post(self, url: str, body: bytes, headers: dict[str, str], *secrets: Secret) -> HttpReply | Retry:
         """The answer, whatever its status, or `Retry` when there was none."""
         host = urlsplit(url).hostname or ""
         request = urllib.request.Request(url, data=body, headers=headers, method="POST")  # noqa: S310 - checked_address
 
-        def exchange(connections: Connections) -> Reply:
+        def exchange(connections: Sockets) -> HttpReply:
             handlers: list[urllib.request.BaseHandler] = [
                 _HttpHandler(connections), _HttpsHandler(connections, self.tls), _AsItIs(),
             ]  # fmt: skip
@@ -249,14 +249,14 @@ class Wire:
         return Retry(reason=f"{host}: {type(cause).__name__}", doubtful=True, diagnosis=NO_ANSWER)
 
 
-def _reply(response: http.client.HTTPResponse) -> Reply:
+def _reply(response: http.client.HTTPResponse) -> HttpReply:
     chunks: list[bytes] = []
     size = 0
     while size < LONGEST_ANSWER and (chunk := response.read1(LONGEST_ANSWER - size)):
         chunks.append(chunk)
         size += len(chunk)
     text = b"".join(chunks).decode("utf-8", "replace")
-    return Reply(response.status, text, _retry_after(response.headers))
+    return HttpReply(response.status, text, _retry_after(response.headers))
 
 
 def _retry_after(headers: http.client.HTTPMessage) -> float | None:

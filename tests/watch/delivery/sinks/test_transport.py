@@ -8,7 +8,7 @@ import pytest
 from slo.errors import ConfigError
 from slo.watch.delivery.sinks.outcome import Retry
 from slo.watch.delivery.sinks.secret import Secret
-from slo.watch.delivery.sinks.transport import Reply, Wire, checked_address
+from slo.watch.delivery.sinks.transport import HttpReply, Wire, checked_address
 from tests.watch.delivery.sinks.certificates import make_certificate
 from tests.watch.delivery.sinks.receiver import Answer, Receiver
 
@@ -38,7 +38,7 @@ def test_a_certificate_of_nobody_is_refused_and_one_of_the_named_authority_is_no
     assert isinstance(refused, Retry)
     assert refused.diagnosis is not None
     assert "never skipped" in refused.diagnosis.en
-    assert trusted == Reply(200, "ok", None)
+    assert trusted == HttpReply(200, "ok", None)
 
 
 def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
@@ -60,5 +60,5 @@ def test_an_address_that_is_none_is_refused_without_being_quoted(address: str) -
 def test_a_huge_answer_is_read_in_part() -> None:
     with Receiver(lambda _: Answer("x" * 10_000_000)) as receiver:
         reply = Wire(timeout_s=3).post(receiver.url("/x"), b"{}", {})
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, HttpReply)
     assert len(reply.text) == 64 * 1024
