@@ -149,6 +149,11 @@ class Run:
             self.id = f"{stamp}-{self.kind}-{secrets.token_hex(3)}"
 
     @property
+    def apart(self) -> set[str]:
+        """Classes that are shown with a verdict of their own, and have no part in that of the run."""
+        return set(self.settings.get("apart", ()))
+
+    @property
     def stand_in(self) -> bool:
         """Were the weights generated instead of trained?"""
         return bool(self.server.get("stand_in"))
@@ -163,8 +168,8 @@ class Run:
         computed = [sample for sample in self.samples if not sample.cached]
         names = list(dict.fromkeys(sample.length_class for sample in computed))
         groups = {name: [s for s in computed if s.length_class == name] for name in names}
-        if len(groups) > 1:
-            groups["overall"] = computed
+        if len(groups) - len(self.apart & set(names)) > 1:
+            groups["overall"] = [sample for sample in computed if sample.length_class not in self.apart]
         return [summarize(name, part, self.objective, weight=self.weight) for name, part in groups.items()]
 
     def cached(self) -> Summary | None:
@@ -193,7 +198,7 @@ class Run:
             return Verdict.UNPROVEN
         if self.decided is not None:
             return self.decided
-        verdicts = {summary.judgement.verdict for summary in self.summaries()}
+        verdicts = {summary.judgement.verdict for summary in self.summaries() if summary.name not in self.apart}
         if Verdict.MISSED in verdicts:
             return Verdict.MISSED
         return Verdict.MET if verdicts == {Verdict.MET} else Verdict.UNPROVEN

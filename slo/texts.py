@@ -1,5 +1,5 @@
 """
-Chinese texts for probes and load: short (4 characters), medium (20) and long (50).
+Chinese texts for probes and load: short (4 characters), medium (20) and long (50); documents of 128 to 512 tokens.
 
 Texts never repeat, since a repeated text would measure a cache: the i-th text spells the number π(i), where
 π is a seeded permutation, in words. So a day of load needs no memory of what was sent, and two runs with one
@@ -15,6 +15,10 @@ from dataclasses import dataclass
 from itertools import chain
 
 CLASSES: dict[str, int] = {"short": 4, "medium": 20, "long": 50}  # characters
+SPECIAL_TOKENS = 2  # around each text
+# Named by their tokens, since that is how documents are cut for indexing.
+DOCUMENTS: dict[str, int] = {f"doc{tokens}": tokens - SPECIAL_TOKENS for tokens in (128, 256, 512)}
+LENGTHS = CLASSES | DOCUMENTS
 
 # The examples of the article that this project grew from, shown among the samples.
 SEED_EXAMPLES: dict[str, str] = {
@@ -50,12 +54,12 @@ class Text:
 
 
 def texts(length_class: str, seed: int) -> Iterator[str]:
-    """Unique texts of exactly `CLASSES[length_class]` characters; the same for the same seed.
+    """Unique texts of exactly `LENGTHS[length_class]` characters; the same for the same seed.
 
     There are 88 million of medium and long ones, and 4·10⁹ short ones (the first 4 million of them begin with a
     word). Texts of different seeds seldom meet, so that a probe with a new seed does not measure a cache either.
     """
-    length = CLASSES[length_class]
+    length = LENGTHS[length_class]
     source = random.Random(f"{seed}/{length_class}")
     if length < 8:
         return chain(_phrases(source), _characters(source, length))
@@ -71,6 +75,14 @@ def mix(seed: int, weights: dict[str, float] | None = None) -> Iterator[Text]:
     while True:
         name = source.choices(names, odds)[0]
         yield Text(next(streams[name]), name)
+
+
+def class_of(length: int) -> str:
+    """The class whose number of characters is nearest in ratio: up to 8 short, up to 31 medium, up to 79 long, …"""
+    for name, limit in (("short", 8), ("medium", 31), ("long", 79), ("doc128", 178), ("doc256", 359)):
+        if length <= limit:
+            return name
+    return "doc512"
 
 
 def _spelled(source: random.Random, alphabets: Sequence[Sequence[str]]) -> Iterator[list[str]]:

@@ -29,6 +29,9 @@ from slo.sentences import say
 from slo.texts import CLASSES, SEED_EXAMPLES, Text, texts
 
 BLOCK = 10
+LEAST = 60  # requests that can prove P95
+FEW = 3
+SHOWN = 60  # characters of an example
 GIVE_UP_AFTER = 10  # unanswered requests in a row
 
 Progress = Callable[[str, int, int], None]
@@ -36,31 +39,47 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class BaselinePlan:
-    """`requests` and `warmup` are per class. One seed sends the same texts again, in the same order."""
+    """`requests` and `warmup` are per class. One seed sends the same texts again, in the same order.
+
+    `documents` are classes that are shown apart, with fewer requests, as many as can prove P95.
+    """
 
     requests: int
     warmup: int
     seed: int
     classes: tuple[str, ...] = tuple(CLASSES)
+    documents: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Measured requests per class."""
+        fewer = min(self.requests, max(LEAST, self.requests // 4))
+        return dict.fromkeys(self.classes, self.requests) | dict.fromkeys(self.documents, fewer)
 
     def warm_texts(self) -> Iterator[Text]:
         """`warmup` texts per class, the article's example first."""
-        for name in self.classes:
+        for name in self.counts:
             source = texts(name, _warm_seed(self.seed))
-            yield from (Text(value, name) for value in islice(_with_example(name, source), self.warmup))
+            count = min(self.warmup, FEW) if name in self.documents else self.warmup
+            yield from (Text(value, name) for value in islice(_with_example(name, source), count))
 
     def measured_texts(self) -> Iterator[Text]:
         """`requests` texts per class in blocks: the first round in the given order, the others shuffled."""
         order = random.Random(f"{self.seed}/blocks")
-        sources = {name: islice(texts(name, self.seed), self.requests) for name in self.classes}
+        counts = self.counts
+        sources = {name: islice(texts(name, self.seed), count) for name, count in counts.items()}
         for start in range(0, self.requests, BLOCK):
-            names = order.sample(self.classes, len(self.classes)) if start else self.classes
+            still = [name for name, count in counts.items() if count > start]
+            names = order.sample(still, len(still)) if start else still
             for name in names:
                 yield from (Text(value, name) for value in islice(sources[name], BLOCK))
 
     def examples(self, count: int = 2) -> dict[str, list[str]]:
         """What is sent: the article's example and the first `count` generated texts of each class."""
-        return {name: [SEED_EXAMPLES[name], *islice(texts(name, self.seed), count)] for name in self.classes}
+        return {
+            name: [value[:SHOWN] for value in islice(_with_example(name, texts(name, self.seed)), count + 1)]
+            for name in self.classes
+        }
 
 
 def run_baseline(
@@ -82,7 +101,7 @@ def run_baseline(
     _, stopped, _ = _measure(client, warm, None, clock, lambda done: progress("warm-up", done, len(warm)))
     if stopped:
         raise KeyboardInterrupt  # nothing was measured yet, so there is nothing to keep
-    total = plan.requests * len(plan.classes)
+    total = sum(plan.counts.values())
     started_wall_s = clock.wall()
     dimension = server.get("dimensions")
     run = Run(
@@ -96,6 +115,7 @@ def run_baseline(
             "warmup": plan.warmup,
             "seed": plan.seed,
             "classes": list(plan.classes),
+            **({"apart": list(plan.documents)} if plan.documents else {}),
             "block": BLOCK,
             "connections": 1,
         },
@@ -169,7 +189,8 @@ def _measure(
 
 
 def _with_example(name: str, source: Iterator[str]) -> Iterator[str]:
-    yield SEED_EXAMPLES[name]
+    if name in SEED_EXAMPLES:
+        yield SEED_EXAMPLES[name]
     yield from source
 
 

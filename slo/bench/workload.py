@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, islice
 from typing import Any
 
+from slo.bench.lengths import READY, Lengths, lengths_of
 from slo.bench.own_texts import Content, OwnRequest, OwnTexts
 from slo.errors import ConfigError
-from slo.texts import CLASSES, texts
+from slo.texts import LENGTHS, class_of, texts
 
 POPULATION = 2_000  # distinct texts behind a Zipf draw
 
@@ -86,17 +87,20 @@ class Workload:
         while True:  # the texts of one request are of one class: it is the request that has a latency
             name = source.choices(names, odds)[0]
             for _ in range(self.batch):
-                yield next(streams[name]), name
+                text = next(streams[name])
+                yield text, name if name in LENGTHS else class_of(len(text))
 
     def _stream(self, name: str) -> Iterator[str]:
+        lengths = lengths_of(name)
+        stream = texts(name, self.seed) if lengths is None else _of_lengths(lengths, f"{self.seed}/{name}", self.seed)
         if self.zipf is None:
-            return texts(name, self.seed)
-        known = list(islice(texts(name, self.seed), POPULATION))
+            return stream
+        known = list(islice(stream, POPULATION))
         return (known[r] for r in zipf_ranks(POPULATION, self.zipf, self.seed))
 
 
 def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
-    """Weights written `short=1,medium=2` or just `long`. Raises `ConfigError`."""
+    """Weights written `short=1,medium=2`, `query=4,doc256=1` or just `long`. Raises `ConfigError`."""
     pairs: dict[str, float] = {}
     for part in text.split(","):
         name, _, weight = part.strip().partition("=")
@@ -104,17 +108,15 @@ def parse_mix(text: str) -> tuple[tuple[str, float], ...]:
             value = float(weight or 1)
         except ValueError:
             value = -1.0
-        if name not in CLASSES or name in pairs or not 0 <= value < float("inf"):
-            raise ConfigError(f"{text!r} is not a mix of {', '.join(CLASSES)}", hint="write short=1,medium=1,long=1")
+        known = name in LENGTHS or lengths_of(name) is not None
+        if not known or name in pairs or not 0 <= value < float("inf"):
+            raise ConfigError(
+                f"{text!r} is not a mix of {', '.join((*LENGTHS, *READY))}", hint="write short=1,medium=1,long=1"
+            )
         pairs[name] = value
     if not sum(pairs.values()):
         raise ConfigError(f"{text!r}: all weights are zero")
     return tuple((name, value) for name, value in pairs.items() if value)
-
-
-def class_of(length: int) -> str:
-    """The class whose length is nearest in ratio: up to 8 characters short, up to 31 medium, else long."""
-    return "short" if length <= 8 else "medium" if length <= 31 else "long"
 
 
 def zipf_ranks(population: int, exponent: float, seed: int) -> Iterator[int]:
@@ -127,7 +129,7 @@ def zipf_ranks(population: int, exponent: float, seed: int) -> Iterator[int]:
 
 def _batch(pairs: Iterator[tuple[str, str]]) -> Item:
     found = list(pairs)
-    longest = max((name for _, name in found), key=lambda n: CLASSES[n])
+    longest = max((name for _, name in found), key=lambda n: LENGTHS[n])
     return Item(tuple(text for text, _ in found), longest, single=len(found) == 1)
 
 
@@ -142,6 +144,13 @@ def _replayed(chars: Sequence[tuple[int, ...]], seed: int) -> Iterator[Item]:
     for lengths in chars:
         found = tuple(_of_length(next(heads), fillers, n) for n in lengths)
         yield Item(found, class_of(max(lengths)), single=len(found) == 1)
+
+
+def _of_lengths(lengths: Lengths, name: str, seed: int) -> Iterator[str]:
+    """Unique texts of drawn lengths."""
+    source = random.Random(name)
+    heads, fillers = texts("short", seed), texts("long", seed)
+    return (_of_length(head, fillers, lengths.draw(source)) for head in heads)
 
 
 def _of_length(head: str, fillers: Iterator[str], length: int) -> str:

@@ -17,8 +17,8 @@ from slo.bench.slices import FORMAT, KIND, Row, read_slices
 from slo.bench.soak import MOST_SLICES, SoakPlan, soak
 from slo.cli.bench import publish, wide
 from slo.cli.live import LiveLine
-from slo.cli.loading import DURATION, drawn, given_options, make_session, workload_options
-from slo.cli.options import Context, context
+from slo.cli.loading import DURATION, drawn, make_session, resolved, workload_options
+from slo.cli.options import Context, context, given_options
 from slo.clock import iso
 from slo.errors import ConfigError, RunError, StoreError
 from slo.objective import Objective
@@ -29,7 +29,7 @@ from slo.units import parse_duration
 
 TARGET = ("endpoint", "model_name", "api_key_file")
 KEPT = frozenset({"--concurrency", "--duration", "--slice", "--mix", "--batch", "--zipf", "--texts", "--seed",
-                  "--encoding", "--check-every"})  # fmt: skip
+                  "--encoding", "--check-every", "--chars", "--tokens", "--workload"})  # fmt: skip
 CARRIED = ("mix", "batch", "zipf", "encoding", "check_every", "texts_file")  # options that a resumed run keeps
 
 
@@ -146,6 +146,7 @@ def stress(
         if session.workload.own:
             session.workload.own.advance(sum(row["total"] + row["cached"]["total"] for row in rows))
     else:
+        given |= resolved(given)
         session = make_session(ctx, seed=drawn(seed), line=line, **given)
         plan = _new_plan(session, runs, concurrency, duration, slice_s, warmup, given)
     line.say(f"run {plan.id}; go on after an interruption with: slo stress --resume {plan.id}")

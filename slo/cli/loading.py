@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,13 +9,14 @@ from typing import Any, TypeVar
 import click
 
 from slo.bench.golden_file import check_golden
+from slo.bench.lengths import WORKLOADS
 from slo.bench.own_texts import read_texts
 from slo.bench.resources import server_root
 from slo.bench.session import Session
 from slo.bench.wire import target
 from slo.bench.workload import Workload, parse_mix
 from slo.cli.live import LiveLine
-from slo.cli.options import Context, config_option, golden_option, json_option, target_options
+from slo.cli.options import Context, config_option, given_options, golden_option, json_option, repeating, target_options
 from slo.clock import SystemClock
 from slo.errors import BadRequest, ConfigError, RequestError, RequestTimeout, RunError, Unauthorized, Unreachable
 from slo.facts import server_facts
@@ -59,7 +59,11 @@ def workload_options(command: Command) -> Command:
                      help="Your own texts, none twice: lines, .tsv (id, text), or .jsonl with `text` or `input`."),
         click.option("--zipf", type=float, help="Repeat texts by Zipf's law with this exponent (default: all unique)."),
         click.option("--batch", type=int, default=1, show_default=True, help="Texts per request."),
-        click.option("--mix", default="short=1,medium=1,long=1", show_default=True, help="Length classes and weights."),
+        click.option("--chars", help="Lengths in characters: 50, 20..400 or 20..400:lognormal."),
+        click.option("--tokens", help="The same in tokens of Chinese text, special ones included: 128, 64..512."),
+        click.option("--workload", type=click.Choice(list(WORKLOADS)), help="Lengths and batches as usual for it."),
+        click.option("--mix", default="short=1,medium=1,long=1", show_default=True,
+                     help="Weights of short, medium, long, doc128, doc256, doc512, query, passage."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -80,6 +84,7 @@ def make_session(
     Asks for one embedding first. Raises what that request raises when it can only be a mistake (key, model name,
     texts), and `RunError` when nobody answers.
     """
+    given |= resolved(given)
     config, clock = ctx.config, SystemClock()
     texts_file: Path | None = given["texts_file"]
     own = read_texts(texts_file, batch=given["batch"]) if texts_file else None
@@ -113,6 +118,22 @@ def golden_likeness(ctx: Context, file: Path | None) -> dict[str, Any]:
         return {"golden": {"file": file.name, **check_golden(client, file).to_json()}}
 
 
+def resolved(given: dict[str, Any]) -> dict[str, Any]:
+    """`mix` and `batch` as --workload, --chars or --tokens ask for them; unchanged without one. Raises `UsageError`."""
+    named = {f"--{name}": given.get(name) for name in ("workload", "chars", "tokens") if given.get(name)}
+    also = set(named) | (given_options() & {"--mix", "--texts"} if named else set())
+    if len(also) > 1:
+        raise click.UsageError(f"{' and '.join(sorted(also))}: give one of them, it says what is sent")
+    mix, batch = given["mix"], given["batch"]
+    if name := given.get("workload"):
+        mix, usual = WORKLOADS[name]
+        batch = batch if "--batch" in given_options() else usual
+    elif named:
+        ((option, lengths),) = named.items()
+        mix = f"{option[2:]}:{lengths}"
+    return {"mix": mix, "batch": batch, "workload": None, "chars": None, "tokens": None}
+
+
 def vector_length(ctx: Context) -> int | None:
     """The length of the model's vectors; None when the server is too busy to say."""
     with ctx.client() as client:
@@ -124,25 +145,3 @@ def vector_length(ctx: Context) -> int | None:
             raise RunError(f"nothing measured: {error.message}", hint=error.hint) from error
         except RequestError:
             return None
-
-
-def given_options() -> set[str]:
-    """The options that the command line at hand names."""
-    current = click.get_current_context()
-    named = click.core.ParameterSource.COMMANDLINE
-    return {p.opts[0] for p in current.command.params if current.get_parameter_source(p.name or "") is named}
-
-
-def repeating(seed: int) -> str:
-    """The command line at hand, with the seed that was drawn if none was given."""
-    current = click.get_current_context()
-    words = ["slo", str(current.info_name)]
-    named = given_options()
-    for parameter in current.command.params:
-        value = current.params.get(parameter.name or "")
-        if parameter.opts[0] not in named or parameter.name == "seed":
-            continue
-        words.append(parameter.opts[0])
-        if not (isinstance(parameter, click.Option) and parameter.is_flag):
-            words.append(f"{value:g}" if isinstance(value, float) else str(value))
-    return shlex.join([*words, "--seed", str(seed)])

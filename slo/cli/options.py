@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,3 +106,25 @@ def context(
         }
     )
     return Context(config=config, out=Console(), err=Console(stderr=True), json=as_json)
+
+
+def given_options() -> set[str]:
+    """The options that the command line at hand names."""
+    current = click.get_current_context()
+    named = click.core.ParameterSource.COMMANDLINE
+    return {p.opts[0] for p in current.command.params if current.get_parameter_source(p.name or "") is named}
+
+
+def repeating(seed: int) -> str:
+    """The command line at hand, with the seed that was drawn if none was given."""
+    current = click.get_current_context()
+    words = ["slo", str(current.info_name)]
+    named = given_options()
+    for parameter in current.command.params:
+        value = current.params.get(parameter.name or "")
+        if parameter.opts[0] not in named or parameter.name == "seed":
+            continue
+        words.append(parameter.opts[0])
+        if not (isinstance(parameter, click.Option) and parameter.is_flag):
+            words.append(f"{value:g}" if isinstance(value, float) else str(value))
+    return shlex.join([*words, "--seed", str(seed)])

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from slo.records import Run, Sample, Summary
 from slo.report.strings import Words
 from slo.stats import nearest_rank
-from slo.texts import CLASSES
+from slo.texts import LENGTHS
 
 Tone = Literal["main", "soft", "good", "bad", "warn", "a", "b", "c", "d"]
 TONES: tuple[Tone, ...] = ("main", "a", "b", "c", "d")
@@ -26,8 +26,8 @@ BINS = 60
 
 
 def class_order(name: str) -> int:
-    """For sorting: short, medium, long, then all others."""
-    return list(CLASSES).index(name) if name in CLASSES else len(CLASSES)
+    """For sorting: short, medium, long, documents, then all others."""
+    return list(LENGTHS).index(name) if name in LENGTHS else len(LENGTHS)
 
 
 def ordered(run: Run) -> list[Summary]:

@@ -119,13 +119,15 @@ def _judged(judgement: Judgement) -> Text:
 def _verdict_line(run: Run) -> Text:
     line = Text("verdict: ")
     line.append(run.verdict.value.upper(), style=STYLES[run.verdict])
-    deciding = [s for s in run.summaries() if s.judgement.verdict is run.verdict]
+    deciding = [s for s in run.summaries() if s.judgement.verdict is run.verdict and s.name not in run.apart]
     if run.verdict is Verdict.UNPROVEN:
         reasons = run.void or [f"{s.name}: {s.judgement.advice}" for s in deciding] or ["nothing was computed"]
         line.append(f"  {run.objective} ({'; '.join(reasons)})")
     else:
         where = "every class" if run.verdict is Verdict.MET else ", ".join(s.name for s in deciding)
         line.append(f"  {run.objective}, proven at {run.objective.sureness} confidence for {where}")
+    if beside := [f"{s.name} {s.judgement.verdict.value}" for s in run.summaries() if s.name in run.apart]:
+        line.append(f"; documents apart: {', '.join(beside)}", style="dim")
     return line
 
 

@@ -7,9 +7,9 @@ from itertools import islice
 
 import pytest
 
-from slo.bench.workload import Workload, class_of, parse_mix, zipf_ranks
+from slo.bench.workload import Workload, parse_mix, zipf_ranks
 from slo.errors import ConfigError
-from slo.texts import CLASSES
+from slo.texts import CLASSES, class_of
 
 
 def test_texts_are_unique_and_have_the_length_of_their_class() -> None:
@@ -53,7 +53,7 @@ def test_zipf_ranks_follow_the_law() -> None:
 def test_a_trace_gives_the_lengths() -> None:
     items = list(Workload().items([(4,), (20, 3), (777,)]))
     assert [tuple(map(len, item.texts)) for item in items] == [(4,), (20, 3), (777,)]
-    assert [item.length_class for item in items] == ["short", "medium", "long"]
+    assert [item.length_class for item in items] == ["short", "medium", "doc512"]
 
 
 @pytest.mark.parametrize("text", ["", "tiny=1", "short=x", "short=-1", "short=1,short=2", "short=0", "short=inf"])

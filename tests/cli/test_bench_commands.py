@@ -40,7 +40,7 @@ def test_a_baseline_shows_a_table_and_saves_its_record(server: StubServer, capsy
     assert "stand-in weights" in out
     assert "engine stub" in out
     assert "你好世界" in err
-    assert "measure 180/180" in err
+    assert "measure 360/360" in err  # documents included
     record = load_run("last:baseline", Path(".slo"))
     assert record.stand_in
     assert len(record.samples) == 180
