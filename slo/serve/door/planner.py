@@ -11,9 +11,11 @@ Which texts go into the next pass, on which replica, and when. No input or outpu
 * A busy replica gets its next pass shortly before it is predicted to finish (`lead_s`): handed over earlier the pass
   could not grow, handed over later the engine would stand idle for the length of a call. This adds no wait, since the
   engine could not have started.
-* Batch texts start only on a free replica, in smaller passes while online traffic is about. When they have waited for a
-  second they take the next pass, of a busy replica too: one a second, so that they neither harm nor starve. So they
-  stand behind deferred texts, which lose this one smaller pass a second to them.
+* Batch texts start only on a free replica, in smaller passes while online traffic is about, and fill what a pass of
+  the last online texts leaves of such a smaller one: that costs their tokens alone, and those texts half of the time
+  they have left at most. When batch texts have waited for a second they take the next pass, of a busy replica too: one
+  a second, so that they neither harm nor starve. So they stand behind deferred texts, which lose this one smaller pass
+  a second to them.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from slo.serve.door.work import Job, State
 MIN_PASS_TOKENS = 32
 PASS_SHARE = 0.3  # of the deadline: waiting for the running pass and riding in the next leaves a third in reserve
 GRACE_SHARE = 0.1  # of the deadline: while far too much keeps coming, the next text that can be in time is that near
+BESIDE_SHARE = 0.75  # of a pass: as large may it become by batch texts while online traffic is about
 QUIET_S = 1.0  # without online texts for so long, batch texts may have whole passes
 STARVED_S = 1.0  # batch texts get one pass after so long, whatever else waits
 
@@ -125,6 +128,10 @@ class Planner:
         return min(self.max_tokens, max(MIN_PASS_TOKENS, self.cost.tokens_within(self.deadline_s * PASS_SHARE)))
 
     @property
+    def _beside_tokens(self) -> int:
+        return int(self.pass_tokens * BESIDE_SHARE)
+
+    @property
     def lead_s(self) -> float:
         """How long before a replica falls free its next pass is handed over."""
         return min(0.015, self.cost.overhead_s + 0.05 * self.cost.of(self.pass_tokens))
@@ -184,14 +191,17 @@ class Planner:
                 return at_s
             quiet = now_s - self._online_seen_s >= QUIET_S
             self._batch_ran_s = now_s
-            return self._dispatch(index, self._taken(self._batch, self.pass_tokens if quiet else self.pass_tokens // 2))
+            return self._dispatch(index, self._taken(self._batch, self.pass_tokens if quiet else self._beside_tokens))
         if online is None:
             return None
         at_s = self._start_at_s(load, online)
         expected = now_s - self._online_seen_s < self.deadline_s  # the next text that can be in time
         if online.deferred and expected and self.share.strained(now_s):
             at_s = (load.busy_until_s if load.passes_s else load.free_since_s) + self.deadline_s * GRACE_SHARE
-        return self._dispatch(index, self._next_online(now_s, len(targets))) if at_s <= now_s else at_s
+        if at_s > now_s:
+            return at_s
+        jobs = self._next_online(now_s, len(targets))
+        return self._dispatch(index, jobs + self._filling(jobs, now_s, now_s + load.remaining_s(now_s)))
 
     def _start_at_s(self, load: Load, oldest: Job) -> float:
         """When the first online text may be handed to this replica."""
@@ -250,6 +260,16 @@ class Planner:
             jobs += self._taken(self._deferred, limit, jobs)
             jobs += self._taken(self._online, limit, jobs)
         return jobs or self._taken(self._deferred, limit)
+
+    def _filling(self, jobs: Sequence[Job], now_s: float, free_s: float) -> list[Job]:
+        """Batch texts that ride with `jobs`, the last that wait, in a pass that starts at `free_s`."""
+        if self._batch.first() is None or self._online.first() is not None or self._deferred.first() is not None:
+            return []
+        left_s = min(job.due_s for job in jobs) - free_s - self.cost.overhead_s
+        limit = min(self._beside_tokens, self.cost.tokens_within(left_s / 2))
+        riding = self._taken(self._batch, limit, jobs)
+        self._batch_ran_s = now_s if riding else self._batch_ran_s
+        return riding
 
     def _taken(self, queue: DueQueue, limit: int, beside: Sequence[Job] = (), due_s: float = math.inf) -> list[Job]:
         """Jobs from the head of `queue`, due by `due_s`, for a pass of `limit` tokens with those `beside` them."""

@@ -207,3 +207,32 @@ def test_two_replicas_carry_twice_as_much() -> None:
     assert goodput(two, 20) > 1.3 * goodput(one, 20)
     assert goodput(two, 20) > 190
     assert p95_ms(two) <= 145
+
+
+@pytest.mark.parametrize(("texts", "said"), [(64, None), (8, "batch")])
+def test_beside_a_bulk_job_online_texts_are_in_time_and_the_job_gets_what_is_left(texts: int, said: str | None) -> None:
+    """Half of what the engine could compute is asked for online: 65 × 27 of 3400 tokens/s in full passes."""
+    seconds, done = 30.0, 0
+
+    async def run() -> list[Outcome]:
+        service = Service([SlowReplica()], ServeSection())
+        await service.offer(5, 3)
+
+        async def worker() -> None:
+            nonlocal done
+            while True:
+                outcome = await service.embed(*[50] * texts, class_=said)
+                done += texts * 52 if outcome.status == 200 else 0
+
+        workers = [asyncio.ensure_future(worker()) for _ in range(4)]
+        online = await service.offer(65, seconds)
+        for each in workers:
+            each.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+        await asyncio.sleep(1)
+        return online
+
+    online = run_virtual(run())
+    assert all(outcome.status == 200 for outcome in online)
+    assert nearest_rank(sorted(outcome.took_s for outcome in online), 0.95) <= 0.110
+    assert done / seconds >= 1100

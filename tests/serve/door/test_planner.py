@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slo.serve.door.cost import PassCost
-from slo.serve.door.planner import STARVED_S, Dispatch, Load, Planner
+from slo.serve.door.planner import BESIDE_SHARE, STARVED_S, Dispatch, Load, Planner
 from slo.serve.door.work import Job, State
 
 WAIT_S = 0.002
@@ -112,15 +112,57 @@ def test_company_is_not_awaited_after_a_pass_of_one() -> None:
     assert texts(plan.decide(0.051, [machine])) == ["a"]
 
 
-def test_online_goes_before_batch_and_batch_gets_a_smaller_pass_beside_it() -> None:
-    plan, machine = planner(), Machine()
+def test_online_goes_first_and_batch_fills_a_smaller_pass_beside_it() -> None:
+    plan = planner()
     for index in range(20):
-        plan.add(job(f"batch{index}", online=False))
-    plan.add(job("online"))
-    assert texts(plan.decide(0.0, [machine])) == ["online"]
-    step = plan.decide(0.0, [machine])
+        plan.add(job(f"batch{index}", online=False, tokens=10))
+    plan.add(job("online", tokens=10))
+    with_online, alone = plan.decide(0.0, [Machine()]), plan.decide(0.0, [Machine()])
+    for step in (with_online, alone):
+        assert isinstance(step, Dispatch)
+        assert plan.pass_tokens // 2 < step.tokens <= plan.pass_tokens * BESIDE_SHARE
+    assert texts(with_online)[:2] == ["online", "batch0"]
+    assert texts(alone)[0].startswith("batch")
+
+
+def test_batch_rides_only_with_the_last_online_texts_and_not_with_deferred_ones() -> None:
+    plan = planner()
+    plan.add(job("batch", online=False, tokens=10))
+    for index in range(20):
+        plan.add(job(f"online{index}", tokens=20))
+    assert "batch" not in texts(plan.decide(0.0, [Machine()]))
+    plan = planner()
+    plan.add(job("batch", online=False, tokens=10))
+    late = job("deferred", tokens=20)
+    late.deferred = True
+    plan.add(late)
+    assert texts(plan.decide(0.0, [Machine()]))[0] == "deferred"
+
+
+@settings(max_examples=200)
+@given(
+    due_s=st.floats(0.001, 0.3), busy_s=st.floats(0, 0.1), online=st.integers(1, 150),
+    batch=st.lists(st.integers(1, 150), min_size=1, max_size=30),
+)  # fmt: skip
+def test_who_rides_along_takes_half_of_the_time_that_is_left_at_most(
+    due_s: float, busy_s: float, online: int, batch: list[int]
+) -> None:
+    plan, machine = planner(), Machine()
+    if busy_s:
+        machine.load.start(0.0, busy_s, 1, 100)
+    now_s = max(0.0, busy_s - plan.lead_s)
+    urgent = job("online", now_s, tokens=online)
+    urgent.due_s = now_s + due_s
+    plan.add(urgent)
+    for index, tokens in enumerate(batch):
+        plan.add(job(f"batch{index}", now_s, online=False, tokens=tokens))
+    step = plan.decide(now_s, [machine])
     assert isinstance(step, Dispatch)
-    assert 0 < step.tokens <= plan.pass_tokens // 2
+    assert texts(step)[0] == "online"
+    if len(step.jobs) > 1:
+        start_s = now_s + machine.load.remaining_s(now_s)
+        assert start_s + plan.cost.of(step.tokens) + plan.cost.overhead_s <= urgent.due_s
+        assert step.tokens <= plan.pass_tokens * BESIDE_SHARE
 
 
 def test_batch_is_not_handed_to_a_busy_replica() -> None:
@@ -166,7 +208,7 @@ def test_a_batch_job_that_an_online_request_wants_too_is_promoted() -> None:
         plan.add(each)
     plan.promote(slow[1], job("b", 0.0))
     assert (plan.online_tokens, plan.batch_tokens) == (20, 20)
-    assert texts(plan.decide(0.0, [Machine()])) == ["b"]
+    assert texts(plan.decide(0.0, [Machine()])) == ["b", "a"]
 
 
 def test_jobs_given_back_come_first_again() -> None:
