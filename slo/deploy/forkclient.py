@@ -8,7 +8,6 @@ in nothing that libraries have read already. Everything else is started as ever.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import inspect
 import json
 import logging
@@ -21,13 +20,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from slo.deploy.subreaper import adopting
 from slo.memory import offer_to_oom_killer
 
-PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
 HEADER = struct.Struct("!Q")
 READY = b"r"
 SPARE = ("-m", "slo.deploy.forkspare")
@@ -88,7 +87,7 @@ class ForkClient:
             if not self._open:
                 raise NoForkServer("it has ended")
             try:
-                with _adopting():
+                with adopting(True):
                     socket.send_fds(self._control, [HEADER.pack(len(data))], [*standard, waiting])
                     self._control.sendall(data)
                     answer = self._control.recv(HEADER.size, socket.MSG_WAITALL)
@@ -161,21 +160,6 @@ class ForkClient:
             if os.waitpid(self.pid, os.WNOHANG) == (0, 0):
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
-
-
-@contextlib.contextmanager
-def _adopting() -> Iterator[None]:
-    """Let orphans below this process become its children, as long as this lasts."""
-    library = ctypes.CDLL(None, use_errno=True)
-    before = ctypes.c_int()
-    if library.prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0) or library.prctl(
-        PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0
-    ):
-        raise OSError(ctypes.get_errno(), "orphans cannot be adopted")
-    try:
-        yield
-    finally:
-        library.prctl(PR_SET_CHILD_SUBREAPER, before.value, 0, 0, 0)
 
 
 def popen_of(client: ForkClient) -> type[subprocess.Popen[Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
@@ -19,11 +18,11 @@ import psutil
 from slo.clock import Clock
 from slo.deploy.process import spawn
 from slo.deploy.state import INSTANCE_VARIABLE
+from slo.deploy.subreaper import adopting, set_adopting
 from slo.files import write_atomically
 from slo.notify import VARIABLES
 
 LOCK, RECORD = "keeper.lock", "keeper.json"
-PR_SET_CHILD_SUBREAPER = 36
 END_S = 45.0
 CREDENTIALS = ("SLO_API_KEY", "SLO_ADMIN_USER", "SLO_ADMIN_PASSWORD")
 
@@ -124,13 +123,15 @@ def end_keeper(state_dir: Path, clock: Clock) -> bool:
 def start_keeper(state_dir: Path, log: Path) -> None:
     """A keeper for the server of `state_dir`, unless there is one. Its own lock settles who comes first.
 
-    It is nobody's child: Xinference's main process, which may call this, kills all its children when it ends.
+    It is nobody's child: Xinference's main process, which may call this, adopts orphans, and when it ends it kills
+    all below it.
     """
     if living_keeper(state_dir) is None:
         command = ["/bin/sh", "-c", '"$@" &', "sh", *keeper_command(state_dir)]
-        shell = spawn(command, environment=quiet_environment(os.environ), log=log)
-        with suppress(ChildProcessError):  # collected by somebody else
-            os.waitpid(shell, 0)
+        with adopting(False):
+            shell = spawn(command, environment=quiet_environment(os.environ), log=log)
+            with suppress(ChildProcessError):  # collected by somebody else
+                os.waitpid(shell, 0)
 
 
 def was_killed(state_dir: Path) -> bool:
@@ -159,7 +160,8 @@ def quiet_environment(environ: Mapping[str, str]) -> dict[str, str]:
 
 def adopt_orphans() -> None:
     """Become the parent of servers whose launcher has ended: it is known how they end, and none stays a zombie."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # without it, less is known
+    with suppress(OSError):  # without it, less is known
+        set_adopting(True)
 
 
 def unit_of(pid: int, *, environ: Mapping[str, str], proc: Path = Path("/proc")) -> str:
