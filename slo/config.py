@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -159,6 +160,7 @@ class Config(Section):
     client: ClientSection = ClientSection()
     objective: str = "p95 <= 150ms"
     confidence: float = Field(0.95, ge=0.5, lt=1)
+    longest_stall: Duration = Field(1.0, ge=0)
     baseline: BaselineSection = BaselineSection()
     watch: WatchSection = WatchSection()
     alerts: AlertsSection = AlertsSection()
@@ -188,8 +190,9 @@ class Config(Section):
 
     @property
     def slo(self) -> Objective:
-        """The objective with its confidence."""
-        return parse_objective(self.objective, confidence=self.confidence)
+        """The objective with its confidence, and the longest stall that a run must not miss."""
+        found = parse_objective(self.objective, confidence=self.confidence)
+        return replace(found, longest_stall_s=self.longest_stall)
 
     @property
     def thresholds_ms(self) -> tuple[float, ...]:

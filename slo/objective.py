@@ -42,11 +42,16 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """At least `target` of requests good within `threshold_ms`; `str()` gives back `P95 ≤ 150 ms`."""
+    """At least `target` of requests good within `threshold_ms`; `str()` gives back `P95 ≤ 150 ms`.
+
+    `longest_stall_s` is how long the service may be late at a stretch because of a stall that a verdict on a run must
+    not miss; 0: nobody asks.
+    """
 
     target: float = 0.95
     threshold_ms: float = 150.0
     confidence: float = 0.95
+    longest_stall_s: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.target < 1:
@@ -55,6 +60,8 @@ class Objective:
             raise ConfigError(f"threshold {self.threshold_ms} ms is not above zero")
         if not 0.5 <= self.confidence < 1:
             raise ConfigError(f"confidence {self.confidence} is not within [0.5, 1)")
+        if not self.longest_stall_s >= 0:
+            raise ConfigError(f"longest stall {self.longest_stall_s} s is below zero")
 
     def __str__(self) -> str:
         threshold = f"{self.threshold_ms:g} ms" if self.threshold_ms < 1000 else show_ms(self.threshold_ms)
@@ -73,6 +80,11 @@ class Objective:
     @property
     def threshold_s(self) -> float:
         return self.threshold_ms / 1000
+
+    @property
+    def least_s(self) -> float:
+        """How long a run must last to prove it met: as many stalls long as there must be clean samples, 59 at P95."""
+        return samples_to_meet(0, self) * self.longest_stall_s
 
     @property
     def budget(self) -> float:

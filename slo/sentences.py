@@ -97,6 +97,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "likely missed, not yet proven at {confidence}; {total} samples taken",
         "很可能未达标，尚未达到 {confidence} 的置信度；现有 {total} 个样本",
     ),
+    "short": (
+        "no miss in {seconds}, but a service that stalls for {stall} at a time may have been met between two stalls: "
+        "run for {least} (setting longest_stall)",
+        "{seconds} 内未见未达标，但若服务每次停顿 {stall}，可能恰好测在两次停顿之间："
+        "请测 {least}（设置项 longest_stall）",
+    ),
     "growing": (
         "the queue kept growing (in flight {first} → {last}, latency {from_ms} → {to_ms} ms): "
         "the rate is above capacity, and any percentile depends on how long one measures",

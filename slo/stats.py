@@ -81,6 +81,35 @@ def _tail_sum(k: int, n: int, p: float) -> float:
     return min(1.0, math.exp(log_top) * total)
 
 
+def binomial_cdf_between(k: float, n: float, p: float) -> float:
+    """P(X ≤ k) where k and n need not be whole: I₁₋ₚ(n − k, k + 1), equal to `binomial_cdf` where they are."""
+    if k <= -1:
+        return 0.0
+    return 1.0 if k >= n else incomplete_beta(n - k, k + 1, 1 - p)
+
+
+def incomplete_beta(a: float, b: float, x: float) -> float:
+    """The regularised incomplete beta function Iₓ(a, b) by Lentz's continued fraction (DLMF 8.17.22); within 1e-10."""
+    if not 0 < x < 1:
+        return float(x >= 1)
+    if x > (a + 1) / (a + b + 2):  # the fraction converges fast on this side of the mean
+        return 1 - incomplete_beta(b, a, 1 - x)
+    tiny = 1e-300
+    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1) or tiny)
+    fraction = d
+    for m in range(1, 10_000):
+        for step in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            c, d = 1 + step / c or tiny, 1 / (1 + step * d or tiny)
+            fraction *= c * d
+        if abs(c * d - 1) < 1e-14:
+            break
+    return min(1.0, math.exp(log_front) * fraction / a)
+
+
 def percentile_interval(
     ascending: Sequence[float], quantile: float, confidence: float = 0.95, *, weight: float = 1.0
 ) -> tuple[float, float]:

@@ -8,6 +8,7 @@ counted apart. Warm-up requests appear in the series, marked, and nowhere else.
 
 from __future__ import annotations
 
+import math
 import random
 from array import array
 from collections import deque
@@ -100,6 +101,7 @@ class Collector:
         self.stay_s = 0.0  # sum of dispatch → end over measured requests, for Little's law
         self.inputs = 0  # texts answered
         self.flags = bytearray()  # UNKNOWN, GOOD, BAD or CACHED per measured request, in order of due time
+        self.latencies_ms = array("f")  # of the same requests; ∞ for failures and as long as nothing is known
         self.kept: list[Sample] = []
         self.kept_sequence: list[int] = []
         self.recent: deque[tuple[float, float, bool]] = deque()  # done, latency in ms (∞ if failed), good
@@ -131,6 +133,7 @@ class Collector:
             exchange.measured = True
             exchange.sequence = self.sent
             self.flags.append(UNKNOWN)
+            self.latencies_ms.append(math.inf)
             self.lags_ms.observe(lag_ms)
             self.late += lag_ms > LATE_MS
             self._area.change(now, +1)
@@ -170,6 +173,7 @@ class Collector:
         )  # fmt: skip
         self._handed += len(self.flags)
         self.flags.clear()
+        self.latencies_ms = array("f")
         self._seconds.clear()
         self.lags_ms, self.refusals_ms, self.stages, self.failures = Tally(), Tally(), {}, Failures()
         self.late = self.inputs = 0
@@ -198,9 +202,15 @@ class Collector:
         tally.failed[BadAnswer.outcome] += 1
         self.failures.add(BadAnswer.outcome, "wrong_vector")
         self.flags[sequence - self._handed] = BAD
+        self.latencies_ms[sequence - self._handed] = math.inf
         if sequence in self.kept_sequence:
             index = self.kept_sequence.index(sequence)
             self.kept[index] = replace(self.kept[index], outcome=BadAnswer.outcome)
+
+    def computed(self) -> tuple[list[int], list[float]]:
+        """Was it bad, and its latency: of each request that was computed or failed, in order of due time."""
+        counted = [place for place, flag in enumerate(self.flags) if flag in (GOOD, BAD)]
+        return [self.flags[place] - GOOD for place in counted], [self.latencies_ms[place] for place in counted]
 
     def samples(self) -> list[Sample]:
         """The kept samples in order of due time, in seconds from the start of the run."""
@@ -244,7 +254,9 @@ class Collector:
         else:
             self.failures.note(exchange)
         if exchange.sequence >= self._handed:
-            self.flags[exchange.sequence - self._handed] = CACHED if sample.cached else GOOD if good else BAD
+            place = exchange.sequence - self._handed
+            self.flags[place] = CACHED if sample.cached else GOOD if good else BAD
+            self.latencies_ms[place] = sample.latency_ms if sample.ok else math.inf
         if sample.cached:
             self.cached.count(sample, self.objective)
         else:

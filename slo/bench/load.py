@@ -20,7 +20,7 @@ from slo.bench.schedule import Schedule, poisson
 from slo.bench.session import Load, Session, record, self_checked, started, verified
 from slo.bench.stationary import drift
 from slo.bench.trace import write_trace
-from slo.bench.verdict import bad_sequence, conclude
+from slo.bench.verdict import conclude
 from slo.bench.warmup import LONGEST_S, WarmUp
 from slo.errors import StoreError
 from slo.records import Run
@@ -54,9 +54,12 @@ async def _load(session: Session, plan: LoadPlan, stopper: Stopper) -> Run:
         check = self_checked(load)
         comparison = await verified(load)
         collector = load.collector
+        bad, latencies_ms = collector.computed()
         conclusion = conclude(
-            bad_sequence(collector.flags),
+            bad,
             session.objective,
+            latencies_ms=latencies_ms,
+            seconds=ended_s - collector.measured_from_s,
             faults=check.faults,
             drifting=_drifting(load) if plan.schedule.steady else None,
             wrong=len(comparison.wrong),

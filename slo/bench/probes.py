@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from slo.bench.capacity import Probe
 from slo.bench.closed_loop import closed_loop
+from slo.bench.dependence import effective_size
 from slo.bench.exchange import Exchange, Service
 from slo.bench.load import LoadPlan, load_once
 from slo.bench.open_loop import drain, open_loop
@@ -14,7 +15,6 @@ from slo.bench.running import Stopper, run_load
 from slo.bench.schedule import Schedule, poisson
 from slo.bench.sequential import FIRST_LOOK, MOST, Fates, SequentialTest
 from slo.bench.session import Load, Session, self_checked, started
-from slo.bench.verdict import effective_size
 from slo.client import EmbeddingsClient
 from slo.clock import Clock
 from slo.errors import Interrupted, RequestError
@@ -113,14 +113,14 @@ def clients_probe(session: Session, clients: int, stopper: Stopper, *, least_s: 
 
 
 def confirmation(session: Session, rate: float, stopper: Stopper, *, seconds: float | None = None) -> Run:
-    """A full run at `rate`, of a minute and 2000 requests at least unless `seconds` are given.
+    """A full run at `rate`: a minute, 2000 requests and what a proof takes at least, unless `seconds` are given.
 
     Once more, twice as long, if that leaves it unproven; for the two chances each is held to half the error. Raises
     `Interrupted` on Ctrl-C.
     """
     strict = replace(session.objective, confidence=1 - (1 - session.objective.confidence) / 2)
     session = replace(session, objective=strict)
-    seconds = max(CONFIRM_S, CONFIRM_REQUESTS / rate) if seconds is None else seconds
+    seconds = max(CONFIRM_S, CONFIRM_REQUESTS / rate, strict.least_s) if seconds is None else seconds
     run = _full(session, rate, seconds, stopper)
     if run.verdict is Verdict.UNPROVEN and not run.void and not run.interrupted:
         run = _full(session.reseeded("again"), rate, 2 * seconds, stopper)
@@ -206,6 +206,6 @@ def confirmed_probe(run: Run, rate: float, session: Session) -> Probe:
         remark="; ".join(run.void),
         target=run.objective.target,
         void=bool(run.void),
-        effective=run.details["conclusion"]["effective"],
+        effective=effective_size([not s.good(run.objective) for s in run.samples if not s.cached]),
         computed=_computed(session, whole.total if whole else 0, cached.total if cached else 0),
     )

@@ -12,11 +12,14 @@ than the threshold, which makes it bad whatever comes. Counting answers in order
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections import deque
 from dataclasses import replace
 
+from slo.bench.dependence import cautious_size
 from slo.bench.exchange import Exchange
-from slo.bench.verdict import effective_size, judge_dependent
+from slo.bench.verdict import judge_dependent
 from slo.objective import Objective, Verdict
 
 FIRST_LOOK = 100
@@ -34,6 +37,7 @@ class SequentialTest:
         self._met_from = met_from
         self.verdict = Verdict.UNPROVEN
         self.bad = bytearray()  # 1 for bad, in order of due time
+        self.latencies_ms = array("f")
         self.looks = look_sizes(first, most)
 
     @property
@@ -49,11 +53,12 @@ class SequentialTest:
         """Decided, or out of samples."""
         return self.verdict is not Verdict.UNPROVEN or self.total >= self.looks[-1]
 
-    def add(self, *, good: bool) -> None:
-        """Count one request; what comes after the end is ignored."""
+    def add(self, *, good: bool, latency_ms: float) -> None:
+        """Count one request, infinitely slow if it failed; what comes after the end is ignored."""
         if self.ended:
             return
         self.bad.append(not good)
+        self.latencies_ms.append(latency_ms)
         if self.total in self.looks:
             self._look(self.looks.index(self.total))
 
@@ -61,7 +66,7 @@ class SequentialTest:
         before = self.looks[index - 1] if index else 0
         alpha = (1 - self.objective.confidence) * (self.total - before) / self.looks[-1]
         strict = replace(self.objective, confidence=1 - alpha)
-        verdict = judge_dependent(self.good, self.total, effective_size(self.bad), strict).verdict
+        verdict = judge_dependent(self.good, self.total, cautious_size(self.bad, self.latencies_ms), strict).verdict
         if verdict is not Verdict.MET or self.total >= self._met_from:
             self.verdict = verdict
 
@@ -84,9 +89,10 @@ class Fates:
             exchange = self._pending[0]
             if exchange.finished:
                 if not exchange.cached:
-                    self.test.add(good=exchange.sample().good(objective))
+                    sample = exchange.sample()
+                    self.test.add(good=sample.good(objective), latency_ms=sample.latency_ms if sample.ok else math.inf)
             elif now_s - exchange.due_s > objective.threshold_s:
-                self.test.add(good=False)
+                self.test.add(good=False, latency_ms=math.inf)
             else:
                 return
             self._pending.popleft()

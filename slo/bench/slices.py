@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from slo.bench.dependence import cautious_size
 from slo.bench.exchange import Exchange
 from slo.bench.stationary import trend
-from slo.bench.verdict import effective_size
 from slo.errors import BadAnswer, StoreError
 from slo.files import private_folder, write_atomically
 from slo.objective import Objective
@@ -74,7 +74,7 @@ class Slice:
             "met": whole.total > 0 and whole.good >= objective.target * whole.total,
             **figures,
             "max_ms": _finite(latencies[-1]) if latencies else None,
-            "effective": round(effective_size(self.bad), 1),
+            "effective": round(cautious_size(self.bad, self.latencies_ms), 1),
             **more,
             "tallies": {name: tally.to_json() for name, tally in self.classes.items()},
             "cached": self.cached.to_json(),

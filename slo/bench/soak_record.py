@@ -9,7 +9,7 @@ from slo.bench.ledger import answers_of, checked, failures_of, merged, wrong_ans
 from slo.bench.selfcheck import with_cache
 from slo.bench.session import Session, repeats, tally_figures
 from slo.bench.slices import Row, soak_figures, total_of, totals
-from slo.bench.verdict import Conclusion, judge_dependent
+from slo.bench.verdict import Conclusion, judge_dependent, lasting
 from slo.objective import Objective, Verdict
 from slo.records import Run, Sample
 from slo.sentences import say
@@ -73,7 +73,8 @@ def concluded(rows: Sequence[Row], objective: Objective, faults: tuple[str, ...]
     total = sum(row["total"] for row in rows)
     good = sum(row["good"] for row in rows) - sum(counted_good for _, counted_good in wrong)
     effective = min(sum(row["effective"] for row in rows), between_slices(rows))
-    judgement = judge_dependent(good, total, effective, objective)
+    seconds = sum(row["seconds"] for row in rows)
+    judgement = lasting(judge_dependent(good, total, effective, objective), seconds)
     verdict, remarks = judgement.verdict, list[str]()
     if wrong:
         verdict = Verdict.MISSED

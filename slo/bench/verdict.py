@@ -1,9 +1,13 @@
 """
 What a load proved. The binomial test counts independent requests; requests in one queue are not.
 
-When one is late its neighbours are too, so n requests weigh as n_eff = n / (1 + 2Σρₖ), where ρₖ is the
-autocorrelation of "bad" at distance k, summed while it exceeds chance (2/√n). The counts are scaled to n_eff,
-rounded against the verdict in question, and judged as in `slo.objective`. Independent samples lose nothing.
+So n requests weigh as n_eff = n / D independent ones (see `dependence`), and the test is done on n_eff and
+bad · n_eff / n, by the incomplete beta function, which knows counts that are not whole. Independent samples lose
+nothing.
+
+Nobody sees what did not happen: a service that stands still for a second now and then, and is late for 5 % of all
+requests because of it, shows nothing of that to more than one in twenty runs of less than 59 seconds (59 clean seconds
+prove what 59 clean requests do). So "met" takes a least duration, `Objective.least_s`; until then it is unproven.
 
 A run is void (exit code 3, no verdict) when the generator failed its self-check, or when the queue kept growing
 without the objective being missed beyond doubt. Wrong answers mean that it is missed, however fast they came.
@@ -11,16 +15,15 @@ without the objective being missed beyond doubt. Wrong answers mean that it is m
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from slo.bench.collect import BAD, GOOD
+from slo.bench.dependence import cautious_size
 from slo.objective import Judgement, Objective, Verdict, judge
 from slo.sentences import say
+from slo.stats import binomial_cdf_between
+from slo.units import show_duration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,66 +59,54 @@ class Conclusion:
         }
 
 
-def bad_sequence(flags: Sequence[int]) -> list[int]:
-    """0 for good, 1 for bad, in order of due time; cached and unfinished requests are left out."""
-    return [flag - GOOD for flag in flags if flag in (GOOD, BAD)]
-
-
-def effective_size(bad: Sequence[int]) -> float:
-    """n / (1 + 2Σρₖ) of a 0/1 sequence; n when nothing varies. Never above n."""
-    n = len(bad)
-    values = np.asarray(bad, dtype=np.float64)
-    values -= values.mean() if n else 0.0
-    power = float(values @ values)
-    if n < 3 or power == 0.0:
-        return float(n)
-    size = 1 << (2 * n - 1).bit_length()
-    spectrum = np.fft.rfft(values, size)
-    rho = np.fft.irfft(spectrum * spectrum.conj(), size)[1 : n // 4 + 1] / power
-    above = np.flatnonzero(rho < 2 / math.sqrt(n))
-    total = float(rho[: above[0] if above.size else rho.size].sum())
-    return n / (1 + 2 * total)
-
-
 def judge_dependent(good: int, total: int, effective: float, objective: Objective) -> Judgement:
     """The verdict on `good` of `total` requests that weigh as `effective` independent ones."""
-    weight = min(1.0, effective / total) if total else 1.0
-    if weight == 1.0:
+    if not total or effective >= total:
         return judge(good, total, objective)
-    bad = total - good
-    size = math.floor(total * weight)
-    scaled_bad = min(size, math.ceil(bad * weight - 1e-9))
-    verdict = Verdict.UNPROVEN
-    if judge(size - scaled_bad, size, objective).verdict is Verdict.MET:
+    bad, size, alpha = (total - good) * effective / total, effective, 1 - objective.confidence + 1e-12
+    verdict, advice = Verdict.UNPROVEN, ""
+    if binomial_cdf_between(bad, size, objective.budget) <= alpha:
         verdict = Verdict.MET
+    elif 1 - binomial_cdf_between(bad - 1, size, objective.budget) <= alpha:
+        verdict = Verdict.MISSED
     else:
-        size = math.ceil(total * weight)
-        scaled_bad = min(size, math.floor(bad * weight + 1e-9))
-        if judge(size - scaled_bad, size, objective).verdict is Verdict.MISSED:
-            verdict = Verdict.MISSED
-    advice = ""
-    if verdict is Verdict.UNPROVEN:
         advice = say("clusters", total=total, effective=f"{effective:.0f}")
     return Judgement(verdict=verdict, good=good, total=total, objective=objective, advice=advice)
+
+
+def lasting(judgement: Judgement, seconds: float) -> Judgement:
+    """The same, but "met" only if it was measured for as long as the objective's longest stall asks for."""
+    objective = judgement.objective
+    if judgement.verdict is not Verdict.MET or seconds >= objective.least_s:
+        return judgement
+    advice = say(
+        "short",
+        seconds=show_duration(seconds),
+        stall=show_duration(objective.longest_stall_s),
+        least=show_duration(objective.least_s),
+    )
+    return replace(judgement, verdict=Verdict.UNPROVEN, advice=advice)
 
 
 def conclude(
     bad: Sequence[int],
     objective: Objective,
     *,
+    latencies_ms: Sequence[float],
+    seconds: float,
     faults: Sequence[str] = (),
     drifting: str | None = None,
     wrong: int = 0,
     compared: int = 0,
 ) -> Conclusion:
-    """The verdict on requests in order of due time.
+    """The verdict on requests in order of due time, with their latencies (infinite for failures), due within `seconds`.
 
     `faults` are those of the generator, `drifting` the reason if the queue kept growing, `wrong` of `compared`
     answers differed from their reference.
     """
     total = len(bad)
-    effective = effective_size(bad)
-    judgement = judge_dependent(total - sum(bad), total, effective, objective)
+    effective = cautious_size(bad, latencies_ms)
+    judgement = lasting(judge_dependent(total - sum(bad), total, effective, objective), seconds)
     verdict, void = judgement.verdict, list(faults)
     remarks: list[str] = []
     if drifting is not None:

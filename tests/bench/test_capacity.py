@@ -10,11 +10,12 @@ from statistics import fmean, quantiles
 import pytest
 
 from slo.bench.capacity import Capacity, Probe, climb, find_capacity, largest_met
+from slo.bench.dependence import effective_size
 from slo.bench.edge import SLOPE
 from slo.bench.probes import coarse_test, fine_test
 from slo.bench.queueing import md1_capacity
 from slo.bench.sequential import SequentialTest
-from slo.bench.verdict import conclude, effective_size
+from slo.bench.verdict import conclude
 from slo.objective import Objective, Verdict
 from tests.bench.simulated import MM1_CAPACITY, SERVICE_S, THRESHOLD_S, bad, md1, mm1
 
@@ -41,7 +42,7 @@ def searched(queue: Queue, seed: int) -> Capacity:
         def probe(rate: float) -> Probe:
             test = kind(GOAL, rate)
             for latency in queue(rate, test.looks[-1] + int(2 * rate) + 50, next(seeds))[int(2 * rate) :]:
-                test.add(good=latency <= THRESHOLD_S)
+                test.add(good=latency <= THRESHOLD_S, latency_ms=latency * 1000)
             return Probe(load=rate, verdict=test.verdict, total=test.total, good=test.good, p95_ms=0,
                          seconds=test.total / rate + 2, effective=effective_size(test.bad))  # fmt: skip
 
@@ -51,8 +52,10 @@ def searched(queue: Queue, seed: int) -> Capacity:
         seconds = 0.0
         for factor in (1, 2):
             requests = factor * max(2000, int(rate * 60))
-            case = bad(queue(rate, requests + 500, next(seeds))[500:])
-            verdict, seconds = conclude(case, GOAL).verdict, seconds + requests / rate + 5
+            latencies = queue(rate, requests + 500, next(seeds))[500:]
+            case, latencies_ms = bad(latencies), [latency * 1000 for latency in latencies]
+            found = conclude(case, GOAL, latencies_ms=latencies_ms, seconds=requests / rate)
+            verdict, seconds = found.verdict, seconds + requests / rate + 5
             if verdict is not Verdict.UNPROVEN:
                 break
         return Probe(load=rate, verdict=verdict, total=len(case), good=len(case) - sum(case), p95_ms=0,
