@@ -57,8 +57,8 @@ def judged(latencies_s: Sequence[Floats] | Floats, seconds: float, objective: Ob
     """Shares of the rows that are called met, and missed."""
     verdicts = []
     for row in latencies_s:
-        bad = (row > THRESHOLD_S).astype(np.int64)
-        verdicts.append(conclude(bad, objective, latencies_ms=row * 1000, seconds=seconds).verdict)
+        bad, latencies_ms = (row > THRESHOLD_S).tolist(), (row * 1000).tolist()
+        verdicts.append(conclude(bad, objective, latencies_ms=latencies_ms, seconds=seconds).verdict)
     return verdicts.count(Verdict.MET) / len(verdicts), verdicts.count(Verdict.MISSED) / len(verdicts)
 
 

@@ -10,8 +10,8 @@ a proof of "met": a lucky run has few bad requests, and those look independent. 
 ρ of the *ranks* of all latencies, which show how long the queue remembers whether or not the threshold was reached,
 with their surplus D − 1 taken 2.2 times (and that of the flag 1.1 times): at the threshold a queue remembers longer
 than at its median, and a sum over a few clusters comes out too small. These factors are about the least with which a
-false "met" and a false "missed" stay below 5 % over the services of `scripts/simulate_verdicts.py`; independent requests
-lose nothing.
+false "met" and a false "missed" stay below 5 % over the services of `scripts/simulate_verdicts.py`; independent
+requests lose nothing.
 """
 
 from __future__ import annotations

@@ -4,7 +4,9 @@ Stop as soon as enough is known: the exact binomial test at several looks, with 
 Looking k times at one stream and stopping at the first "proof" would be wrong more often than α. So the looks
 share α: the i-th of them, at nᵢ samples, may use α·(nᵢ − nᵢ₋₁)/n_max, and by the union bound the chance of a false
 "met" (or a false "missed") over all looks stays below α. Looks grow by half each time. At each, the counts are first
-reduced to what dependent requests weigh (see `verdict`): in a queue near its limit that is a tenth or less.
+reduced to what dependent requests weigh: in a queue near its limit that is a tenth or less. Of the two weights in
+`dependence` it is the one by the flag "bad": a look steers a search; what is claimed in the end is proven by a
+confirmation, which is weighed with caution.
 
 Requests are counted in order of due time, each as soon as its fate is known: when answered, or when it is older
 than the threshold, which makes it bad whatever comes. Counting answers in order of arrival would favour fast ones.
@@ -12,12 +14,10 @@ than the threshold, which makes it bad whatever comes. Counting answers in order
 
 from __future__ import annotations
 
-import math
-from array import array
 from collections import deque
 from dataclasses import replace
 
-from slo.bench.dependence import cautious_size
+from slo.bench.dependence import effective_size
 from slo.bench.exchange import Exchange
 from slo.bench.verdict import judge_dependent
 from slo.objective import Objective, Verdict
@@ -37,7 +37,6 @@ class SequentialTest:
         self._met_from = met_from
         self.verdict = Verdict.UNPROVEN
         self.bad = bytearray()  # 1 for bad, in order of due time
-        self.latencies_ms = array("f")
         self.looks = look_sizes(first, most)
 
     @property
@@ -53,12 +52,11 @@ class SequentialTest:
         """Decided, or out of samples."""
         return self.verdict is not Verdict.UNPROVEN or self.total >= self.looks[-1]
 
-    def add(self, *, good: bool, latency_ms: float) -> None:
-        """Count one request, infinitely slow if it failed; what comes after the end is ignored."""
+    def add(self, *, good: bool) -> None:
+        """Count one request; what comes after the end is ignored."""
         if self.ended:
             return
         self.bad.append(not good)
-        self.latencies_ms.append(latency_ms)
         if self.total in self.looks:
             self._look(self.looks.index(self.total))
 
@@ -66,7 +64,7 @@ class SequentialTest:
         before = self.looks[index - 1] if index else 0
         alpha = (1 - self.objective.confidence) * (self.total - before) / self.looks[-1]
         strict = replace(self.objective, confidence=1 - alpha)
-        verdict = judge_dependent(self.good, self.total, cautious_size(self.bad, self.latencies_ms), strict).verdict
+        verdict = judge_dependent(self.good, self.total, effective_size(self.bad), strict).verdict
         if verdict is not Verdict.MET or self.total >= self._met_from:
             self.verdict = verdict
 
@@ -89,10 +87,9 @@ class Fates:
             exchange = self._pending[0]
             if exchange.finished:
                 if not exchange.cached:
-                    sample = exchange.sample()
-                    self.test.add(good=sample.good(objective), latency_ms=sample.latency_ms if sample.ok else math.inf)
+                    self.test.add(good=exchange.sample().good(objective))
             elif now_s - exchange.due_s > objective.threshold_s:
-                self.test.add(good=False, latency_ms=math.inf)
+                self.test.add(good=False)
             else:
                 return
             self._pending.popleft()

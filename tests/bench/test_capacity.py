@@ -42,7 +42,7 @@ def searched(queue: Queue, seed: int) -> Capacity:
         def probe(rate: float) -> Probe:
             test = kind(GOAL, rate)
             for latency in queue(rate, test.looks[-1] + int(2 * rate) + 50, next(seeds))[int(2 * rate) :]:
-                test.add(good=latency <= THRESHOLD_S, latency_ms=latency * 1000)
+                test.add(good=latency <= THRESHOLD_S)
             return Probe(load=rate, verdict=test.verdict, total=test.total, good=test.good, p95_ms=0,
                          seconds=test.total / rate + 2, effective=effective_size(test.bad))  # fmt: skip
 
