@@ -208,6 +208,7 @@ class Keeper:
             state = read_state(self._state_dir)
             if state is not None and (self._known is None or state.instance != self._known.instance):
                 kill_instance(state.instance, clock=self._clock)
+                self._known = state  # its end has been counted
 
     def _recover_record(self) -> bool:
         """The record is gone: stopped, or lost. A server that still runs without one was not stopped by us."""

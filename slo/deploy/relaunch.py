@@ -8,7 +8,9 @@ import json
 from dataclasses import replace
 
 from slo.deploy.job import Job
+from slo.deploy.keeper_link import living_keeper
 from slo.deploy.plan import differences
+from slo.deploy.process import kill_instance
 from slo.deploy.proof import prove
 from slo.deploy.registration import (
     OPENVINO,
@@ -23,6 +25,8 @@ from slo.deploy.running import begin_launch, settled, states_of, stop_model
 from slo.deploy.state import ServerState, write_state
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import DeployError, RegisterError, RequestError
+
+AGAIN_S = (2.0, 10.0)  # what a failed launch has left may still be in the way
 
 
 def make_way(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPlan) -> None:
@@ -80,20 +84,42 @@ def _put_back(job: Job, api: XinferenceApi, state: ServerState, former: ModelPla
     say = job.progress.say
     say(f"{former.name}: the launch failed; what served before is put back ({former.directory})", style="yellow")
     begun_s = job.clock.monotonic()
-    try:
-        if states_of(api, former.name):
-            stop_model(job, api, former.name)
-        wanted, known = description(former), api.registration(former.name)
-        if known is None or not same_model(known, wanted):
-            api.unregister(former.name)
-            api.register(json.dumps(wanted, ensure_ascii=False))
-        begin_launch(job, api, former.name, launch_body(former, job.models_dir))
-        write_state(job.config.state_dir, replace(state, model=former.to_json()))
-        wait_ready(
-            api, former.name, timeout_s=job.config.server.launch_timeout, clock=job.clock,
-            still_running=lambda: None, on_progress=job.progress.busy,
-        )  # fmt: skip
-    except (DeployError, RequestError) as error:
-        say(f"{former.name} could not be put back: {error.message}; launch it again", style="bold red")
-    else:
-        say(f"{former.name} serves as before, after {job.clock.monotonic() - begun_s:.0f} s", style="yellow")
+    for pause_s in (*AGAIN_S, None):
+        try:
+            _launch_former(job, api, state, former)
+        except (DeployError, RequestError) as error:
+            if pause_s is not None:
+                say(f"{former.name} could not be put back: {error.message}; once more in {pause_s:g} s")
+                job.clock.sleep(pause_s)
+            else:
+                say(f"{former.name} could not be put back: {error.message}", style="bold red")
+                _start_anew(job, state, former)
+        else:
+            say(f"{former.name} serves as before, after {job.clock.monotonic() - begun_s:.0f} s", style="yellow")
+            return
+
+
+def _launch_former(job: Job, api: XinferenceApi, state: ServerState, former: ModelPlan) -> None:
+    if states_of(api, former.name):
+        stop_model(job, api, former.name)
+    wanted, known = description(former), api.registration(former.name)
+    if known is None or not same_model(known, wanted):
+        api.unregister(former.name)
+        api.register(json.dumps(wanted, ensure_ascii=False))
+    begin_launch(job, api, former.name, launch_body(former, job.models_dir))
+    write_state(job.config.state_dir, replace(state, model=former.to_json()))
+    wait_ready(
+        api, former.name, timeout_s=job.config.server.launch_timeout, clock=job.clock,
+        still_running=lambda: None, on_progress=job.progress.busy,
+    )  # fmt: skip
+
+
+def _start_anew(job: Job, state: ServerState, former: ModelPlan) -> None:
+    """The last resort: have the keeper start the server anew, which then launches what its record says."""
+    if living_keeper(job.config.state_dir) is None:
+        job.progress.say("launch it with --restart", style="bold red")
+        return
+    job.progress.say("its keeper starts the server anew, with the former model", style="bold red")
+    # The record still holds the whole launch of the former model: a launch writes its own when it has succeeded.
+    write_state(job.config.state_dir, replace(state, model=former.to_json(), launch={**state.launch, "ordered": True}))
+    kill_instance(state.instance, clock=job.clock)

@@ -11,7 +11,9 @@ from __future__ import annotations
 from typing import Any
 
 from slo.deploy.job import Job
+from slo.deploy.machine import program_of
 from slo.deploy.registration import POLL_S
+from slo.deploy.state import processes_of, read_state
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import RegisterError
 
@@ -23,6 +25,19 @@ CLEARING_S = 5.0
 SETTLE_S = 1.0
 ENDED = frozenset({"ERROR", "TERMINATED"})  # rows that the server keeps of replicas which are no more
 RESTART_HINT = "the server is stuck: slo launch --restart"
+
+
+def _loading(job: Job, api: XinferenceApi, uid: str) -> list[int]:
+    """Pids of processes of the model on our server.
+
+    When one replica of a launch fails, the server forgets the others while they still load, and clears away by name
+    once they have ended: what was launched under that name meanwhile would go with them.
+    """
+    own = read_state(job.config.state_dir)
+    if own is None or own.endpoint != api.endpoint:
+        return []
+    title = f"Model: {uid}-rep"  # as Xinference calls them
+    return [process.pid for process in processes_of(own.instance) if program_of(process, length=300).startswith(title)]
 
 
 def begin_launch(job: Job, api: XinferenceApi, uid: str, body: dict[str, Any]) -> None:
@@ -62,7 +77,7 @@ def settled(job: Job, api: XinferenceApi, uid: str) -> set[str]:
 def stop_model(job: Job, api: XinferenceApi, uid: str) -> None:
     """Stop the model, a launch under way included, and return when it is gone. Raises `RegisterError` in time."""
     begun_s = job.clock.monotonic()
-    gone = cancelled = False
+    gone = cancelled = lingers = False
     while True:
         gone = gone or api.terminate(uid) != "launching"
         left = states_of(api, uid) - ENDED
@@ -73,7 +88,11 @@ def stop_model(job: Job, api: XinferenceApi, uid: str) -> None:
             cancelled = True
             job.clock.sleep(SETTLE_S)
         if gone and not left and uid not in {model.get("id") for model in api.models()}:
-            return
+            if not _loading(job, api, uid):
+                if lingers:
+                    job.clock.sleep(SETTLE_S)
+                return
+            lingers = True
         if waited_s > STOP_TIMEOUT_S:
             raise RegisterError(
                 f"{uid}: not gone {STOP_TIMEOUT_S:g} s after it was told to stop "

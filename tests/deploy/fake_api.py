@@ -18,6 +18,7 @@ class FakeApi:
 
     def __init__(self, clock: ManualClock, state: str = "") -> None:
         self.clock = clock
+        self.endpoint = "http://127.0.0.1:1"
         self.state = state
         self.listed = state == "READY"
         self.launching = False

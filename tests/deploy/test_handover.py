@@ -134,6 +134,8 @@ if (folder / "deadly").exists():
     half = (kept.folder / "half").read_text(encoding="utf-8")
     assert kept.state.instance != half, "a server without its model is not one that is back"
     assert processes_of(half) == []
+    facts = living_keeper(kept.folder)
+    assert facts is not None and facts.restarts == 2, "the death, and the start that failed"
 
 
 def test_a_server_whose_record_is_damaged_when_it_dies_comes_back(kept: Kept) -> None:
