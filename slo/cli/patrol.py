@@ -22,7 +22,7 @@ from slo.errors import BadAnswer, ServerFault, StoreError
 from slo.fetch import Fetcher
 from slo.watch.alerting.address import page_of, runbook_of
 from slo.watch.delivery.channels import open_outbox
-from slo.watch.delivery.courier import Courier
+from slo.watch.delivery.dispatcher import Dispatcher
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.policy import Attempt
 from slo.watch.heartbeat import Heartbeat
@@ -71,7 +71,7 @@ def on_patrol(
         # Without our API key: Prometheus is not the server that it is for.
         beside = stack.enter_context(Fetcher(None, timeout_s=patience_s))
         outbox = stack.enter_context(open_outbox(config, clock=clock))
-        courier = stack.enter_context(Courier(
+        dispatcher = stack.enter_context(Dispatcher(
             lambda: open_outbox(config, clock=clock), config.state_dir,
             report=lambda attempt: _report(attempt, complain), complain=complain, clock=clock,
         ))  # fmt: skip
@@ -89,9 +89,9 @@ def on_patrol(
                 memories=lambda: {"golden": golden.state()},
                 health=lambda: _health(config, fetch),
                 hand_over=lambda message: _hand_over(outbox, message, complain),
-                deliver=courier.poke,
+                deliver=dispatcher.wake,
                 complain=complain,
-                delivering=courier.at_work,
+                delivering=dispatcher.at_work,
             ),
             clock=clock,
             thin=config.watch.source.thin if source else sys.maxsize,

@@ -44,7 +44,7 @@ class Checkpoint:
         }
 
 
-def recall(store: Store) -> Checkpoint:
+def load_checkpoint(store: Store) -> Checkpoint:
     """What the watcher before this one kept; what cannot be understood is as good as nothing."""
     try:
         data = store.state(KEY)

@@ -18,7 +18,7 @@ from slo.watch.alerting.grouping import TIERS, Group, GroupMember, Notice, Tier,
 from slo.watch.alerting.round import Round, Settings, labels_of
 from slo.watch.alerting.rules import Condition, Rule, check_names
 from slo.watch.budget.budget import Budget, day_left_s
-from slo.watch.checkpoint import KEY, recall
+from slo.watch.checkpoint import KEY, load_checkpoint
 from slo.watch.history.buffered import BufferedHistory
 from slo.watch.history.compaction import compact
 from slo.watch.history.event_log import HistoryEvent, maintenance, silences, write
@@ -27,7 +27,7 @@ from slo.watch.model.counts import Counts, Minute, Slices
 from slo.watch.model.maintenance import Maintenance, covering
 from slo.watch.model.objectives import Goal
 from slo.watch.model.silences import Silence, muted_by
-from slo.watch.wall_clock import Agreement, next_slot
+from slo.watch.wall_clock import ClockCheck, next_slot
 
 COMPACT_EVERY_S = 3600
 DAMAGE_TOLD_S = 900  # how long the alert on a damaged history goes on
@@ -43,8 +43,8 @@ class Evaluator:
         self._enqueue = enqueue
         self._rules = settings.rulebook.rules
         check_names(self._rules)
-        self._state = recall(store)
-        self._agreement = Agreement(self._state.believed_s)
+        self._state = load_checkpoint(store)
+        self._agreement = ClockCheck(self._state.believed_s)
         self._unsaved = ""  # why the last round's conclusions could not be written
 
     def slot_s(self, now_s: float) -> int:
@@ -118,7 +118,7 @@ class Evaluator:
             rules={rule.key: rule for rule in self._rules},
             changes=changes,
             notices=told,
-            unheard=dict.fromkeys(hidden, "covered") | {entry.rule.key: "muted" for entry in entries if entry.muted},
+            suppressed=dict.fromkeys(hidden, "covered") | {entry.rule.key: "muted" for entry in entries if entry.muted},
             maintenance=excuse,
             problem=self.history.problem or self._unsaved,
         )

@@ -31,7 +31,7 @@ from slo.interrupt import StopSwitch
 from slo.objective import Judgement, Objective, judge
 from slo.units import show_duration
 from slo.watch.alerting.alerts import AlertChange, Phase
-from slo.watch.alerting.round import Announcement, Round, WatchState, event_of, state_of, told
+from slo.watch.alerting.round import Announcement, Round, WatchState, event_of, news, state_of
 from slo.watch.alerting.rules import Rule
 from slo.watch.checker import compared
 from slo.watch.model.latency import percentile
@@ -181,7 +181,7 @@ class Reporter:
     def _announcement(self, found: Round, what: Announcement | None) -> str:
         match what:
             case Announcement.ALERT:
-                worst = told(found)[0]
+                worst = news(found)[0]
                 return f"{what.value} {worst.severity} {', '.join(rule.alert for rule in worst.rules)} of {self._model}"
             case Announcement.EASED:
                 return f"{what.value} {self._model}, nothing that wakes people fires any more"
@@ -250,7 +250,7 @@ def _by_phase(found: Round) -> dict[str, tuple[Rule, ...]]:
 
 
 def _named(rule: Rule, found: Round) -> str:
-    why = found.unheard.get(rule.key)
+    why = found.suppressed.get(rule.key)
     return f"{rule.alert} ({rule.severity}, {why})" if why else f"{rule.alert} ({rule.severity})"
 
 

@@ -27,7 +27,7 @@ DAY_S = 86400.0
 STEP_S = 60.0  # clocks that drift apart by more than this between two looks have been set
 
 
-class Agreement:
+class ClockCheck:
     """`believed_s` is the last wall-clock second that was believed; None in a new history, which can lose nothing."""
 
     def __init__(self, believed_s: float | None) -> None:

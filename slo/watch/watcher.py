@@ -31,7 +31,7 @@ from slo.watch.model.objectives import Goal
 from slo.watch.remediation import Remediator, Situation
 from slo.watch.server_health import CpuTime, ServerHealth, cpu_time
 from slo.watch.sli.probe import ProbeTally
-from slo.watch.sli.sources import Harvest, needs_probes
+from slo.watch.sli.sources import Collected, needs_probes
 
 HOUR, DAY = 3600, 86400
 BREACH_ROUNDS = 2  # whose evidence is compared with the usual
@@ -40,7 +40,7 @@ BREACH_ROUNDS = 2  # whose evidence is compared with the usual
 class Source(Protocol):
     """Counts that somebody else keeps; `slo.watch.sli.sources`."""
 
-    def collect(self, start_s: int) -> Harvest: ...
+    def collect(self, start_s: int) -> Collected: ...
 
     def state(self) -> dict[str, Any]: ...
 
@@ -131,27 +131,27 @@ class Watcher:
         self._outside.serving(self._health.weights)
         start_s = self._engine.slot_s(self._now_s)
         source = self._outside.source
-        harvest = source.collect(start_s) if source else Harvest()
-        self._minutes += harvest.minutes
-        self._evidence = dict(harvest.evidence)
-        self._say_blind(harvest)
+        collected = source.collect(start_s) if source else Collected()
+        self._minutes += collected.minutes
+        self._evidence = dict(collected.evidence)
+        self._say_blind(collected)
         probes = self._outside.probe()
         interval_s, window_s = self._settings.interval_s, self._settings.window_s
-        users = harvest.total - (probes.sent if harvest.sees_probes else 0)
-        thin = harvest.blind or needs_probes(users, self._thin, interval_s=interval_s, window_s=window_s)
+        users = collected.total - (probes.sent if collected.sees_probes else 0)
+        thin = collected.blind or needs_probes(users, self._thin, interval_s=interval_s, window_s=window_s)
         self._outside.pace(thin)
         # A source that counts our probes among users' has them already, unless the server does not answer at all.
-        counted = thin and not (harvest.sees_probes and not harvest.blind and harvest.total >= probes.sent > 0)
+        counted = thin and not (collected.sees_probes and not collected.blind and collected.total >= probes.sent > 0)
         self._minutes += minutes_of_probes(probes, self._settings.goals, start_s, interval_s, counted=counted)
         total = probes if counted else ProbeTally(_objective_of(self._settings.goals))
-        total.truncated += harvest.truncated
-        for minute in harvest.minutes:
+        total.truncated += collected.truncated
+        for minute in collected.minutes:
             _add_users(total, minute, self._settings.goals[0])
         return total
 
-    def _say_blind(self, harvest: Harvest) -> None:
+    def _say_blind(self, collected: Collected) -> None:
         """Once, as long as it goes on."""
-        why = harvest.problem if harvest.blind else self._blind if harvest.problem else ""
+        why = collected.problem if collected.blind else self._blind if collected.problem else ""
         if why and why != self._blind:
             self._outside.complain(why)
         self._blind = why

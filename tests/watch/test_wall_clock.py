@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slo.watch.history.store import Store
-from slo.watch.wall_clock import Agreement, next_slot
+from slo.watch.wall_clock import ClockCheck, next_slot
 from tests.watch.simulated import Simulation, traffic
 
 DAY = 86400.0
@@ -16,27 +16,27 @@ NOW = 1_700_000_000.0
 
 
 def test_a_clock_far_ahead_for_a_moment_is_not_believed() -> None:
-    agreement = Agreement(NOW)
+    agreement = ClockCheck(NOW)
     assert agreement.look(NOW + 60, 0)
     assert not agreement.look(NOW + 40 * DAY, 8)
     assert agreement.look(NOW + 128, 68), "it is right again"
 
 
 def test_a_clock_that_is_wrong_at_the_start_is_not_believed_until_a_day_has_passed_in_step() -> None:
-    agreement = Agreement(NOW)
+    agreement = ClockCheck(NOW)
     for hour in range(24):
         assert not agreement.look(NOW + 40 * DAY + 3600 * hour, 3600.0 * hour)
     assert agreement.look(NOW + 41 * DAY, DAY), "the machine was off that long"
 
 
 def test_a_restart_meanwhile_does_not_make_it_believed() -> None:
-    first = Agreement(NOW)
+    first = ClockCheck(NOW)
     first.look(NOW + 40 * DAY, 0)
-    assert not Agreement(first.believed_s).look(NOW + 40 * DAY + 60, 0)
+    assert not ClockCheck(first.believed_s).look(NOW + 40 * DAY + 60, 0)
 
 
 def test_a_new_history_has_nothing_to_lose() -> None:
-    assert Agreement(None).look(NOW, 0)
+    assert ClockCheck(None).look(NOW, 0)
 
 
 @pytest.mark.parametrize("restart", [False, True])

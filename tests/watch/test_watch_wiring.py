@@ -16,7 +16,7 @@ from slo.cli.patrol import on_patrol
 from slo.clock import SystemClock
 from slo.config import Config
 from slo.objective import Objective
-from slo.watch.delivery.courier import Courier
+from slo.watch.delivery.dispatcher import Dispatcher
 from slo.watch.heartbeat import read_beat
 from slo.watch.sli.golden import Golden
 from slo.watch.sli.probe import ProbeTally
@@ -93,7 +93,7 @@ def test_the_api_key_goes_to_the_model_server_and_not_to_prometheus(
 def test_the_heartbeat_says_that_the_courier_is_at_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_work: bool
 ) -> None:
-    monkeypatch.setattr(Courier, "at_work", lambda _: at_work)
+    monkeypatch.setattr(Dispatcher, "at_work", lambda _: at_work)
     said = a_round(tmp_path, **{"server.endpoint": "http://127.0.0.1:1", "watch.source.kind": "probe"})
     assert (read_beat(tmp_path) is not None) is at_work
     assert any("no alert can be sent" in line for line in said) is not at_work

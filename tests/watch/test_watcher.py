@@ -17,7 +17,7 @@ from slo.watch.model.notification import Notification
 from slo.watch.remediation import Remediator, RemedyLimits
 from slo.watch.server_health import CpuTime, ServerHealth, cpu_time
 from slo.watch.sli.probe import ProbeTally
-from slo.watch.sli.sources import Harvest
+from slo.watch.sli.sources import Collected
 from slo.watch.watcher import Outside, Watcher
 from tests.watch.simulated import Simulation
 
@@ -51,7 +51,7 @@ class World:
     def __init__(self, directory: Path, store: Store) -> None:
         self.clock = ManualClock(wall_s=1_700_000_040.0)
         self.probed: Callable[[], ProbeTally] = lambda: probes(60)
-        self.users: Harvest | None = None
+        self.users: Collected | None = None
         self.health = UP
         self.sent: list[Notification] = []
         self.said: list[str] = []
@@ -91,10 +91,10 @@ class World:
             raise Unauthorized("HTTP 401", url="http://h")
         return self.probed()
 
-    def collect(self, start_s: int) -> Harvest:
+    def collect(self, start_s: int) -> Collected:
         if self.users is None:
-            return Harvest(problem="no such page")
-        return Harvest(
+            return Collected(problem="no such page")
+        return Collected(
             minutes=tuple(
                 Minute(start_s=start_s, source=minute.source, outcomes=minute.outcomes,
                        histogram=minute.histogram if self.edges_s is None else recut(minute.histogram, self.edges_s))
@@ -127,8 +127,8 @@ def world(tmp_path: Path, store: Store) -> World:
     return World(tmp_path, store)
 
 
-def users(count: int) -> Harvest:
-    return Harvest(minutes=(Minute(start_s=0, source="passive", histogram=histogram_of([0.02] * count)),))
+def users(count: int) -> Collected:
+    return Collected(minutes=(Minute(start_s=0, source="passive", histogram=histogram_of([0.02] * count)),))
 
 
 def sources(store: Store) -> set[str]:
@@ -196,7 +196,7 @@ def test_requests_that_nobody_can_judge_are_no_ok_and_no_data_and_probes_judge_i
 def test_a_server_that_hangs_is_probed_at_once_and_pages_within_three_minutes(world: World) -> None:
     world.users = users(600)
     world.rounds(30)
-    world.users, world.probed = Harvest(), lambda: probes(0, lost=60)
+    world.users, world.probed = Collected(), lambda: probes(0, lost=60)
     started_s = world.clock.wall()
     world.rounds(3)
     assert world.sent[0].severity == "critical"
@@ -254,7 +254,7 @@ def test_a_watch_that_can_tell_nobody_gives_no_sign_of_life(world: World, tmp_pa
 
 def test_the_tally_of_a_round_has_the_exact_counts_of_users_and_probes(world: World) -> None:
     hour = histogram_of([0.02] * 95 + [0.4] * 4)
-    world.users = Harvest(minutes=(Minute(start_s=0, source="passive", histogram=hour, outcomes={"timeout": 1}),))
+    world.users = Collected(minutes=(Minute(start_s=0, source="passive", histogram=hour, outcomes={"timeout": 1}),))
     tally = world.patrol.measure()
     assert (tally.good, tally.total, tally.failures["timeout"], world.patrol.measured) == (95, 100, 1, {"passive": 100})
     world.users = users(3)

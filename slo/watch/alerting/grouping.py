@@ -9,7 +9,7 @@ group are told together:
 * escalated  a more urgent alert than any told so far, at once
 * joined     another alert, no more urgent: after `group_interval_s` since the last message
 * repeat     nothing new for `repeat_s`, still firing
-* resolved   nothing told is firing any more, and nothing untold that is more than the memory of its windows; only if
+* resolved   nothing told is firing any more, and nothing new that is more than the memory of its windows; only if
              firing was told
 
 Covered alerts: when a burn is critical, the pages and tickets of the same goal say the same thing later and longer.
@@ -31,7 +31,7 @@ from slo.watch.model.notification import SEVERITIES, Severity
 
 Tier = Literal["wake", "work"]
 TIERS: tuple[Tier, ...] = ("wake", "work")
-Told = Literal["firing", "escalated", "joined", "repeat", "resolved"]
+NoticeKind = Literal["firing", "escalated", "joined", "repeat", "resolved"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ def group_from_json(data: dict[str, Any]) -> Group:
 class Notice:
     """One message to write: `rules` are the alerts it is about, the leading one first."""
 
-    kind: Told
+    kind: NoticeKind
     severity: Severity
     rules: tuple[Rule, ...]
     started_s: float
@@ -133,7 +133,7 @@ def notices(
     )
 
 
-def _kind(group: Group, news: Sequence[GroupMember], now_s: float, policy: Policy) -> Told | None:
+def _kind(group: Group, news: Sequence[GroupMember], now_s: float, policy: Policy) -> NoticeKind | None:
     if group.severity is None or group.last_s is None:
         return "firing"
     fresh = [entry for entry in news if entry.rule.key not in group.told]
@@ -163,7 +163,7 @@ def covered(entries: Sequence[GroupMember], ended: Mapping[str, float], now_s: f
 
 
 def endings(ended: Mapping[str, float], entries: Sequence[GroupMember], now_s: float) -> dict[str, float]:
-    """When each alert that could be heard was last seen firing; what is older than a day covers nothing."""
+    """When each alert that could be told was last seen firing; what is older than a day covers nothing."""
     kept = {key: at_s for key, at_s in ended.items() if now_s - at_s < 86400}
     return {**kept, **{entry.rule.key: now_s for entry in entries if entry.alert.firing and not entry.muted}}
 

@@ -17,10 +17,10 @@ from datetime import tzinfo
 
 from slo.units import show_ms
 from slo.watch.alerting.diagnosis import Cause, Language, entry_url, step_for
-from slo.watch.alerting.grouping import Notice, Told, tier
+from slo.watch.alerting.grouping import Notice, NoticeKind, tier
 from slo.watch.alerting.round import Round, labels_of
 from slo.watch.alerting.rules import Rule
-from slo.watch.alerting.symptoms import Worst, felt, felt_at_worst
+from slo.watch.alerting.symptoms import Worst, symptom, worst_symptom
 from slo.watch.alerting.words import (
     ALERTS_ZH,
     SEVERITY_ZH,
@@ -40,10 +40,10 @@ from slo.watch.history.event_log import HistoryEvent
 from slo.watch.model.latency import Percentile, percentile
 from slo.watch.model.notification import Notification, Status
 
-_TOLD_EN: Mapping[Told, str] = {
+_TOLD_EN: Mapping[NoticeKind, str] = {
     "firing": "", "escalated": ", got worse", "joined": ", more alerts", "repeat": ", still firing", "resolved": "",
 }  # fmt: skip
-_TOLD_ZH: Mapping[Told, str] = {
+_TOLD_ZH: Mapping[NoticeKind, str] = {
     "firing": "", "escalated": "·升级", "joined": "·新增", "repeat": "·仍在持续", "resolved": "",
 }  # fmt: skip
 _ACTIONS_ZH: Mapping[str, str] = {
@@ -86,12 +86,12 @@ def compose(found: Round, notice: Notice, around: Circumstances, *, event_id: st
     goal = budget.goal if budget and lead.goal else None
     lasted_s = max(0.0, found.at_s - notice.started_s)
     if status == "resolved":
-        worst_en, worst_zh = felt_at_worst(goal, around.worst)
+        worst_en, worst_zh = worst_symptom(goal, around.worst)
         headline_en = f"over after {duration_en(lasted_s)}{f', {worst_en}' if worst_en else ''}"
         headline_zh = f"持续 {duration_zh(lasted_s)}{f'，{worst_zh}' if worst_zh else ''}"
         mark_en, mark_zh = "[resolved]", "[已恢复]"
     else:
-        headline_en, headline_zh = felt(found, lead, budget, around.causes)
+        headline_en, headline_zh = symptom(found, lead, budget, around.causes)
         mark_en = f"[{notice.severity}{_TOLD_EN[notice.kind]}]"
         mark_zh = f"[{SEVERITY_ZH[notice.severity]}{_TOLD_ZH[notice.kind]}]"
     host = f" · {around.instance}" if around.instance else ""

@@ -53,7 +53,7 @@ class Settings:
 class Round:
     """What one round found. `windows` are the last `window_s` by goal, `histogram` and `failed` their latencies.
 
-    `unheard` says why alerts are not told, by key: muted by a silence or agreed maintenance, or covered by another one.
+    `suppressed` says why alerts are not told, by key: muted by a silence or agreed maintenance, or covered by another.
     """
 
     at_s: float
@@ -68,7 +68,7 @@ class Round:
     window_s: float = 300.0
     changes: tuple[tuple[Rule, AlertChange], ...] = ()
     notices: tuple[tuple[Tier, Notice], ...] = ()
-    unheard: Mapping[str, str] = field(default_factory=dict)
+    suppressed: Mapping[str, str] = field(default_factory=dict)
     maintenance: Maintenance | None = None
     problem: str = ""
 
@@ -135,7 +135,7 @@ def event_of(found: Round) -> Announcement | None:
 
     EASED: people are told that what woke them is over, and something that wakes nobody, or says the same later, fires.
     """
-    if told(found):
+    if news(found):
         return Announcement.ALERT
     if found.firing:
         over = any(name == "wake" and notice.kind == "resolved" for name, notice in found.notices)
@@ -143,6 +143,6 @@ def event_of(found: Round) -> Announcement | None:
     return Announcement.RECOVERED if any(change is AlertChange.RESOLVED for _, change in found.changes) else None
 
 
-def told(found: Round) -> list[Notice]:
+def news(found: Round) -> list[Notice]:
     """The news of this round for people, the most urgent first."""
     return [notice for _, notice in found.notices if notice.kind in ("firing", "escalated")]

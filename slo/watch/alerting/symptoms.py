@@ -62,7 +62,7 @@ _ITSELF: Mapping[str, tuple[str, str]] = {
 }
 
 
-def felt(  # noqa: PLR0911 - one return for each kind of trouble
+def symptom(  # noqa: PLR0911 - one return for each kind of trouble
     found: Round, lead: Rule, budget: Budget | None, causes: Sequence[Cause]
 ) -> tuple[str, str]:
     """The alert `lead` in words of its users."""
@@ -93,7 +93,7 @@ def felt(  # noqa: PLR0911 - one return for each kind of trouble
     return f"{share(bad)} failing or above {limit} {within_en}", f"{within_zh} {share(bad)} 失败或超过 {limit}"
 
 
-def felt_at_worst(goal: Goal | None, worst: Worst | None) -> tuple[str, str]:
+def worst_symptom(goal: Goal | None, worst: Worst | None) -> tuple[str, str]:
     """The worst moment, for an all-clear; empty where the incident was not one of requests."""
     if goal is None or worst is None or math.isnan(worst.latency_ms):
         return "", ""

@@ -68,7 +68,7 @@ class Outbox:
 
     def _add(self, notification: Notification, channels: tuple[str, ...]) -> tuple[str, ...]:
         if notification.status == "resolved":  # also where it was told of while it was less urgent
-            channels = self._store.heard(notification.group_key) or channels
+            channels = self._store.notified_channels(notification.group_key) or channels
         self._store.add(notification, channels, rank_of(notification), self._clock.wall())
         return channels
 
@@ -102,7 +102,7 @@ class Outbox:
                 return []
             self._tell_of_damage()
             self._store.recover()
-            self._give_up_strangers()
+            self._give_up_unconfigured()
             self._store.prune(self._clock.wall())
             attempts = self._deliveries()
             self.worked_s = self._clock.monotonic()
@@ -319,9 +319,9 @@ class Outbox:
             outcome=outcome,
         )
 
-    def _give_up_strangers(self) -> None:
+    def _give_up_unconfigured(self) -> None:
         """Channels that were taken out of the configuration while messages waited for them."""
         now = self._clock.wall()
-        for name, entries in self._store.strangers(list(self._sinks), now).items():
+        for name, entries in self._store.unconfigured(list(self._sinks), now).items():
             fallback = [sink for sink in self._routes.fallback_for(name) if sink in self._sinks]
             self._store.settle(entries, "dead", now, reason="channel no longer configured", pass_on=fallback)

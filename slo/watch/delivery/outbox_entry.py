@@ -17,8 +17,8 @@ LATE_WORD_S = 300.0
 class Delivery:
     """One message on its way to one channel.
 
-    `rank` orders by urgency; `instead_of` names the channel that it was meant for, if that failed. `untold` says of an
-    all-clear that it has overtaken its alert.
+    `rank` orders by urgency; `instead_of` names the channel that it was meant for, if that failed. `overtook` says of
+    an all-clear that it has overtaken its alert.
     """
 
     seq: int
@@ -29,12 +29,12 @@ class Delivery:
     instead_of: str
     enqueued_s: float
     notification: Notification
-    untold: bool = False
+    overtook: bool = False
 
     def worded(self, now: float) -> Notification:
         """The message, saying so if it is late, may have been sent before, or comes by another channel than meant."""
         n, late_s = self.notification, now - self.enqueued_s
-        if self.untold:
+        if self.overtook:
             n = replace(
                 n,
                 text_zh=f"{n.text_zh}\n\n（告警消息当时未能送达，现与恢复一并通知。）",

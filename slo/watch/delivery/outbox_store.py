@@ -67,7 +67,7 @@ class OutboxStore(OutboxFile):
                 _address(db, notification.event_id, sink, notification.group_key, rank, now)
         return fresh
 
-    def heard(self, group_key: str) -> tuple[str, ...]:
+    def notified_channels(self, group_key: str) -> tuple[str, ...]:
         """The channels that were told of an alert since it last resolved, or still will be; fallbacks included."""
         text = """SELECT DISTINCT sink FROM deliveries WHERE group_key = :group AND state NOT IN ('moved', 'dead')
                   AND seq > coalesce((SELECT max(seq) FROM deliveries JOIN messages m USING (event_id)
@@ -91,7 +91,9 @@ class OutboxStore(OutboxFile):
         found = []
         for r in rows:
             try:
-                found.append(Delivery(r[0], r[2], r[3], r[4], bool(r[5]), r[6], r[7], decode(r[8]), untold=bool(r[9])))
+                found.append(
+                    Delivery(r[0], r[2], r[3], r[4], bool(r[5]), r[6], r[7], decode(r[8]), overtook=bool(r[9]))
+                )
             except (ValueError, TypeError, AttributeError) as error:  # one line that nobody can read stops no other
                 with self.transaction() as db:
                     db.execute(
@@ -120,7 +122,7 @@ class OutboxStore(OutboxFile):
             self._one("SELECT count(*) FROM deliveries WHERE sink=? AND state='pending' AND due_s<=?", sink, now)
         )
 
-    def strangers(self, known: Sequence[str], now: float) -> dict[str, list[Delivery]]:
+    def unconfigured(self, known: Sequence[str], now: float) -> dict[str, list[Delivery]]:
         """What waits for channels that are not among the `known`."""
         with self.transaction() as db:
             sinks = [row[0] for row in db.execute("SELECT DISTINCT sink FROM deliveries WHERE state='pending'")]

@@ -86,7 +86,7 @@ def add_maintenance(store: Store, window: Maintenance) -> None:
     """
     with store.transaction():
         _put_span(store, "maintenance", window.id, (window.starts_s, window.ends_s), window.author, window.reason, "[]")
-        store.excuse(window.starts_s, window.ends_s)
+        store.mark_maintenance(window.starts_s, window.ends_s)
 
 
 def maintenance(store: Store, since_s: float = 0.0) -> list[Maintenance]:

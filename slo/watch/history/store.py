@@ -175,7 +175,7 @@ class Store:
         value = self.query("SELECT max(start_s) FROM minutes")[0][0]
         return None if value is None else int(value)
 
-    def excuse(self, starts_s: float, ends_s: float) -> None:
+    def mark_maintenance(self, starts_s: float, ends_s: float) -> None:
         """Mark what was recorded within `[starts_s, ends_s)` as maintenance.
 
         A minute cut by the edge is excused whole, a row made coarser only when it lies within.

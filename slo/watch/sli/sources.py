@@ -31,7 +31,7 @@ TRUNCATED = "slo_truncated_total{what=texts}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Harvest:
+class Collected:
     """What one round brought. `problem` says why passive counts are missing; probes may still be there.
 
     `truncated` are texts that were longer than the model takes.
@@ -84,7 +84,7 @@ class PassiveSource:
         at_s, reading = self._last
         return {"url": self._url, "model": self._model, "at_s": at_s, "reading": reading.to_json()}
 
-    def collect(self, start_s: int) -> Harvest:
+    def collect(self, start_s: int) -> Collected:
         """Requests since the last reading, as slices up to the one that starts at `start_s`.
 
         The first reading ever brings none: nobody knows when those requests were. A server that does not answer, or
@@ -93,13 +93,13 @@ class PassiveSource:
         try:
             reading = self._read()
         except RequestError as error:
-            return Harvest(problem=error.message)
+            return Collected(problem=error.message)
         last, self._last = self._last, (self._clock.wall(), reading)
         if last is None or not reading.edges_s:
-            return Harvest()
+            return Collected()
         difference = reading.minus(last[1])
         minute = difference.minute(start_s=start_s, source="passive", length_s=self._interval_s)
-        return Harvest(
+        return Collected(
             minutes=tuple(part for part in spread(minute, self._starts(last[0], start_s)) if not part.empty),
             evidence={**difference.evidence(self._thresholds_ms[0]), "cache_hit_ratio": difference.cache_hit_ratio},
             sees_probes=not reading.apart,
@@ -118,7 +118,7 @@ class PassiveSource:
 
 
 def blindness(where: str, reading: Scrape, thresholds_ms: Sequence[float]) -> dict[str, Any]:
-    """`blind` and `problem` of a harvest from histograms that lack an edge at one of these thresholds."""
+    """`blind` and `problem` of counts from histograms that lack an edge at one of these thresholds."""
     missing = [ms for ms in thresholds_ms if matching_edge(reading.edges_s, ms) is None]
     if not missing:
         return {}
@@ -199,7 +199,7 @@ class PrometheusSource:
         self._thresholds_ms = tuple(thresholds_ms)
         self._selector = selector
 
-    def collect(self, start_s: int) -> Harvest:
+    def collect(self, start_s: int) -> Collected:
         """The requests of the last interval. A Prometheus that does not answer is a `problem`: probes go on."""
         url = query_url(
             self._base, model=self._model, seconds=self._interval_s, at_s=self._clock.wall(), selector=self._selector
@@ -207,11 +207,11 @@ class PrometheusSource:
         try:
             reading = read_increase(self._fetch, url)
         except RequestError as error:
-            return Harvest(problem=error.message)
+            return Collected(problem=error.message)
         if not reading.edges_s:
-            return Harvest(problem=f"{self._base}: no series for model {self._model!r}")
+            return Collected(problem=f"{self._base}: no series for model {self._model!r}")
         minute = reading.minute(start_s=start_s, source="prometheus", length_s=int(self._interval_s))
-        return Harvest(
+        return Collected(
             minutes=() if minute.empty else (minute,),
             evidence={"classes": reading.evidence(self._thresholds_ms[0])["classes"]},
             sees_probes=not self._counts_probes_apart(),

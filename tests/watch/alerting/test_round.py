@@ -3,7 +3,7 @@ import pytest
 from slo.objective import Objective, judge
 from slo.stats import Histogram
 from slo.watch.alerting.alerts import Alert, AlertChange, Phase
-from slo.watch.alerting.grouping import Notice, Tier, Told
+from slo.watch.alerting.grouping import Notice, NoticeKind, Tier
 from slo.watch.alerting.round import Announcement, Round, WatchState, event_of, state_of
 from slo.watch.alerting.rules import Rule
 from slo.watch.model.maintenance import Maintenance
@@ -15,12 +15,12 @@ AGREED = Maintenance(id="m", starts_s=0, ends_s=60, reason="new weights", author
 
 
 def found(
-    *firing: Severity, wake: Told | None = None, work: Told | None = None, resolved: tuple[Severity, ...] = (),
-    maintenance: Maintenance | None = None,
+    *firing: Severity, wake: NoticeKind | None = None, work: NoticeKind | None = None,
+    resolved: tuple[Severity, ...] = (), maintenance: Maintenance | None = None,
 ) -> Round:  # fmt: skip
     """A round after which one alert of each of `firing` fires; `wake` and `work` are what the two groups were told."""
     rules = {severity: Rule(alert="A", severity=severity) for severity in (*firing, *resolved)}
-    kinds: dict[Tier, Told | None] = {"wake": wake, "work": work}
+    kinds: dict[Tier, NoticeKind | None] = {"wake": wake, "work": work}
     return Round(
         at_s=60, slot_s=0, windows={}, budgets=(), histogram=Histogram(), failed=0, sources={},
         alerts={rule.key: Alert(phase=Phase.FIRING if s in firing else Phase.INACTIVE) for s, rule in rules.items()},

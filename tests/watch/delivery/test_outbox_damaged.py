@@ -87,7 +87,7 @@ def test_a_damaged_file_is_set_aside_at_the_start_and_people_are_told(
 def test_damage_while_it_is_open_loses_no_later_message(harm: Callable[[Path], None], tmp_path: Path) -> None:
     filled(tmp_path)
     sink = FakeSink()
-    watch, courier = box(tmp_path, sink), box(tmp_path, sink)
+    watch, dispatcher = box(tmp_path, sink), box(tmp_path, sink)
     with sqlite3.connect(tmp_path / "outbox.db") as other:
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     other.close()
@@ -95,21 +95,21 @@ def test_damage_while_it_is_open_loses_no_later_message(harm: Callable[[Path], N
     watch.put(note("after"))
     for _ in range(3):
         try:
-            courier.pump()
-        except StoreError:  # the courier rests and tries again
+            dispatcher.pump()
+        except StoreError:  # the dispatcher rests and tries again
             continue
     assert "after" in sink.ids
     watch.put(note("later", group_key="later"))
-    courier.pump()
+    dispatcher.pump()
     assert "later" in sink.ids
 
 
 def test_a_file_that_somebody_moved_away_is_begun_anew(tmp_path: Path) -> None:
     sink = FakeSink()
-    watch, courier = box(tmp_path, sink), box(tmp_path, sink)
+    watch, dispatcher = box(tmp_path, sink), box(tmp_path, sink)
     (tmp_path / "outbox.db").rename(tmp_path / "elsewhere.db")
     watch.put(note("after"))
-    courier.pump()
+    dispatcher.pump()
     assert sink.ids == ["after"]
 
 

@@ -1,4 +1,4 @@
-"""The courier delivers between the rounds of a watch, finishes what it began, and outlives whatever goes wrong."""
+"""The dispatcher delivers between the rounds of a watch, finishes what it began, and outlives whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slo.clock import Clock, ManualClock, SystemClock
 from slo.config import Config
 from slo.errors import ConfigError
 from slo.watch.delivery.channels import open_outbox
-from slo.watch.delivery.courier import METRICS_FILE, Courier
+from slo.watch.delivery.dispatcher import METRICS_FILE, Dispatcher
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
 from slo.watch.delivery.policy import Attempt
@@ -32,12 +32,12 @@ def config_in(folder: Path) -> Config:
     )  # fmt: skip
 
 
-def courier_for(
+def dispatcher_for(
     folder: Path, receiver: Receiver, heard: list[Attempt], complaints: Callable[[str], None] = lambda _: None,
     *, report: Callable[[Attempt], None] | None = None, clock: Clock | None = None,
-) -> Courier:  # fmt: skip
+) -> Dispatcher:  # fmt: skip
     environ = {"SLO_WEBHOOK_URL": receiver.url("/hook")}
-    return Courier(
+    return Dispatcher(
         lambda: open_outbox(config_in(folder), environ=environ, console=io.StringIO(), clock=clock),
         folder, report=report or heard.append, complain=complaints, clock=clock,
     )  # fmt: skip
@@ -52,9 +52,9 @@ def put_in(folder: Path, receiver: Receiver, event_id: str) -> None:
 def test_a_poke_sends_at_once_and_a_failure_is_retried_without_another(tmp_path: Path) -> None:
     answers = iter([Answer("busy", status=503), Answer("", status=204), Answer("", status=204)])
     heard: list[Attempt] = []
-    with Receiver(lambda _: next(answers)) as receiver, courier_for(tmp_path, receiver, heard) as courier:
+    with Receiver(lambda _: next(answers)) as receiver, dispatcher_for(tmp_path, receiver, heard) as dispatcher:
         put_in(tmp_path, receiver, "e-1")
-        courier.poke()
+        dispatcher.wake()
         until("the second try arrives", lambda: len(receiver.requests) == 2, timeout_s=10)
     assert [attempt.delivered for attempt in heard] == [False, True]
     assert 'slo_alert_notifications_total{channel="webhook",result="delivered"} 1' in (
@@ -70,9 +70,9 @@ def test_what_is_due_at_the_end_still_goes_out_and_what_is_under_way_is_marked(t
         return Answer("", status=204, delay_s=0.5)
 
     with Receiver(slow) as receiver:
-        with courier_for(tmp_path, receiver, heard) as courier:
+        with dispatcher_for(tmp_path, receiver, heard) as dispatcher:
             put_in(tmp_path, receiver, "e-1")
-            courier.poke()
+            dispatcher.wake()
             assert arrived.wait(10)
             put_in(tmp_path, receiver, "e-2")
         assert [request.headers["x-slo-event-id"] for request in receiver.requests] == ["e-1", "e-2"]
@@ -85,12 +85,12 @@ def test_an_outbox_that_cannot_be_opened_is_complained_of_and_tried_again(tmp_pa
     (tmp_path / "outbox.db").mkdir()
     with (
         Receiver(lambda _: Answer("", status=204)) as receiver,
-        courier_for(tmp_path, receiver, [], complaints.append) as courier,
+        dispatcher_for(tmp_path, receiver, [], complaints.append) as dispatcher,
     ):
         until("the complaint", lambda: complaints, timeout_s=10)
         (tmp_path / "outbox.db").rmdir()
         put_in(tmp_path, receiver, "e-1")
-        courier.poke()
+        dispatcher.wake()
         until("delivery", lambda: receiver.requests, timeout_s=10)
     assert "outbox.db" in complaints[0]
 
@@ -103,10 +103,10 @@ def has(receiver: Receiver, requests: int) -> bool:
     return len(receiver.requests) == requests
 
 
-def idles(courier: Courier, clock: ManualClock) -> bool:
+def idles(dispatcher: Dispatcher, clock: ManualClock) -> bool:
     """Is it not at work, now that more time has gone by?"""
     clock.advance(200)
-    return not courier.at_work()
+    return not dispatcher.at_work()
 
 
 @pytest.mark.parametrize(
@@ -128,14 +128,14 @@ def test_the_next_message_is_sent_whatever_went_wrong_before(
     complaints: list[str] = []
     with (
         Receiver(lambda _: Answer("", status=204)) as receiver,
-        courier_for(tmp_path, receiver, [], complaints.append) as courier,
+        dispatcher_for(tmp_path, receiver, [], complaints.append) as dispatcher,
     ):
         with monkeypatch.context() as broken:
             broken.setattr(Outbox, "pump", fails)
-            courier.poke()
+            dispatcher.wake()
             until("the complaint", lambda: complaints, timeout_s=10)
         put_in(tmp_path, receiver, "e-1")
-        courier.poke()
+        dispatcher.wake()
         until("delivery", lambda: receiver.requests, timeout_s=10)
     assert complaints == [f"outbox: {words}; trying again"]
 
@@ -143,11 +143,11 @@ def test_the_next_message_is_sent_whatever_went_wrong_before(
 def test_a_courier_that_can_tell_nobody_of_its_work_goes_on(tmp_path: Path) -> None:
     with (
         Receiver(lambda _: Answer("", status=204)) as receiver,
-        courier_for(tmp_path, receiver, [], full, report=full) as courier,
+        dispatcher_for(tmp_path, receiver, [], full, report=full) as dispatcher,
     ):
         for number in (1, 2):
             put_in(tmp_path, receiver, f"e-{number}")
-            courier.poke()
+            dispatcher.wake()
             until("delivery", partial(has, receiver, number), timeout_s=10)
 
 
@@ -157,27 +157,27 @@ def test_a_courier_is_at_work_while_it_looks_into_the_outbox_and_no_longer(
     clock = ManualClock()
     with (
         Receiver(lambda _: Answer("", status=204)) as receiver,
-        courier_for(tmp_path, receiver, [], clock=clock) as courier,
+        dispatcher_for(tmp_path, receiver, [], clock=clock) as dispatcher,
     ):
-        assert courier.at_work()
+        assert dispatcher.at_work()
         with monkeypatch.context() as broken:
             broken.setattr(Outbox, "pump", full)
-            courier.poke()
-            until("it is missed", partial(idles, courier, clock), timeout_s=10)
-        courier.poke()
-        until("it works again", courier.at_work, timeout_s=10)
+            dispatcher.wake()
+            until("it is missed", partial(idles, dispatcher, clock), timeout_s=10)
+        dispatcher.wake()
+        until("it works again", dispatcher.at_work, timeout_s=10)
 
 
 def test_a_courier_that_waits_for_another_sender_all_the_time_is_not_at_work(tmp_path: Path) -> None:
     clock = ManualClock()
     with (
         Receiver(lambda _: Answer("", status=204)) as receiver,
-        courier_for(tmp_path, receiver, [], clock=clock) as courier,
+        dispatcher_for(tmp_path, receiver, [], clock=clock) as dispatcher,
     ):
         until("its first look", (tmp_path / METRICS_FILE).exists, timeout_s=10)
         with OutboxStore(tmp_path / "outbox.db").sole_sender() as mine:
             assert mine
-            courier.poke()
-            until("it is missed", partial(idles, courier, clock), timeout_s=10)
-        courier.poke()
-        until("it works again", courier.at_work, timeout_s=10)
+            dispatcher.wake()
+            until("it is missed", partial(idles, dispatcher, clock), timeout_s=10)
+        dispatcher.wake()
+        until("it works again", dispatcher.at_work, timeout_s=10)

@@ -2,7 +2,7 @@
 Delivery beside the watch: a thread that sends what the outbox holds as soon as it is due.
 
 A round comes once a minute and may hang on a server that does; a retry after five seconds, the second message of a
-crowd, or the repeat that Alertmanager needs cannot wait for that. The courier has a connection of its own to the
+crowd, or the repeat that Alertmanager needs cannot wait for that. The dispatcher has a connection of its own to the
 outbox, which is made for several senders, and keeps `notifications.prom` beside it for Prometheus. Nothing ends it but
 its owner: without it no alert would be sent again, and nobody would notice.
 """
@@ -27,10 +27,10 @@ _LAST_WORDS_S = 5.0
 _LATELY_S = 120.0  # longer than any channel takes to fail
 
 
-class Courier:
+class Dispatcher:
     """Runs between `with` and its end, when it has a few more seconds for what is due.
 
-    `open_box` gives the courier's own outbox; it is called in its thread. `report` hears of every attempt and
+    `open_box` gives the dispatcher's own outbox; it is called in its thread. `report` hears of every attempt and
     `complain`, once for each kind of trouble, of what keeps it from sending; it tries again.
     """
 
@@ -52,23 +52,23 @@ class Courier:
         self._box: Outbox | None = None
         self._trouble = ""  # that was complained of
         self._written = ""
-        self._poked = threading.Event()
+        self._woken = threading.Event()
         self._stopped = False
         # Not a daemon: what it claimed it also marks, unless the process is killed.
-        self._thread = threading.Thread(target=self._run, name="courier")
+        self._thread = threading.Thread(target=self._run, name="dispatcher")
 
-    def __enter__(self) -> Courier:
+    def __enter__(self) -> Dispatcher:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stopped = True
-        self.poke()
+        self.wake()
         self._thread.join()
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """Something was put in: look now."""
-        self._poked.set()
+        self._woken.set()
 
     def at_work(self) -> bool:
         """Did it lately send something, or see that there is nothing to send?"""
@@ -96,19 +96,19 @@ class Courier:
             with suppress(Exception):  # told when it can be: standard error may lie on the disk that is full
                 self._complain(f"outbox: {trouble}; trying again")
                 self._trouble = trouble
-        self._poked.wait(_LONGEST_REST_S)
-        self._poked.clear()
+        self._woken.wait(_LONGEST_REST_S)
+        self._woken.clear()
 
     def _serve(self, box: Outbox) -> None:
         while not self._stopped:
-            self._poked.clear()
+            self._woken.clear()
             self._tell(box, [])  # the figures are there, at zero, before the first attempt
             self._tell(box, box.pump())
             self._trouble = ""
             rest_s = box.next_in_s()
             longest = _LONGEST_REST_S if rest_s is None else min(rest_s, _LONGEST_REST_S)
-            if not self._stopped:  # set before the poke that `clear` may have swallowed
-                self._poked.wait(max(_SHORTEST_REST_S, longest))
+            if not self._stopped:  # set before the wake that `clear` may have swallowed
+                self._woken.wait(max(_SHORTEST_REST_S, longest))
         self._tell(box, box.drain(_LAST_WORDS_S))
 
     def _tell(self, box: Outbox, attempts: list[Attempt]) -> None:
