@@ -60,6 +60,15 @@ Target
 Trace
 Verdict
 """.split()
+# The folders of the watch, lowest first: none imports one above it. Its own modules compose them.
+LAYERS_OF_WATCH = [
+    {"watch/model"},
+    {"watch/budget", "watch/history", "watch/sli"},
+    {"watch/alerting"},
+    {"watch/delivery/sinks"},
+    {"watch/delivery"},
+    {"watch"},
+]
 MODULES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in MODULES]
 
@@ -163,6 +172,17 @@ def twice(names: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 def test_folders_do_not_import_each_other_in_a_circle() -> None:
     assert folder_cycles() == sorted(KNOWN_CYCLES, key=sorted)
+
+
+def test_the_layers_of_the_watch() -> None:
+    """Show them with `pytest -s`: each folder stands one above the highest that it imports."""
+    graph = {home: targets - {home, "."} for home, targets in folder_imports().items() if home.startswith("watch")}
+    found: list[set[str]] = []
+    while left := set(graph) - {home for layer in found for home in layer}:
+        found.append({home for home in left if not graph[home] & left})
+        assert found[-1], f"a circle among {sorted(left)}"
+        print(f"{len(found)}: {', '.join(sorted(found[-1]))}")
+    assert found == LAYERS_OF_WATCH
 
 
 def test_a_circle_is_found() -> None:
