@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 import requests
@@ -30,6 +30,8 @@ OwnTraffic = Literal["probe", "bench"]
 MAX_BYTES_PER_TEXT = 256 * 1024
 MAX_BYTES_AROUND = 2**20
 FROM_PROXIES = frozenset({403, 407, 502, 503, 504})  # what a proxy may answer in the server's place
+
+SECRET_QUERIES = frozenset({"key", "api_key", "api-key", "apikey", "token", "access_token", "code", "sig"})
 
 BANNED = "(this address is locked out, since too many wrong keys came from it; right ones are refused, too)"
 BAN_HINT = (
@@ -65,6 +67,20 @@ def find_api_key(file: Path | None = None, *, environ: dict[str, str] | None = N
     return ApiKey(value, str(file)) if value else None
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What goes out with every request beside what OpenAI documents: headers and fields of the body.
+
+    Headers may be secret: neither record nor message shows a value.
+    """
+
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: dict[str, Any] = field(default_factory=dict)
+
+
+NO_EXTRAS = Extras()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What one request brought: vectors in the order of the inputs, tokens counted by the server."""
@@ -80,18 +96,30 @@ class Answer:
 
 
 def embeddings_url(endpoint: str) -> str:
-    """`http://h:9997` → `http://h:9997/v1/embeddings`; a path that already names the API is kept."""
+    """`http://h:9997` → `http://h:9997/v1/embeddings`; a path that already names the API is kept, and so is a query.
+
+    Azure's `https://h/openai/deployments/x?api-version=…` becomes `…/deployments/x/embeddings?api-version=…`.
+    """
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise ConfigError(f"{endpoint!r} is not an HTTP address", hint="write it like http://127.0.0.1:9997")
     if "@" in parts.netloc:  # it would be printed in every message and record
         raise ConfigError("the address contains a password", hint="leave it out, and set SLO_API_KEY")
-    if parts.query or parts.fragment:
-        raise ConfigError(f"{endpoint!r} has a query or a fragment", hint="give the address up to its path only")
-    base = endpoint.rstrip("/")
-    if base.endswith("/embeddings"):
-        return base
-    return f"{base}/embeddings" if base.endswith("/v1") else f"{base}/v1/embeddings"
+    if parts.fragment:
+        raise ConfigError(f"{endpoint!r} has a fragment", hint="leave out what begins with #")
+    if secret := SECRET_QUERIES & {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}:
+        raise ConfigError(f"the address contains a secret ({', '.join(secret)})", hint="send it with --header instead")
+    path = parts.path.rstrip("/")
+    if not path.endswith("/embeddings"):
+        names_api = path.endswith("/v1") or path.rpartition("/")[0].endswith("/deployments")
+        path += "/embeddings" if names_api else "/v1/embeddings"
+    return parts._replace(path=path).geturl()
+
+
+def server_address(endpoint: str) -> str:
+    """The address of the server behind `endpoint`, up to where the API begins: `http://h:9997`."""
+    url = urlsplit(embeddings_url(endpoint))._replace(query="").geturl()
+    return url.removesuffix("/embeddings").removesuffix("/v1")
 
 
 def is_ban(status: int, text: str) -> bool:
@@ -109,9 +137,9 @@ class EmbeddingsClient:
 
     def __init__(
         self, endpoint: str, model: str, *, api_key: ApiKey | None = None, timeout_s: float = 10.0,
-        source: OwnTraffic | None = None,
+        source: OwnTraffic | None = None, extras: Extras = NO_EXTRAS,
     ) -> None:  # fmt: skip
-        """`source` marks the requests as this toolkit's own traffic."""
+        """`source` marks the requests as this toolkit's own traffic; `extras` go out with each."""
         self.url = embeddings_url(endpoint)
         self.model = model
         self.timeout_s = timeout_s
@@ -122,6 +150,8 @@ class EmbeddingsClient:
             self._session.headers[SOURCE_HEADER] = source
         if api_key:
             self._session.headers["Authorization"] = f"Bearer {api_key.value}"
+        self._session.headers.update(dict(extras.headers))
+        self._more = extras.body
 
     def __enter__(self) -> EmbeddingsClient:
         return self
@@ -138,7 +168,8 @@ class EmbeddingsClient:
 
         Raises a `RequestError` for anything but a whole, finite answer.
         """
-        body = orjson.dumps({"model": self.model, "input": texts if isinstance(texts, str) else list(texts)})
+        wanted = {"model": self.model, "input": texts if isinstance(texts, str) else list(texts)}
+        body = orjson.dumps({**self._more, **wanted})
         expected = 1 if isinstance(texts, str) else len(texts)
         self._session.max_bytes = longest_answer(expected)
         try:

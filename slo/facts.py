@@ -8,7 +8,7 @@ import orjson
 import requests
 
 from slo.bounded import BoundedSession
-from slo.client import ApiKey, embeddings_url
+from slo.client import NO_EXTRAS, ApiKey, Extras, server_address
 
 TIMEOUT_S = 2.0
 _MODEL_KEYS = (
@@ -16,19 +16,22 @@ _MODEL_KEYS = (
 )  # fmt: skip
 
 
-def server_facts(endpoint: str, model: str, *, api_key: ApiKey | None = None) -> dict[str, Any]:
+def server_facts(
+    endpoint: str, model: str, *, api_key: ApiKey | None = None, extras: Extras = NO_EXTRAS
+) -> dict[str, Any]:
     """`{"source": …, "stand_in": …, …}` from our extension, else from `/v1/models`; `{}` from a server without either.
 
     Facts only decorate a record, so a server that does not give them, or not in two seconds, is no error.
     """
-    v1 = embeddings_url(endpoint).removesuffix("/embeddings")
+    address = server_address(endpoint)
     with BoundedSession() as session:
         if api_key:
             session.headers["Authorization"] = f"Bearer {api_key.value}"
-        status = _get(session, f"{v1.removesuffix('/v1')}/slo/api/status")
+        session.headers.update(dict(extras.headers))
+        status = _get(session, f"{address}/slo/api/status")
         if isinstance(status, dict) and status:
             return {"source": "/slo/api/status", **status, "stand_in": _is_stand_in(status)}
-        listed = _get(session, f"{v1}/models")
+        listed = _get(session, f"{address}/v1/models")
     rows = listed.get("data") if isinstance(listed, dict) else None
     for row in rows if isinstance(rows, list) else []:
         if isinstance(row, dict) and model in (row.get("id"), row.get("model_name")):

@@ -74,7 +74,7 @@ class Session:
         return replace(self, seed=seed, workload=replace(self.workload, seed=seed))
 
     def _exchange(self, item: Item) -> Exchange:
-        wanted: dict[str, Any] = {"model": self.target.model}
+        wanted: dict[str, Any] = {**self.target.body, "model": self.target.model}
         wanted["input"] = item.texts[0] if item.single else item.texts
         if self.encoding != "float":
             wanted["encoding_format"] = self.encoding
@@ -171,7 +171,7 @@ async def referred(session: Session, answers: list[Kept]) -> Comparison:
     more; what is left counts as unverified.
     """
     patient = (("Cache-Control", "no-cache"), ("X-SLO-Deadline-Ms", f"{REFERENCE_MS:g}"))
-    pool = Pool(replace(session.target, headers=patient), limit=1, clock=session.clock)
+    pool = Pool(replace(session.target, headers=(*session.target.headers, *patient)), limit=1, clock=session.clock)
     try:
         references: list[NDArray[np.float32] | None] = []
         silent = 0
@@ -223,6 +223,9 @@ def record(
             "encoding": session.encoding,
             "connections": session.connections,
             "timeout_s": session.target.timeout_s,
+            "headers": [name for name, _ in session.target.headers],
+            "extra_body": session.target.body,
+            "keepalive": session.target.keepalive,
             **settings,
         },
         samples=collector.samples(),

@@ -11,19 +11,20 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import httptools
 
 from slo import __version__
 from slo.bench.exchange import OK, Exchange, outcome_of
-from slo.client import SOURCE_HEADER, ApiKey, embeddings_url, is_ban, longest_answer
+from slo.client import NO_EXTRAS, SOURCE_HEADER, ApiKey, Extras, embeddings_url, is_ban, longest_answer
 from slo.clock import Clock
 from slo.errors import BadAnswer, Refused, RequestTimeout, Unauthorized, Unreachable
 
 COMPLAINT = 4096  # bytes of a failure that are looked at
+SECRET = 4  # characters from which on a header's value might be one
 SWEEP_S = 0.02  # how often overdue requests are looked for; their `done` is the deadline itself
 
 
@@ -35,12 +36,15 @@ class Target:
     model: str
     api_key: ApiKey | None = None
     timeout_s: float = 10.0
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    body: dict[str, Any] = field(default_factory=dict)  # beside model and input
+    keepalive: bool = True
 
     def head(self) -> bytes:
         """The request up to and including `Content-Length: `."""
         parts = urlsplit(self.url)
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        own_key = any(name.lower() == "authorization" for name, _ in self.headers)
         lines = [
             f"POST {path} HTTP/1.1",
             f"Host: {parts.netloc.rpartition('@')[2]}",
@@ -49,15 +53,22 @@ class Target:
             "Accept: application/json",
             f"{SOURCE_HEADER}: bench",
             *(f"{name}: {value}" for name, value in self.headers),
-            *([f"Authorization: Bearer {self.api_key.value}"] if self.api_key else []),
+            *([] if self.keepalive else ["Connection: close"]),
+            *([f"Authorization: Bearer {self.api_key.value}"] if self.api_key and not own_key else []),
             "Content-Length: ",
         ]
-        return "\r\n".join(lines).encode("latin-1")
+        return "\r\n".join(lines).encode("utf-8")
 
 
-def target(endpoint: str, model: str, *, api_key: ApiKey | None = None, timeout_s: float = 10.0) -> Target:
+def target(
+    endpoint: str, model: str, *, api_key: ApiKey | None = None, timeout_s: float = 10.0, extras: Extras = NO_EXTRAS,
+    keepalive: bool = True,
+) -> Target:  # fmt: skip
     """The embeddings route of `endpoint`; `ConfigError` if that is no HTTP address."""
-    return Target(url=embeddings_url(endpoint), model=model, api_key=api_key, timeout_s=timeout_s)
+    return Target(
+        url=embeddings_url(endpoint), model=model, api_key=api_key, timeout_s=timeout_s, headers=extras.headers,
+        body=extras.body, keepalive=keepalive,
+    )  # fmt: skip
 
 
 class Pool:
@@ -76,6 +87,7 @@ class Pool:
         self._target = to
         self._limit = limit
         self._head = to.head()
+        self.keepalive = to.keepalive
         self._fresh_head = replace(to, headers=(*to.headers, ("Cache-Control", "no-cache"))).head()
         parts = urlsplit(to.url)
         self._host, self._tls = parts.hostname or "", parts.scheme == "https"
@@ -130,9 +142,11 @@ class Pool:
         self.on_done(exchange)
 
     def unsecret(self, said: bytes) -> bytes:
-        """`said` without the key, should the server repeat it."""
+        """`said` without key and header values, should the server repeat them."""
         key = self._target.api_key
-        return said.replace(key.value.encode(), b"\xe2\x80\xa6") if key else said
+        for secret in (key.value if key else "", *(value for _, value in self._target.headers)):
+            said = said.replace(secret.encode(), b"\xe2\x80\xa6") if len(secret) >= SECRET else said
+        return said
 
     def released(self, connection: Connection, *, reusable: bool) -> None:
         """A connection has done its exchange: give it the next, or keep it for later."""
@@ -266,7 +280,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """Called by the parser at the end of an answer."""
         if self.exchange is not None and self._parser.get_status_code() >= 200:
-            self._complete(reusable=self._parser.should_keep_alive())
+            self._complete(reusable=self._parser.should_keep_alive() and self._pool.keepalive)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -9,7 +9,16 @@ import click
 from rich.console import Console, RenderableType
 
 from slo.bench.baseline import BaselinePlan, run_baseline
-from slo.cli.options import Context, config_option, context, given_options, golden_option, json_option, target_options
+from slo.cli.options import (
+    Context,
+    config_option,
+    context,
+    given_options,
+    golden_option,
+    json_option,
+    measuring_options,
+    target_options,
+)
 from slo.cli.progress import progress_on
 from slo.clock import SystemClock
 from slo.errors import StoreError
@@ -36,6 +45,7 @@ def _classes(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
               help="Which text lengths; doc128, doc256 and doc512 are shown apart unless named.")  # fmt: skip
 @click.option("--seed", type=int, help="Same seed, same texts (default: from the clock).")
 @golden_option
+@measuring_options
 @target_options
 @config_option
 @json_option
@@ -84,7 +94,7 @@ def _baseline(ctx: Context, classes: tuple[str, ...]) -> Run:
     )
     for name, values in plan.examples().items():
         ctx.err.print(f"{name:<7} {' · '.join(values)}", highlight=False, soft_wrap=True)
-    facts = server_facts(ctx.config.endpoint, ctx.config.model.name, api_key=ctx.api_key())
+    facts = server_facts(ctx.config.endpoint, ctx.config.model.name, api_key=ctx.api_key(), extras=ctx.extras)
     with ctx.client() as client, progress_on(ctx.err) as progress:
         return run_baseline(client, plan, ctx.config.slo, server=facts, clock=clock, progress=progress)
 

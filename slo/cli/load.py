@@ -27,7 +27,7 @@ from slo.report.load import load_report, slice_line, stress_report
 from slo.report.table import comparison_report
 from slo.units import parse_duration
 
-TARGET = ("endpoint", "model_name", "api_key_file")
+TARGET = ("endpoint", "model_name", "api_key_file", "objective", "headers", "extra_body")
 KEPT = frozenset({"--concurrency", "--duration", "--slice", "--mix", "--batch", "--zipf", "--texts", "--seed",
                   "--encoding", "--check-every", "--chars", "--tokens", "--workload"})  # fmt: skip
 CARRIED = ("mix", "batch", "zipf", "encoding", "check_every", "texts_file")  # options that a resumed run keeps

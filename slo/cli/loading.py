@@ -16,7 +16,16 @@ from slo.bench.session import Session
 from slo.bench.wire import target
 from slo.bench.workload import Workload, parse_mix
 from slo.cli.live import LiveLine
-from slo.cli.options import Context, config_option, given_options, golden_option, json_option, repeating, target_options
+from slo.cli.options import (
+    Context,
+    config_option,
+    given_options,
+    golden_option,
+    json_option,
+    measuring_options,
+    repeating,
+    target_options,
+)
 from slo.clock import SystemClock
 from slo.errors import BadRequest, ConfigError, RequestError, RequestTimeout, RunError, Unauthorized, Unreachable
 from slo.facts import server_facts
@@ -50,6 +59,8 @@ def workload_options(command: Command) -> Command:
         config_option,
         target_options,
         golden_option,
+        measuring_options,
+        click.option("--no-keepalive", is_flag=True, help="A new connection for each request."),
         click.option("--check-every", type=click.IntRange(min=1), default=50, show_default=True,
                      help="Parse every n-th answer and compare a sample with its reference vector."),
         click.option("--encoding", type=click.Choice(["float", "base64"]), default="float", show_default=True,
@@ -94,7 +105,10 @@ def make_session(
         command = repeating(seed)
         ctx.err.print(f"seed {seed}; repeat with: {command}", highlight=False, soft_wrap=True, markup=False)
     return Session(
-        target=target(config.endpoint, config.model.name, api_key=ctx.api_key(), timeout_s=config.client.timeout),
+        target=target(
+            config.endpoint, config.model.name, api_key=ctx.api_key(), timeout_s=config.client.timeout,
+            extras=ctx.extras, keepalive=not given["no_keepalive"],
+        ),
         workload=workload,
         objective=config.slo,
         seed=seed,
@@ -102,7 +116,7 @@ def make_session(
         encoding=given["encoding"],
         connections=connections,
         check_every=given["check_every"],
-        server=server_facts(config.endpoint, config.model.name, api_key=ctx.api_key()),
+        server=server_facts(config.endpoint, config.model.name, api_key=ctx.api_key(), extras=ctx.extras),
         server_pid=server_root(config.state_dir, config.endpoint),
         settings={"command": command, **known},
         clock=clock,

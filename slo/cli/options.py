@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -13,8 +14,14 @@ import click
 import orjson
 from rich.console import Console
 
-from slo.client import ApiKey, EmbeddingsClient, OwnTraffic, find_api_key
+from slo.client import NO_EXTRAS, ApiKey, EmbeddingsClient, Extras, OwnTraffic, find_api_key
 from slo.config import Config, load
+from slo.errors import ConfigError
+
+BODY = '{"dimensions": 256}'
+BODY_HINT = f"write --extra-body '{BODY}'"
+FIXED = frozenset({"host", "content-length", "content-type", "transfer-encoding", "connection"})
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,6 +34,7 @@ class Context:
     out: Console
     err: Console
     json: bool
+    extras: Extras = NO_EXTRAS
 
     def api_key(self) -> ApiKey | None:
         """The key given by the environment or the configured file, else the one that our launch stored."""
@@ -43,6 +51,7 @@ class Context:
             api_key=self.api_key(),
             timeout_s=self.config.client.timeout if timeout_s is None else timeout_s,
             source=source,
+            extras=self.extras,
         )
 
     def emit_json(self, data: Any) -> None:
@@ -64,6 +73,17 @@ def config_option(command: Command) -> Command:
 def json_option(command: Command) -> Command:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")(command)
+
+
+def measuring_options(command: Command) -> Command:
+    """What any measurement may send beside texts, and hold against the answers."""
+    for option in (
+        click.option("--extra-body", help=f"More fields of each request: '{BODY}'."),
+        click.option("--header", "headers", multiple=True, help='Sent with each request: "api-key: …". Repeatable.'),
+        click.option("--objective", help='Instead of the configured one: "p99 <= 300ms".'),
+    ):
+        command = option(command)
+    return command
 
 
 def golden_option(command: Command) -> Command:
@@ -94,6 +114,8 @@ def context(
     endpoint: str | None = None,
     model_name: str | None = None,
     api_key_file: Path | None = None,
+    headers: tuple[str, ...] = (),
+    extra_body: str | None = None,
     **changes: Any,
 ) -> Context:
     """Configuration with the options applied; `changes` are further dotted keys, None meaning "not given"."""
@@ -105,7 +127,24 @@ def context(
             **changes,
         }
     )
-    return Context(config=config, out=Console(), err=Console(stderr=True), json=as_json)
+    extras = extras_of(headers, extra_body)
+    return Context(config=config, out=Console(), err=Console(stderr=True), json=as_json, extras=extras)
+
+
+def extras_of(headers: tuple[str, ...], extra_body: str | None) -> Extras:
+    """The `Name: value` lines and the JSON object. Raises `ConfigError` for what is none, without its value."""
+    pairs = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in headers)]
+    for name, value in pairs:
+        unfit = not _TOKEN.fullmatch(name) or not value or any(ord(c) < 32 or ord(c) == 127 for c in value)
+        if unfit or name.lower() in FIXED:
+            raise ConfigError("a --header is none, or one that is ours", hint='write --header "X-Team: search"')
+    try:
+        body = orjson.loads(extra_body or "{}")
+    except ValueError as error:
+        raise ConfigError(f"--extra-body is not JSON: {error}", hint=BODY_HINT) from error
+    if not isinstance(body, dict) or {"model", "input"} & set(body):
+        raise ConfigError("--extra-body is no object, or names model or input", hint=BODY_HINT)
+    return Extras(tuple(pairs), body)
 
 
 def given_options() -> set[str]:
@@ -124,7 +163,10 @@ def repeating(seed: int) -> str:
         value = current.params.get(parameter.name or "")
         if parameter.opts[0] not in named or parameter.name == "seed":
             continue
-        words.append(parameter.opts[0])
-        if not (isinstance(parameter, click.Option) and parameter.is_flag):
-            words.append(f"{value:g}" if isinstance(value, float) else str(value))
+        for one in value if isinstance(value, tuple) else (value,):
+            words.append(parameter.opts[0])
+            if parameter.name == "headers":  # its value may be a secret
+                words.append(one.partition(":")[0] + ": …")
+            elif not (isinstance(parameter, click.Option) and parameter.is_flag):
+                words.append(f"{one:g}" if isinstance(one, float) else str(one))
     return shlex.join([*words, "--seed", str(seed)])

@@ -10,7 +10,7 @@ import click
 from slo.bench.trace import parse_trace
 from slo.cli.loading import DURATION
 from slo.cli.options import config_option, context, json_option, target_options
-from slo.client import embeddings_url
+from slo.client import server_address
 from slo.files import usual_folder, write_atomically
 from slo.page_client import PageClient
 from slo.units import show_duration
@@ -32,7 +32,7 @@ def record(file: Path, seconds: float, config_path: Path | None, as_json: bool, 
     Exit codes: 0 written, 1 the server does not answer, 2 no extension there, or nothing arrived.
     """
     ctx = context(config_path, as_json=as_json, **target)
-    address = embeddings_url(ctx.config.endpoint).removesuffix("/v1/embeddings")
+    address = server_address(ctx.config.endpoint)
     with PageClient(address, api_key=ctx.api_key(), timeout_s=ctx.config.client.timeout) as client:
         text = client.arrivals(seconds)
     trace = parse_trace(text, f"the last {show_duration(seconds)} of {address}")

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from slo.cli.options import Context, config_option, context, json_option, target_options
-from slo.client import embeddings_url
+from slo.client import server_address
 from slo.errors import RequestError
 from slo.page_client import PageClient
 from slo.report.board import board_view, state_of
@@ -42,7 +42,7 @@ def top(config_path: Path | None, as_json: bool, once: bool, **target: Any) -> i
     Exit codes of a snapshot: 0 met, 1 missed or unreachable, 2 no extension there, 3 unproven or no requests.
     """
     ctx = context(config_path, as_json=as_json, **target)
-    address = embeddings_url(ctx.config.endpoint).removesuffix("/v1/embeddings")
+    address = server_address(ctx.config.endpoint)
     with PageClient(address, api_key=ctx.api_key(), timeout_s=ctx.config.client.timeout) as client:
         if ctx.json or once or not (sys.stdout.isatty() and sys.stdin.isatty()):
             return _snapshot(client, ctx)
