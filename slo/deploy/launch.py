@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
+from slo.client import ApiKey
 from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy import auth, doctor, source
@@ -20,10 +21,10 @@ from slo.deploy.keeper_link import start_keeper
 from slo.deploy.machine import Machine, this_machine
 from slo.deploy.model import check_answers, ensure_model
 from slo.deploy.model_files import ModelFiles, read_model
-from slo.deploy.plan import absolute, choose_engine, model_plan, server_settings, suited
+from slo.deploy.plan import Engine, absolute, choose_engine, model_plan, server_settings, suited
 from slo.deploy.process import append_log, log_tail
 from slo.deploy.progress import Progress
-from slo.deploy.registration import STOCK_ENGINE, ensure_registered
+from slo.deploy.registration import STOCK_ENGINE, ModelPlan, ensure_registered
 from slo.deploy.relaunch import make_way
 from slo.deploy.server import living_server, same_server, start_server, wait_for_workers
 from slo.deploy.state import ServerState, read_state, write_state
@@ -111,7 +112,7 @@ def _bring_up(job: Job, start_s: float) -> Launched:
     if files is None:
         source.stand_in_directory(config.model, job.models_dir)  # refused here if it is refused at all
     if files is not None:
-        engine = suited(engine, files.directory)
+        engine = suited(engine, files.directory, job.models_dir)
         if engine.name == STOCK_ENGINE:
             require_plain(files.directory)
     if engine.reason:
@@ -124,20 +125,14 @@ def _bring_up(job: Job, start_s: float) -> Launched:
             progress.note(f"written to {doctor.shown(files.directory)}")
     if files.label:
         progress.say(f"{files.label} ({files.directory})", style="bold yellow")
-    plan = model_plan(config, files, engine)
     api = XinferenceApi(config.endpoint, account=auth.own_account(config.state_dir) if settings["auth"] else None)
     job.undo.callback(api.close)
     with progress.stage("server"):
         wait_for_workers(job, api, state)
         progress.note(f"{config.endpoint}, pid {state.pid}" + ("" if job.changed else ", was up"))
     if settings["extension"]:
-        _announce(job, api, plan.name)
-    make_way(job, api, state, plan)
-    with progress.stage("registration"):
-        progress.note(ensure_registered(api, plan))
-    key = auth.ensure_api_key(api, config) if settings["auth"] else None
-    with progress.stage("model"):
-        count = ensure_model(job, api, state, plan)
+        _announce(job, api, config.model.name)
+    plan, count, key = _suited_model_up(job, api, state, files, engine)
     first = check_answers(job, api, plan, files, key)
     api.close()
     launched = Launched(
@@ -151,6 +146,37 @@ def _bring_up(job: Job, start_s: float) -> Launched:
             append_log(config.server.log, str(launched), job.clock)
         _prune(job)
     return launched
+
+
+def _suited_model_up(
+    job: Job, api: XinferenceApi, state: ServerState, files: ModelFiles, engine: Engine
+) -> tuple[ModelPlan, int, ApiKey | None]:
+    """Bring the model up with `engine`, or with the one that it turns out to be for when it is converted.
+
+    Returns what runs now, how many replicas of it are ready, and the key that its users need.
+    """
+    plan = model_plan(job.config, files, engine)
+    try:
+        return plan, *_model_up(job, api, state, plan)
+    except DeployError:
+        other = suited(engine, files.directory, job.models_dir)
+        if other == engine:
+            raise
+    require_plain(files.directory)
+    job.progress.say(other.reason, style="yellow")
+    plan = model_plan(job.config, files, other)
+    return plan, *_model_up(job, api, read_state(job.config.state_dir) or state, plan)
+
+
+def _model_up(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPlan) -> tuple[int, ApiKey | None]:
+    """Bring the model of `plan` up on our server: how many replicas are ready, and the key that users need, if any."""
+    make_way(job, api, state, plan)
+    with job.progress.stage("registration"):
+        job.progress.note(ensure_registered(api, plan))
+    key = auth.ensure_api_key(api, job.config) if auth.wants_auth(job.config) else None
+    with job.progress.stage("model"):
+        count = ensure_model(job, api, state, plan)
+    return count, key
 
 
 def _prune(job: Job) -> None:

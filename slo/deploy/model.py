@@ -11,7 +11,7 @@ from slo.deploy.job import Job
 from slo.deploy.model_files import ModelFiles
 from slo.deploy.process import ensure_running
 from slo.deploy.registration import OPENVINO, POLL_S, STOCK_ENGINE, ModelPlan, launch_body, wait_ready
-from slo.deploy.running import begin_launch, settled, states_of, stop_model
+from slo.deploy.running import ENDED, begin_launch, settled, states_of, stop_model
 from slo.deploy.state import ServerState, write_state
 from slo.deploy.verify import Verified, first_verdict, verify
 from slo.deploy.xinference_api import XinferenceApi
@@ -44,7 +44,7 @@ def ensure_model(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPl
     Returns how many replicas are ready: those planned, more if somebody has added some, or fewer where one cannot be
     added to those that serve, which is told.
     """
-    if not settled(job, api, plan.name):
+    if settled(job, api, plan.name) <= ENDED:
         try:
             start_model(job, api, plan)
         except RegisterError as error:

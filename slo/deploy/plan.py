@@ -26,7 +26,7 @@ from slo.errors import SloError
 
 EXTENSION = "slo.serve.extension"
 ENGINE = "slo.serve.engine.engine"  # published by the extension
-MODEL_FILES = "slo.serve.engine.model_files"
+REFUSALS = "slo.serve.engine.refusals"
 SECRETS = ("SLO_API_KEY", "SLO_ADMIN_USER", "SLO_ADMIN_PASSWORD")
 
 
@@ -58,14 +58,15 @@ def choose_engine(config: Config, *, stock: bool) -> Engine:
     return Engine(name=asked, extension=extension)
 
 
-def suited(engine: Engine, directory: Path) -> Engine:
+def suited(engine: Engine, directory: Path, models_dir: Path) -> Engine:
     """The engine that the model's files are for: Xinference's own, with the reason, where ours cannot run them.
 
-    Asks our engine in a process of its own, a tenth of a second: it is no part of this one.
+    Whether it can is seen in the files, or was found out when they were converted into `models_dir`. Asks our engine
+    in a process of its own, a fifth of a second: it is no part of this one.
     """
     if engine.name != OPENVINO:
         return engine
-    command = [sys.executable, "-m", MODEL_FILES, str(directory)]
+    command = [sys.executable, "-m", REFUSALS, str(directory), str(models_dir)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode != SloError.exit_code or not done.stdout:
         return engine

@@ -87,7 +87,7 @@ def stop_model(job: Job, api: XinferenceApi, uid: str) -> None:
             api.cancel(uid)
             cancelled = True
             job.clock.sleep(SETTLE_S)
-        if gone and not left and uid not in {model.get("id") for model in api.models()}:
+        if gone and not left and uid not in {model.get("id") for model in api.models()} and not api.clearing(uid):
             if not _loading(job, api, uid):
                 if lingers:
                     job.clock.sleep(SETTLE_S)

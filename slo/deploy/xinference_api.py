@@ -122,6 +122,19 @@ class XinferenceApi:
             statuses += [replica for replica in found if replica.get("status") != "TERMINATED"]
         return statuses
 
+    def clearing(self, uid: str) -> bool:
+        """Has a launch of `uid` failed whose remains the server is still clearing away?
+
+        It does that by name, and would mark a launch that begins meanwhile as failed.
+        """
+        data = self._call("GET", f"/v1/models/instances?model_uid={quote(uid, safe='')}")
+        return any(
+            instance.get("model_uid") == uid
+            and instance.get("status") == "CREATING"
+            and any(replica.get("status") == "ERROR" for replica in instance.get("replica_statuses") or [])
+            for instance in (data if isinstance(data, list) else [])
+        )
+
     def add_replica(self, uid: str) -> int:
         """One more replica of a running model, ready when this returns; its number."""
         data = self._call(

@@ -22,6 +22,7 @@ class FakeApi:
         self.state = state
         self.listed = state == "READY"
         self.launching = False
+        self.failed = False  # a launch, and what it left is being cleared away
         self.known = bool(state)  # to the supervisor, who refuses to launch it then
         self.orders: list[str] = []
         self.added = 0
@@ -58,6 +59,10 @@ class FakeApi:
             raise RegisterError("no room")
         self.added += 1
         return self.added
+
+    def clearing(self, uid: str) -> bool:
+        self._pass()
+        return self.failed
 
     def registration(self, name: str) -> dict[str, Any] | None:
         return self.registered

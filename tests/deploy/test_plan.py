@@ -57,13 +57,13 @@ def test_a_fallback_says_why() -> None:
 
 def test_a_model_that_is_not_for_our_engine_goes_to_xinferences_own(tiny_model: Path, tmp_path: Path) -> None:
     ours, other = Engine(name="openvino", extension=True), Engine(name="flag", extension=True)
-    assert suited(ours, tiny_model) == ours
+    assert suited(ours, tiny_model, tmp_path) == ours
     shutil.copytree(tiny_model, tmp_path / "model")
     (tmp_path / "model" / "1_Pooling" / "config.json").write_text('{"pooling_mode": "max"}', encoding="utf-8")
-    found = suited(ours, tmp_path / "model")
+    found = suited(ours, tmp_path / "model", tmp_path)
     assert (found.name, found.extension) == (STOCK_ENGINE, True)
     assert found.reason == "engine sentence_transformers instead of openvino: pooling by max is not supported"
-    assert suited(other, tmp_path / "model") == other
+    assert suited(other, tmp_path / "model", tmp_path) == other
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,20 @@ def test_a_failed_replica_is_stopped_and_gone_before_the_launch(job: Job) -> Non
     assert job.clock.monotonic() >= 2 + 5
 
 
+def test_a_failed_launch_is_cleared_away_before_the_next_one_which_it_would_take_with_it(job: Job) -> None:
+    api = fake(job, "ERROR")
+    api.failed = True
+    api.later(20, lambda: setattr(api, "failed", False))
+    assert launch(job, api)[-1] == "launch"
+    assert job.clock.monotonic() >= 20
+
+
+def test_the_row_that_a_failed_launch_leaves_is_not_taken_for_the_next_one(job: Job) -> None:
+    api = fake(job, "ERROR")
+    api.known = False  # to the supervisor, who has cleared the launch away
+    assert launch(job, api) == ["terminate", "launch"]
+
+
 def test_a_launch_under_way_with_other_settings_is_cancelled(job: Job) -> None:
     api = fake(job, "CREATING")
     api.launching = True

@@ -27,6 +27,7 @@ from slo.serve.engine.openvino_forward import (
 from slo.serve.engine.packing import Pass
 from slo.serve.engine.precision import Choice, Precision, choose
 from slo.serve.engine.progress import Progress, silent
+from slo.serve.engine.refusals import remembered
 from slo.serve.engine.retrieval import Pairs, ndcg
 from slo.serve.engine.runtime import Runtime
 from slo.serve.engine.tokens import TextTokenizer, save_tokenizer
@@ -61,6 +62,7 @@ class Workshop:
         self.progress = progress
         self._reference: Vectors | None = None
         self._retrieved: tuple[Pairs, float] | None = None
+        self._judged: Fidelity | None = None  # of the int8 graph, when this workshop has made it
         self._tokenizer: TextTokenizer | None = None
 
     def tokenizer(self) -> TextTokenizer:
@@ -81,7 +83,8 @@ class Workshop:
             require_agreement(self.files, fp32)
             self.progress("converting", 1.0)
 
-        return self.artefacts.folder("fp32", make) / GRAPH
+        with remembered(self.artefacts):
+            return self.artefacts.folder("fp32", make) / GRAPH
 
     def int8_graph(self) -> Path:
         """Quantise by the fastest recipe that passes the gate, else by the last."""
@@ -96,7 +99,7 @@ class Workshop:
             quantised = quantize(core().read_model(fp32), self._calibration(), RECIPES[number], self.progress)
             ov.save_model(quantised, folder / GRAPH, compress_to_fp16=False)
             (folder / RECIPE_NUMBER).write_text(str(number), encoding="ascii")
-            found = self._compare(folder / GRAPH, hint)
+            found = self._judged = self._compare(folder / GRAPH, hint)
             if found.passes and (
                 pairs is None
                 or Fidelity.from_json({**found.to_json(), **self._retrieve(folder / GRAPH, hint, pairs)}).passes
@@ -128,7 +131,8 @@ class Workshop:
         graph = self.graph(precision)
 
         def make() -> dict[str, float]:
-            return self._compare(graph, hint).to_json()
+            known = self._judged if precision == "int8" else None
+            return (known or self._compare(graph, hint)).to_json()
 
         found = self.artefacts.document(f"fidelity-{precision}-{hint}-{cpu_kind()}", make)
         name = f"retrieval-{precision}-{hint}-{cpu_kind()}"
@@ -285,7 +289,8 @@ def _load_torch(workshop: Workshop, request: str, device: str, pass_tokens: int)
         require_agreement(workshop.files, runtime("fp32"))
         return {"agrees": 1.0}
 
-    workshop.artefacts.document("agreement", proof)
+    with remembered(workshop.artefacts):
+        workshop.artefacts.document("agreement", proof)
     choice = choose(request, supported=("fp16", "bf16"), measure=measure)
     ready = runtime(choice.precision)
     ready.warm_up()

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from slo.errors import ModelSourceError, QuantizeError, SloError
+from slo.errors import ModelSourceError, QuantizeError
 from slo.serve.prompts import ALWAYS, Prompts
 
 Pooling = Literal["cls", "mean"]
@@ -213,17 +212,3 @@ def _json(path: Path, default: Any = _REQUIRED, *, kind: type = dict) -> Any:
     if not isinstance(content, kind):
         raise ModelSourceError(f"{path} holds no JSON {'list' if kind is list else 'object'}")
     return content
-
-
-def main(arguments: list[str]) -> int:
-    """`python -m slo.serve.engine.model_files MODEL`: 0 if this engine can run it, else 2 and why on stdout."""
-    try:
-        read_model(Path(arguments[0]))
-    except SloError as error:
-        print(error.message)  # noqa: T201 - the answer
-        return SloError.exit_code
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
