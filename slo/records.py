@@ -21,9 +21,11 @@ from slo.errors import StoreError
 from slo.files import write_atomically
 from slo.host import host_facts
 from slo.objective import Judgement, Objective, Verdict, judge
+from slo.record_form import digest_of, finite, packed, quantised, unpacked
 from slo.stats import nearest_rank, percentile_interval
 
-FORMAT = 1
+FORMAT = 2  # 1 had neither dispatch times nor what a verdict can be derived from again
+READABLE = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Sample:
     outcome: str
     length_class: str
     cached: bool = False
+    dispatched_s: float | None = None  # by the generator; None where nothing but the sender knew
 
     @property
     def ok(self) -> bool:
@@ -44,7 +47,8 @@ class Sample:
     @property
     def latency_ms(self) -> float:
         """From the moment the request was due; what an objective is held against."""
-        return (self.done_s - self.due_s) * 1000
+        # To the step of a record, so that what is judged now is judged alike when it is read again.
+        return round((quantised(self.done_s) - quantised(self.due_s)) * 1000, 4)
 
     @property
     def service_ms(self) -> float:
@@ -204,9 +208,9 @@ class Run:
         return Verdict.MET if verdicts == {Verdict.MET} else Verdict.UNPROVEN
 
     def to_json(self) -> dict[str, Any]:
-        """The record; samples as rows of `[due, sent, done, outcome, class, cached]`."""
+        """The record; samples as rows of `[due, sent, done, outcome, class, cached, dispatched]`, the last if known."""
         cached = self.cached()
-        return {
+        data = {
             "format": FORMAT,
             "tool": f"xinference-slo {__version__}",
             "id": self.id,
@@ -229,25 +233,24 @@ class Run:
             "details": self.details,
             "summaries": [_summary_json(summary) for summary in self.summaries()],
             "cached": _summary_json(cached) if cached else None,
-            "samples": [
-                [
-                    round(s.due_s, 7),
-                    round(s.sent_s, 7),
-                    round(s.done_s, 7),
-                    s.outcome,
-                    s.length_class,
-                    s.cached,
-                ]
-                for s in self.samples
-            ],
+            "samples": [row_of(sample) for sample in self.samples],
         }
+        return data | {"digest": digest_of(data)}
+
+
+def row_of(sample: Sample) -> list[Any]:
+    """A sample as a record has it."""
+    times = (sample.due_s, sample.sent_s, sample.done_s)
+    row = [*map(quantised, times), sample.outcome, sample.length_class, sample.cached]
+    return row if sample.dispatched_s is None else [*row, quantised(sample.dispatched_s)]
 
 
 def run_from_json(data: dict[str, Any], *, source: str = "record") -> Run:
     """The run that `to_json` described. Raises `StoreError` naming `source` if it is not one."""
     try:
-        if data["format"] != FORMAT:
+        if data["format"] not in READABLE:
             raise StoreError(f"{source}: record format {data['format']}, this version reads {FORMAT}")
+        data = unpacked(data)
         objective, thinned = Objective(**data["objective"]), data.get("thinned", False)
         return Run(
             kind=data["kind"], started_wall_s=data["started_wall_s"], endpoint=data["endpoint"],
@@ -259,25 +262,31 @@ def run_from_json(data: dict[str, Any], *, source: str = "record") -> Run:
             decided=Verdict(data["decided"]) if data.get("decided") else None, void=data.get("void", []),
             details=data.get("details", {}),
         )  # fmt: skip
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"{source}: not a run record ({error})", hint="records lie in .slo/runs/*.json") from error
 
 
 def save_run(run: Run, state_dir: Path) -> Path:
     """Write the record to `runs/<id>.json` under `state_dir`, whole or not at all."""
     path = state_dir / "runs" / f"{run.id}.json"
-    write_atomically(path, json.dumps(run.to_json(), ensure_ascii=False, allow_nan=True) + "\n")
+    write_atomically(path, json.dumps(packed(run.to_json()), ensure_ascii=False, allow_nan=True) + "\n")
     return path
 
 
 def load_run(reference: str, state_dir: Path) -> Run:
     """A run by file name, by id (or its unique beginning), or `last` / `last:stress` for the newest of a kind."""
+    path, data = read_record(reference, state_dir)
+    return run_from_json(data, source=str(path))
+
+
+def read_record(reference: str, state_dir: Path) -> tuple[Path, dict[str, Any]]:
+    """The file that `reference` means (see `load_run`), and what it holds. Raises `StoreError`."""
     path = _find_run(reference, state_dir)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise StoreError(f"{path}: cannot be read: {error}") from error
-    return run_from_json(data, source=str(path))
+    return path, data
 
 
 def _find_run(reference: str, state_dir: Path) -> Path:
@@ -302,7 +311,8 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
     data["good"] = summary.judgement.good
     data["verdict"] = summary.judgement.verdict.value
     data["advice"] = summary.judgement.advice
-    return {key: _finite(value) for key, value in data.items()}
+    figures: dict[str, Any] = finite(data)  # a percentile that is a failed request becomes null
+    return figures
 
 
 def _summary_from_json(row: dict[str, Any], objective: Objective) -> Summary:
@@ -313,11 +323,6 @@ def _summary_from_json(row: dict[str, Any], objective: Objective) -> Summary:
         value = row.get(name) if late else row[name]
         figures[name] = (math.nan if late else math.inf) if value is None else value
     return Summary(**figures, judgement=judge(row["good"], row["total"], objective))
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no infinity: a percentile that is a failed request becomes null."""
-    return None if isinstance(value, float) and not -float("inf") < value < float("inf") else value
 
 
 def merge(parts: Iterable[list[Sample]]) -> list[Sample]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -103,12 +104,32 @@ class Tally:
     def _answered_ms(self, q: float) -> float:
         return self.at_rank(rank(self.answered, q)) if self.answered else math.nan
 
+    def within(self, threshold_ms: float) -> tuple[int, int]:
+        """Fewest and most of those that were answered within `threshold_ms`, as far as the bins tell."""
+        edge = math.log(max(threshold_ms, _LEAST_MS) / _LEAST_MS) / _STEP
+        low, high = math.floor(edge - 1e-6), math.floor(edge + 1e-6)
+        return (
+            sum(count for index, count in self.bins.items() if index < low),
+            sum(count for index, count in self.bins.items() if index <= high),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; `bins` as `[index, count]` pairs."""
         return {
             "total": self.total, "good": self.good, "failed": dict(self.failed),
-            "bins": sorted(self.bins.items()), "sum_ms": round(self.sum_ms, 3), "max_ms": self.max_ms,
+            "bins": sorted(self.bins.items()), "sum_ms": self.sum_ms, "max_ms": self.max_ms,
         }  # fmt: skip
+
+
+def summaries_of(classes: Mapping[str, Tally], objective: Objective, *, weight: float = 1.0) -> list[Summary]:
+    """Per class, then overall where there are several; `weight` as in `summarize`."""
+    parts = [tally.summary(name, objective, weight=weight) for name, tally in classes.items()]
+    if len(parts) < 2:
+        return parts
+    whole = Tally()
+    for tally in classes.values():
+        whole.add(tally)
+    return [*parts, whole.summary("overall", objective, weight=weight)]
 
 
 def tally_from_json(data: dict[str, Any]) -> Tally:

@@ -135,8 +135,8 @@ def test_what_is_no_record_is_an_error_that_names_the_file(tmp_path: Path, text:
 
 
 def test_a_future_format_is_refused_by_number() -> None:
-    with pytest.raises(StoreError, match="format 2, this version reads 1"):
-        run_from_json({"format": 2})
+    with pytest.raises(StoreError, match="format 3, this version reads 2"):
+        run_from_json({"format": 3})
 
 
 def test_a_directory_that_cannot_be_made_is_the_same_error(tmp_path: Path) -> None:

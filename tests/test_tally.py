@@ -58,7 +58,7 @@ def test_json_and_back() -> None:
 
 def test_151_ms_is_not_good_and_150_is() -> None:
     assert tally([sample(150.0)]).good == 1
-    assert tally([sample(150.00001)]).good == 0
+    assert tally([sample(150.0001)]).good == 0
 
 
 def test_an_empty_tally_knows_nothing() -> None:

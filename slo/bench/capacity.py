@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from slo.bench.edge import Edge, Point, fit_edge
@@ -53,6 +53,7 @@ class Probe:
     void: bool = False
     effective: float = 0.0  # independent requests that the total weighs as; 0: not known, all of them
     computed: float = 1.0  # share of the answers that no cache gave, where repeats were not wished for
+    evidence: dict[str, Any] = field(default_factory=dict, compare=False)  # what all this follows from
 
     @property
     def met(self) -> bool:

@@ -8,6 +8,7 @@ counted apart. Warm-up requests appear in the series, marked, and nowhere else.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 from array import array
@@ -24,9 +25,10 @@ from slo.clock import Clock
 from slo.complaints import LONGEST
 from slo.errors import BadAnswer, Refused
 from slo.objective import Objective
+from slo.record_form import quantised
 from slo.records import Sample, Summary
 from slo.stats import rank
-from slo.tally import Tally
+from slo.tally import Tally, summaries_of
 
 KEEP = 100_000
 LATE_MS = 5.0
@@ -87,7 +89,7 @@ class Collector:
         seed: int = 1,
     ) -> None:
         self.objective = objective
-        self.started_s = clock.monotonic()
+        self.started_s = quantised(clock.monotonic())
         self.measuring = False
         self.measured_from_s = float("nan")
         self.discarded = 0
@@ -108,6 +110,7 @@ class Collector:
         self.listeners: list[Callable[[Exchange], None]] = []
         self.refusals_ms = Tally()  # how soon a refusal came
         self.failures = Failures()
+        self.sent_digest = hashlib.sha256()  # of the measured requests' bodies, in order
         self._check = check
         self._keep, self._source = keep, random.Random(f"{seed}/reservoir")
         self._step_s = step_s
@@ -121,11 +124,12 @@ class Collector:
         self._area = Integral()
 
     def begin(self, exchange: Exchange) -> None:
-        """`exchange` is being dispatched."""
-        now = exchange.dispatched_s
+        """`exchange` is being dispatched. Its times become those that a record can hold."""
+        exchange.due_s = quantised(exchange.due_s)
+        now = exchange.dispatched_s = quantised(exchange.dispatched_s)
         self.in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self.in_flight)
-        lag_ms = (now - exchange.due_s) * 1000
+        lag_ms = round((now - exchange.due_s) * 1000, 4)
         second = self._second(exchange)
         second.due += 1
         second.late_ms = max(second.late_ms, lag_ms)
@@ -134,6 +138,7 @@ class Collector:
             exchange.sequence = self.sent
             self.flags.append(UNKNOWN)
             self.latencies_ms.append(math.inf)
+            self.sent_digest.update(exchange.body)
             self.lags_ms.observe(lag_ms)
             self.late += lag_ms > LATE_MS
             self._area.change(now, +1)
@@ -143,6 +148,7 @@ class Collector:
     def finish(self, exchange: Exchange) -> None:
         """`exchange` has ended."""
         self.in_flight -= 1
+        exchange.sent_s, exchange.done_s = quantised(exchange.sent_s), quantised(exchange.done_s)
         if exchange.outcome == OK and self._check is not None:
             exchange.outcome = self._check.outcome(exchange)
             if exchange.outcome != OK:
@@ -213,20 +219,13 @@ class Collector:
         return [self.flags[place] - GOOD for place in counted], [self.latencies_ms[place] for place in counted]
 
     def samples(self) -> list[Sample]:
-        """The kept samples in order of due time, in seconds from the start of the run."""
-        start = self.started_s
-        return sorted(
-            (replace(s, due_s=s.due_s - start, sent_s=s.sent_s - start, done_s=s.done_s - start) for s in self.kept),
-            key=lambda sample: sample.due_s,
-        )
+        """The kept samples in order of dispatch, which is that of due time, in seconds from the start of the run."""
+        ordered = sorted(zip(self.kept_sequence, self.kept, strict=True), key=lambda pair: pair[0])
+        return [_since(sample, self.started_s) for _, sample in ordered]
 
     def summaries(self, *, weight: float = 1.0) -> list[Summary]:
         """Per class, then overall, from exact counts; `weight` as in `summarize`."""
-        whole = Tally()
-        for tally in self.classes.values():
-            whole.add(tally)
-        parts = [tally.summary(name, self.objective, weight=weight) for name, tally in self.classes.items()]
-        return parts if len(parts) < 2 else [*parts, whole.summary("overall", self.objective, weight=weight)]
+        return summaries_of(self.classes, self.objective, weight=weight)
 
     @property
     def thinned(self) -> bool:
@@ -274,7 +273,7 @@ class Collector:
             self.kept_sequence[slot] = exchange.sequence
 
     def _second(self, exchange: Exchange) -> Second:
-        index = int((exchange.due_s - self.started_s) / self._step_s)
+        index = int(quantised(exchange.due_s - self.started_s) / self._step_s)
         if index not in self._seconds:
             self._seconds[index] = Second(self.in_flight - 1, warmup=not self.measuring)
         return self._seconds[index]
@@ -288,6 +287,17 @@ class Collector:
         elif not sample.cached:
             second.good += good
             second.latencies_ms.append(sample.latency_ms)
+
+
+def _since(sample: Sample, start_s: float) -> Sample:
+    """The same with times counted from `start_s`."""
+    return replace(
+        sample,
+        due_s=quantised(sample.due_s - start_s),
+        sent_s=quantised(sample.sent_s - start_s),
+        done_s=quantised(sample.done_s - start_s),
+        dispatched_s=None if sample.dispatched_s is None else quantised(sample.dispatched_s - start_s),
+    )
 
 
 def parse_timing(value: bytes) -> list[tuple[str, float]]:

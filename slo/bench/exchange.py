@@ -73,7 +73,9 @@ class Exchange:
 
     def sample(self) -> Sample:
         """The record of it."""
-        return Sample(self.due_s, self.sent_s, self.done_s, self.outcome, self.length_class, self.cached)
+        return Sample(
+            self.due_s, self.sent_s, self.done_s, self.outcome, self.length_class, self.cached, self.dispatched_s
+        )
 
 
 class Service(Protocol):

@@ -36,8 +36,9 @@ class FairSample:
         if number < self.share:
             shift = self.shift_s
             moved = replace(
-                sample, due_s=sample.due_s + shift, sent_s=sample.sent_s + shift, done_s=sample.done_s + shift
-            )
+                sample, due_s=sample.due_s + shift, sent_s=sample.sent_s + shift, done_s=sample.done_s + shift,
+                dispatched_s=None,
+            )  # fmt: skip
             self._current.append((number, moved))
             self._thin()
 

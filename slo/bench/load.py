@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from slo.bench.exchange import Exchange
 from slo.bench.open_loop import drain, open_loop
@@ -61,7 +62,7 @@ async def _load(session: Session, plan: LoadPlan, stopper: Stopper) -> Run:
             latencies_ms=latencies_ms,
             seconds=ended_s - collector.measured_from_s,
             faults=check.faults,
-            drifting=_drifting(load) if plan.schedule.steady else None,
+            drifting=drifting(collector.series()) if plan.schedule.steady else None,
             wrong=len(comparison.wrong),
             compared=comparison.compared,
         )
@@ -80,6 +81,8 @@ async def _load(session: Session, plan: LoadPlan, stopper: Stopper) -> Run:
             details={
                 "offered": len(plan.schedule.due_s),
                 "sent": len(collector.flags),
+                "steady": plan.schedule.steady,
+                "asked_rate": plan.schedule.asked_rate,
                 "measured_s": ended_s - collector.measured_from_s,
                 "settled": warm.settled,
             },
@@ -163,7 +166,8 @@ def starting_rate(schedule: Schedule) -> float:
     return max(1.0, sum(1 for due in schedule.due_s if due < span) / span)
 
 
-def _drifting(load: Load) -> str | None:
-    rows = [row for row in load.collector.series() if not row["warmup"]][1:-1]
+def drifting(series: list[dict[str, Any]]) -> str | None:
+    """The reason if the queue kept growing, from the seconds of a record."""
+    rows = [row for row in series if not row["warmup"]][1:-1]
     answered = [row for row in rows if row["p50_ms"] is not None]
     return drift([float(row["in_flight"]) for row in rows], [row["p50_ms"] for row in answered])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from slo.bench.capacity import Probe
 from slo.bench.closed_loop import closed_loop
@@ -14,12 +14,13 @@ from slo.bench.open_loop import drain, open_loop
 from slo.bench.running import Stopper, run_load
 from slo.bench.schedule import Schedule, poisson
 from slo.bench.sequential import FIRST_LOOK, MOST, Fates, SequentialTest
-from slo.bench.session import Load, Session, self_checked, started
+from slo.bench.session import Load, Session, evidence, self_checked, started
 from slo.client import EmbeddingsClient
 from slo.clock import Clock
 from slo.errors import Interrupted, RequestError
 from slo.objective import Objective, Verdict
-from slo.records import Run
+from slo.record_form import pack_bytes, pack_rows
+from slo.records import Run, row_of
 
 SETTLE_S = 2.0  # of each probe, not counted
 LEAST_S = 15.0  # before a probe may be met: an overloaded queue takes time to fill
@@ -69,7 +70,7 @@ def rate_probe(session: Session, rate: float, stopper: Stopper, test: Sequential
     async def main(_: Stopper) -> Probe:
         seconds = (test.looks[-1] * 1.3 + 50) / rate
         clock, exchanges = session.clock, session.exchanges()
-        async with started(session, keep=MOST) as load:
+        async with started(session, keep=max(MOST, int(seconds * rate * 1.2))) as load:
             due = poisson(rate, SETTLE_S, session.seed + 1)
             await open_loop(load.pool, due, exchanges, load.collector, clock=clock)
             load.measure()
@@ -112,26 +113,31 @@ def clients_probe(session: Session, clients: int, stopper: Stopper, *, least_s: 
     return _ended(run_load(main, stopper), stopper)
 
 
-def confirmation(session: Session, rate: float, stopper: Stopper, *, seconds: float | None = None) -> Run:
+def confirmation(session: Session, rate: float, stopper: Stopper, *, seconds: float | None = None) -> list[Run]:
     """A full run at `rate`: a minute, 2000 requests and what a proof takes at least, unless `seconds` are given.
 
-    Once more, twice as long, if that leaves it unproven; for the two chances each is held to half the error. Raises
-    `Interrupted` on Ctrl-C.
+    Once more, twice as long, if that leaves it unproven; for the two chances each is held to half the error. All that
+    were made; the last one counts. Raises `Interrupted` on Ctrl-C.
     """
-    strict = replace(session.objective, confidence=1 - (1 - session.objective.confidence) / 2)
+    strict = replace(session.objective, confidence=confidence_of_two(session.objective.confidence))
     session = replace(session, objective=strict)
     seconds = max(CONFIRM_S, CONFIRM_REQUESTS / rate, strict.least_s) if seconds is None else seconds
-    run = _full(session, rate, seconds, stopper)
-    if run.verdict is Verdict.UNPROVEN and not run.void and not run.interrupted:
-        run = _full(session.reseeded("again"), rate, 2 * seconds, stopper)
-    if run.interrupted:
+    runs = [_full(session, rate, seconds, stopper)]
+    if runs[0].verdict is Verdict.UNPROVEN and not runs[0].void and not runs[0].interrupted:
+        runs.append(_full(session.reseeded("again"), rate, 2 * seconds, stopper))
+    if runs[-1].interrupted:
         raise Interrupted("stopped during the confirmation")
-    return run
+    return runs
+
+
+def confidence_of_two(confidence: float) -> float:
+    """The confidence of each of two tries that together are wrong as seldom as one."""
+    return 1 - (1 - confidence) / 2
 
 
 def _full(session: Session, rate: float, seconds: float, stopper: Stopper) -> Run:
     due = poisson(rate, seconds, session.seed)
-    schedule = Schedule(name="poisson", due_s=due, duration_s=seconds, steady=True)
+    schedule = Schedule(name="poisson", due_s=due, duration_s=seconds, steady=True, asked_rate=rate)
     return load_once(session, LoadPlan(schedule=schedule, warmup_s=CONFIRM_WARMUP_S), stopper)
 
 
@@ -177,13 +183,21 @@ async def _probe(load: Load, test: SequentialTest, at: float) -> Probe:
         target=session.objective.target,
         void=bool(check.faults),
         effective=effective_size(test.bad),
-        computed=_computed(session, collector.total, collector.cached.total),
+        computed=computed_share(collector.total, collector.cached.total, wished=session.workload.zipf is not None),
+        evidence={
+            **evidence(collector),
+            "objective": asdict(session.objective),
+            "test": test.settings,
+            "counted": pack_bytes(bytes(test.bad)),
+            "readings": check.to_json()["readings"],
+            "samples": None if collector.thinned else pack_rows([row_of(sample) for sample in collector.samples()]),
+        },
     )
 
 
-def _computed(session: Session, computed: int, cached: int) -> float:
-    """Share of the answers that no cache gave; 1 where repeats, and so a cache, were wished for."""
-    return computed / (computed + cached) if cached and session.workload.zipf is None else 1.0
+def computed_share(computed: int, cached: int, *, wished: bool) -> float:
+    """Share of the answers that no cache gave; 1 where repeats, and so a cache, were `wished` for."""
+    return computed / (computed + cached) if cached and not wished else 1.0
 
 
 def _ended(probe: Probe, stopper: Stopper) -> Probe:
@@ -192,8 +206,8 @@ def _ended(probe: Probe, stopper: Stopper) -> Probe:
     return probe
 
 
-def confirmed_probe(run: Run, rate: float, session: Session) -> Probe:
-    """A confirmation run of `session` as a probe."""
+def confirmed_probe(run: Run, rate: float) -> Probe:
+    """A confirmation run as a probe."""
     whole, cached = run.summaries()[-1] if run.summaries() else None, run.cached()
     return Probe(
         load=rate,
@@ -207,5 +221,9 @@ def confirmed_probe(run: Run, rate: float, session: Session) -> Probe:
         target=run.objective.target,
         void=bool(run.void),
         effective=effective_size([not s.good(run.objective) for s in run.samples if not s.cached]),
-        computed=_computed(session, whole.total if whole else 0, cached.total if cached else 0),
+        computed=computed_share(
+            whole.total if whole else 0,
+            cached.total if cached else 0,
+            wished=run.settings["workload"]["zipf"] is not None,
+        ),
     )

@@ -23,6 +23,7 @@ from slo.bench.collect import LATE_MS, Collector
 from slo.bench.resources import machine_ticks, share_of
 from slo.clock import Clock
 from slo.objective import Objective
+from slo.record_form import finite
 from slo.sentences import say
 from slo.stats import binomial_cdf
 
@@ -39,7 +40,7 @@ NOTED_LAG_SHARE = 0.03  # of the objective's threshold
 
 @dataclass(frozen=True, kw_only=True)
 class SelfCheck:
-    """The figures; `faults` make the run void, `remarks` do not."""
+    """The figures; `faults` make the run void, `remarks` do not. `readings` is what `self_check` was given."""
 
     lag_p99_ms: float
     lag_max_ms: float
@@ -49,11 +50,12 @@ class SelfCheck:
     steal: float
     faults: tuple[str, ...]
     remarks: tuple[str, ...]
+    readings: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, NaN as null."""
-        data = asdict(self) | {"faults": list(self.faults), "remarks": list(self.remarks)}
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in data.items()}
+        data: dict[str, Any] = finite(asdict(self))
+        return data
 
 
 class Instrument:
@@ -92,6 +94,11 @@ def self_check(
     objective: Objective,
 ) -> SelfCheck:
     """Judge the readings. A NaN (nothing was sent) faults nothing."""
+    readings = {
+        "late": late, "total": total, "lag_p99_ms": lag_p99_ms, "lag_max_ms": lag_max_ms, "cpu_share": cpu_share,
+        "mean_in_flight": mean_in_flight, "arrivals_times_stay": arrivals_times_stay, "clock_drift": clock_drift,
+        "steal": steal,
+    }  # fmt: skip
     gap = abs(mean_in_flight - arrivals_times_stay) / mean_in_flight if mean_in_flight > 0 else 0.0
     checks = (
         (_too_late(late, total), say("late", late=late, total=total, limit=f"{LATE_MS:g}", p99=f"{lag_p99_ms:.1f}")),
@@ -114,7 +121,14 @@ def self_check(
         steal=steal,
         faults=tuple(text for failed, text in checks if failed),
         remarks=tuple(text for noted, text in remarks if noted),
+        readings=readings,
     )
+
+
+def checked_again(readings: dict[str, Any], objective: Objective) -> SelfCheck:
+    """The self-check that a record's `readings` give; null there is NaN here."""
+    given: dict[str, Any] = {name: math.nan if value is None else value for name, value in readings.items()}
+    return self_check(**given, objective=objective)
 
 
 def _too_late(late: int, total: int) -> bool:

@@ -35,6 +35,7 @@ class SequentialTest:
     def __init__(self, objective: Objective, *, most: int = MOST, first: int = FIRST_LOOK, met_from: int = 0) -> None:
         self.objective = objective
         self._met_from = met_from
+        self.settings = {"most": most, "first": first, "met_from": met_from}
         self.verdict = Verdict.UNPROVEN
         self.bad = bytearray()  # 1 for bad, in order of due time
         self.looks = look_sizes(first, most)

@@ -18,7 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from slo.bench.answers import AnswerCheck, Comparison, Encoding, Kept, compare, decode
-from slo.bench.collect import KEEP, Collector
+from slo.bench.collect import KEEP, UNKNOWN, Collector
 from slo.bench.exchange import OK, Exchange
 from slo.bench.live import Live, live
 from slo.bench.resources import Monitor, Reading, resource_summary
@@ -30,6 +30,7 @@ from slo.bench.workload import Item, Workload
 from slo.clock import Clock, SystemClock
 from slo.errors import RequestTimeout, Unreachable
 from slo.objective import Objective
+from slo.record_form import pack_bytes
 from slo.records import Run
 from slo.sentences import say
 from slo.tally import Tally
@@ -251,6 +252,7 @@ def record(
             "failures": collector.failures.rows(),
             "refusals": tally_figures(collector.refusals_ms),
             "warmup": load.warmup(),
+            "evidence": evidence(collector),
             "priority": priority_name(),
             "peak_in_flight": collector.peak_in_flight,
             "peak_connections": load.pool.peak_connections,
@@ -263,6 +265,21 @@ def record(
     )
     run.notes += [*notes(load, comparison, check), *repeats(session.workload)]
     return run
+
+
+def evidence(collector: Collector) -> dict[str, Any]:
+    """What the verdict follows from beside samples and self-check; counts and fates of all where not all are kept."""
+    found: dict[str, Any] = {
+        "sent": collector.sent,
+        "unanswered": collector.flags.count(UNKNOWN),
+        "sent_sha256": collector.sent_digest.hexdigest(),
+    }
+    if collector.thinned:
+        found["fates"] = pack_bytes(bytes(collector.flags))
+        found["latencies_ms"] = pack_bytes(collector.latencies_ms.tobytes())
+        found["tallies"] = {name: tally.to_json() for name, tally in collector.classes.items()}
+        found["cached"] = collector.cached.to_json()
+    return found
 
 
 def tally_figures(tally: Tally) -> dict[str, Any]:

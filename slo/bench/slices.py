@@ -18,6 +18,7 @@ from slo.bench.stationary import trend
 from slo.errors import BadAnswer, StoreError
 from slo.files import private_folder, write_atomically
 from slo.objective import Objective
+from slo.record_form import pack_bytes
 from slo.records import Sample
 from slo.stats import nearest_rank, rank
 from slo.tally import Tally, tally_from_json
@@ -75,6 +76,7 @@ class Slice:
             **figures,
             "max_ms": _finite(latencies[-1]) if latencies else None,
             "effective": round(cautious_size(self.bad, self.latencies_ms), 1),
+            "bad": pack_bytes(bytes(self.bad)),
             **more,
             "tallies": {name: tally.to_json() for name, tally in self.classes.items()},
             "cached": self.cached.to_json(),

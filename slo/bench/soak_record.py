@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -11,12 +12,13 @@ from slo.bench.session import Session, repeats, tally_figures
 from slo.bench.slices import Row, soak_figures, total_of, totals
 from slo.bench.verdict import Conclusion, judge_dependent, lasting
 from slo.objective import Objective, Verdict
+from slo.record_form import pack_bytes
 from slo.records import Run, Sample
 from slo.sentences import say
 from slo.units import show_duration
 
 HEAVY = frozenset(
-    {"tallies", "cached", "stages", "refusals", "failures", "sample", "generator", "warmup"}
+    {"tallies", "cached", "stages", "refusals", "failures", "sample", "generator", "warmup", "bad"}
 )  # not in the record
 LEAST_SLICES = 6  # that tell how alike they are
 PAUSE_S = 60.0  # between sessions, from which on it is told
@@ -24,43 +26,54 @@ PAUSE_S = 60.0  # between sessions, from which on it is told
 
 def soak_record(session: Session, name: str, started_wall_s: float, rows: Sequence[Row], samples: list[Sample]) -> Run:
     """The run `name` over `rows`; `samples` are a fair part of all its requests."""
-    objective, answers, wished = session.objective, answers_of(rows), session.workload.zipf is not None
+    run = Run(
+        kind="stress", id=name, started_wall_s=started_wall_s, endpoint=session.target.url,
+        model=session.target.model, objective=session.objective, server=session.server, samples=samples,
+        settings={
+            **session.settings, "workload": session.workload.describe(), "seed": session.seed,
+            "encoding": session.encoding, "timeout_s": session.target.timeout_s, "loop": "closed",
+        },
+    )  # fmt: skip
+    conclude_soak(run, rows)
+    run.details["evidence"] = {"slices": packed_rows(rows)}
+    run.notes += [*run.details["self_check"]["remarks"], *_notes(rows, run), *repeats(session.workload)]
+    return run
+
+
+def conclude_soak(run: Run, rows: Sequence[Row]) -> None:
+    """Give `run` all that follows from its slices: counts, verdict, figures."""
+    objective, answers, wished = run.objective, answers_of(rows), run.settings["workload"]["zipf"] is not None
     cached = total_of(row["cached"] for row in rows)
     computed = sum(row["total"] for row in rows)
     check = with_cache(checked(rows, objective), cached=cached.total, computed=computed, wished=wished)
     conclusion = concluded(rows, objective, check.faults)
     warmups = [row["warmup"] for row in rows if row["warmup"]]
-    run = Run(
-        kind="stress", id=name, started_wall_s=started_wall_s, endpoint=session.target.url,
-        model=session.target.model, objective=objective, server=session.server, samples=samples,
-        settings={
-            **session.settings, "workload": session.workload.describe(), "seed": session.seed,
-            "encoding": session.encoding, "timeout_s": session.target.timeout_s, "loop": "closed",
-        },
-        exact=[tally.summary(label, objective, weight=conclusion.weight) for label, tally in totals(rows).items()],
-        exact_cached=cached.summary("cached", objective) if cached.total else None,
-        decided=conclusion.verdict,
-        void=list(conclusion.void),
-        details={
-            "conclusion": conclusion.to_json(),
-            "self_check": check.to_json(),
-            "answers": answers,
-            "stages": {label: tally_figures(tally) for label, tally in merged(rows, "stages").items()},
-            "failures": failures_of(rows),
-            "refusals": tally_figures(total_of(row["refusals"] for row in rows)),
-            "warmup": {key: sum(part[key] for part in warmups) for key in ("discarded", "seconds")},
-            "priority": rows[-1]["priority"] if rows else "normal",
-            "peak_in_flight": max((row["peak_in_flight"] for row in rows), default=0),
-            "peak_connections": max((row["peak_connections"] for row in rows), default=0),
-            "texts_answered": sum(row["texts_answered"] for row in rows),
-            "resource_summary": _resources(rows),
-            "sessions": len({row["session"] for row in rows}),
-            "slices": [{key: value for key, value in row.items() if key not in HEAVY} for row in rows],
-            "soak": soak_figures(rows, rows[-1]["clients"] if rows else 0),
-        },
-    )  # fmt: skip
-    run.notes += [*check.remarks, *_notes(rows, run), *repeats(session.workload)]
-    return run
+    run.exact = [tally.summary(label, objective, weight=conclusion.weight) for label, tally in totals(rows).items()]
+    run.exact_cached = cached.summary("cached", objective) if cached.total else None
+    run.decided, run.void = conclusion.verdict, list(conclusion.void)
+    run.details |= {
+        "conclusion": conclusion.to_json(),
+        "self_check": check.to_json(),
+        "answers": answers,
+        "stages": {label: tally_figures(tally) for label, tally in merged(rows, "stages").items()},
+        "failures": failures_of(rows),
+        "refusals": tally_figures(total_of(row["refusals"] for row in rows)),
+        "warmup": {key: sum(part[key] for part in warmups) for key in ("discarded", "seconds")},
+        "priority": rows[-1]["priority"] if rows else "normal",
+        "peak_in_flight": max((row["peak_in_flight"] for row in rows), default=0),
+        "peak_connections": max((row["peak_connections"] for row in rows), default=0),
+        "texts_answered": sum(row["texts_answered"] for row in rows),
+        "resource_summary": _resources(rows),
+        "sessions": len({row["session"] for row in rows}),
+        "slices": [{key: value for key, value in row.items() if key not in HEAVY} for row in rows],
+        "soak": soak_figures(rows, rows[-1]["clients"] if rows else 0),
+    }
+
+
+def packed_rows(rows: Sequence[Row]) -> str:
+    """The slices as a record keeps them: without their samples, which the record has."""
+    bare = [{key: value for key, value in row.items() if key != "sample"} for row in rows]
+    return pack_bytes(json.dumps(bare, ensure_ascii=False).encode())
 
 
 def concluded(rows: Sequence[Row], objective: Objective, faults: tuple[str, ...]) -> Conclusion:

@@ -45,6 +45,7 @@ from slo.stats import nearest_rank
 from slo.units import show_ms, show_ratio
 
 CHECK_WARMUP_S = 3.0
+WHOLE = "mix"  # the search over the whole workload
 
 
 @click.command()
@@ -76,8 +77,10 @@ def capacity(
     line, stopper = LiveLine(), Stopper()
     session = make_session(ctx, seed=drawn(seed), line=line, **given)
     search = _Search(ctx, session, line, stopper, floor, ceiling, precision, least, confirm)
-    found, run = search.run(session, "mix")
-    searches = run.details["searches"] = {"mix": found.to_json()}
+    found, run = search.run(session, WHOLE)
+    run.settings |= {"floor": floor, "ceiling": ceiling, "precision": precision}
+    run.details["confirmations"] = search.confirmations
+    searches = run.details["searches"] = {WHOLE: found.to_json()}
     try:
         for name, _ in session.workload.mix if per_class and not session.workload.own else ():
             searches[name] = search.run(replace(session, workload=session.workload.only(name)), name)[0].to_json()
@@ -105,16 +108,18 @@ class _Search:
         self._ctx, self._session, self._line, self._stopper = ctx, session, line, stopper
         self._floor, self._ceiling, self._precision, self._least_s = floor, ceiling, precision, least_s
         self._confirm_s = confirm_s
+        self.confirmations: list[dict[str, Any]] = []  # all but the run that the command itself records
         self._number = itertools.count(1)
 
     def run(self, session: Session, name: str) -> tuple[Capacity, Run]:
         """The capacity for the workload of `session`, and its last confirmation (or an empty run)."""
         started_wall_s = session.clock.wall()
-        confirmations: list[Run] = []
+        confirmations: list[tuple[float, Run]] = []
 
         def confirm(rate: float) -> Probe:
-            confirmations.append(confirmation(self._fresh(session), rate, self._stopper, seconds=self._confirm_s))
-            return confirmed_probe(confirmations[-1], rate, session)
+            runs = confirmation(self._fresh(session), rate, self._stopper, seconds=self._confirm_s)
+            confirmations.extend((rate, run) for run in runs)
+            return confirmed_probe(runs[-1], rate)
 
         def rated(kind: Callable[[Objective, float, float], SequentialTest]) -> Prober:
             def probe(rate: float) -> Probe:
@@ -132,8 +137,10 @@ class _Search:
             precision=self._precision,
             cool_down=self.cool_down,
         )
+        apart = confirmations[:-1] if name == WHOLE else confirmations
+        self.confirmations += [{"search": name, "rate": rate, "run": run.to_json()} for rate, run in apart]
         if confirmations:
-            run = confirmations[-1]
+            run = confirmations[-1][1]
             run.kind, run.id = "capacity", run.id.replace("-load-", "-capacity-")
             return found, run
         return found, empty_run(session, "capacity", started_wall_s, decided=found.probes[0].verdict)

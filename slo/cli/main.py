@@ -44,6 +44,8 @@ COMMANDS: dict[str, str] = {
     "stress": "slo.cli.load",
     "capacity": "slo.cli.capacity",
     "plan": "slo.cli.capacity",
+    "verify": "slo.cli.attest",
+    "attest": "slo.cli.attest",
     "check": "slo.cli.watch",
     "watch": "slo.cli.watch",
     "budget": "slo.cli.history",

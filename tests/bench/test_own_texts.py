@@ -157,7 +157,7 @@ def test_a_rate_is_that_of_what_was_computed(program: Start, tmp_path: Path) -> 
     run = load(to, rate=100, seconds=2, warmup_s=0)
     hits = run.cached()
     assert hits is not None
-    probe = confirmed_probe(run, 100, to)
+    probe = confirmed_probe(run, 100)
     assert probe.computed == pytest.approx(1 - hits.total / run.details["sent"])
     found = find_capacity(lambda rate: replace(probe, load=rate), lambda rate: replace(probe, load=rate), ceiling=20)
     assert found.best == pytest.approx(20 * probe.computed)
