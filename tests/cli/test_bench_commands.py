@@ -34,7 +34,8 @@ def baseline(server: StubServer, *options: str) -> int:
 
 
 def test_a_baseline_shows_a_table_and_saves_its_record(server: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
-    assert baseline(server, "--requests", "60") == 0
+    Path("patient.yaml").write_text("objective: p95 <= 9s\n", encoding="utf-8")  # met beside whatever else runs
+    assert baseline(server, "--requests", "60", "--config", "patient.yaml") == 0
     out, err = capsys.readouterr()
     assert "verdict: MET" in out
     assert "stand-in weights" in out
@@ -43,7 +44,7 @@ def test_a_baseline_shows_a_table_and_saves_its_record(server: StubServer, capsy
     assert "measure 360/360" in err  # documents included
     record = load_run("last:baseline", Path(".slo"))
     assert record.stand_in
-    assert len(record.samples) == 180
+    assert len(record.samples) == 360
     assert record.id in err
     assert "sk-marker" not in out + err + Path(".slo/runs", f"{record.id}.json").read_text(encoding="utf-8")
 

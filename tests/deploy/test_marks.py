@@ -30,7 +30,11 @@ def started(state_dir: Path, *, marked: bool = True, command: list[str] = SLEEPE
     marks = mark(state) if marked else {INSTANCE_VARIABLE: state.instance}
     environment = {**os.environ, "XINFERENCE_HOME": str(state_dir / "xinference"), **marks}
     (state_dir / "log").touch()
-    return state.started(spawn(command, environment=environment, log=state_dir / "log"))
+    begun = state.started(spawn(command, environment=environment, log=state_dir / "log"))
+    while not processes_of(state.instance):  # the kernel shows the environment a moment after the program's start
+        assert begun.alive
+        time.sleep(0.01)
+    return begun
 
 
 @pytest.fixture
