@@ -146,6 +146,10 @@ def publish(ctx: Context, run: Run, report: RenderableType) -> None:
         saved = error
     if ctx.json:
         ctx.emit_json(run.to_json())
+    elif ctx.output:
+        from slo.report.formats import FORMATS  # noqa: PLC0415 - for whoever asks for it
+
+        click.echo(FORMATS[ctx.output](run), nl=False)
     else:
         wide(ctx.out).print(report)
     if isinstance(saved, StoreError):

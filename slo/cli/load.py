@@ -27,7 +27,7 @@ from slo.report.load import load_report, slice_line, stress_report
 from slo.report.table import comparison_report
 from slo.units import parse_duration
 
-TARGET = ("endpoint", "model_name", "api_key_file", "objective", "headers", "extra_body")
+TARGET = ("endpoint", "model_name", "api_key_file", "objective", "headers", "extra_body", "output")
 KEPT = frozenset({"--concurrency", "--duration", "--slice", "--mix", "--batch", "--zipf", "--texts", "--seed",
                   "--encoding", "--check-every", "--chars", "--tokens", "--workload"})  # fmt: skip
 CARRIED = ("mix", "batch", "zipf", "encoding", "check_every", "texts_file")  # options that a resumed run keeps
@@ -69,7 +69,7 @@ def load(
     publish(ctx, run, load_report(run))
     if problem is not None:
         raise problem
-    if result is not None and not ctx.json:
+    if result is not None and not ctx.json and not ctx.output:
         wide(ctx.out).print(comparison_report(result))
     if run.interrupted:
         return 130

@@ -35,6 +35,7 @@ class Context:
     err: Console
     json: bool
     extras: Extras = NO_EXTRAS
+    output: str | None = None  # one of `report.formats`, instead of a table
 
     def api_key(self) -> ApiKey | None:
         """The key given by the environment or the configured file, else the one that our launch stored."""
@@ -80,6 +81,12 @@ def measuring_options(command: Command) -> Command:
     for option in (
         click.option("--extra-body", help=f"More fields of each request: '{BODY}'."),
         click.option("--header", "headers", multiple=True, help='Sent with each request: "api-key: …". Repeatable.'),
+        click.option(
+            "--format",
+            "output",
+            type=click.Choice(["csv", "junit", "jsonl"]),
+            help="Instead of the table: a row per class, a test case per verdict, a line per request.",
+        ),
         click.option("--objective", help='Instead of the configured one: "p99 <= 300ms".'),
     ):
         command = option(command)
@@ -116,6 +123,7 @@ def context(
     api_key_file: Path | None = None,
     headers: tuple[str, ...] = (),
     extra_body: str | None = None,
+    output: str | None = None,
     **changes: Any,
 ) -> Context:
     """Configuration with the options applied; `changes` are further dotted keys, None meaning "not given"."""
@@ -128,7 +136,7 @@ def context(
         }
     )
     extras = extras_of(headers, extra_body)
-    return Context(config=config, out=Console(), err=Console(stderr=True), json=as_json, extras=extras)
+    return Context(config=config, out=Console(), err=Console(stderr=True), json=as_json, extras=extras, output=output)
 
 
 def extras_of(headers: tuple[str, ...], extra_body: str | None) -> Extras:
