@@ -116,8 +116,12 @@ class Comparison:
 def compare(before: Run, after: Run) -> Comparison:
     """`after` against `before`, per class that both have, then overall where the classes are mixed alike.
 
-    The objective of `after` judges both. Raises `RunError` when they share no class.
+    The objective of `after` judges both. Raises `RunError` when they share no class, or were not asked alike.
     """
+    if unlike := _unlike(before, after):
+        raise RunError(
+            f"{before.id} and {after.id} cannot be compared: {'; '.join(unlike)}", hint="measure both in the same way"
+        )
     classes = [name for name in _classes(before) if name in _classes(after)]
     if not classes:
         raise RunError(f"{before.id} and {after.id} share no length class", hint="compare two runs of one kind")
@@ -210,13 +214,11 @@ def _mixed_alike(before: Run, after: Run) -> bool:
 def _warnings(before: Run, after: Run) -> list[str]:
     found = []
     for what, a, b in (
-        ("kind", before.kind, after.kind),
         ("model", before.model, after.model),
         ("cpu", before.host.get("cpu"), after.host.get("cpu")),
         ("cores", before.host.get("cores"), after.host.get("cores")),
         ("objective", str(before.objective), str(after.objective)),
         ("seed", before.settings.get("seed"), after.settings.get("seed")),
-        ("load", *loads(before, after)),
         ("weights", _weights(before), _weights(after)),
         ("classes", ", ".join(sorted(_classes(before))), ", ".join(sorted(_classes(after)))),
     ):
@@ -225,6 +227,18 @@ def _warnings(before: Run, after: Run) -> list[str]:
     found += [say("interrupted", run=run.id) for run in (before, after) if run.interrupted]
     found += [say("void", run=run.id, reasons="; ".join(run.void)) for run in (before, after) if run.void]
     return found
+
+
+def _unlike(before: Run, after: Run) -> list[str]:
+    """What differs in how they were measured, so that a difference would say nothing about the services.
+
+    The load holds the asked rate and the digest of own texts. What only one record knows is taken to be alike.
+    """
+    asked = [("kind", before.kind, after.kind), ("load", *loads(before, after))]
+    for name in ("encoding", "connections", "clients"):
+        a, b = (run.settings.get(name) for run in (before, after))
+        asked.append((name, *((a, b) if a is not None and b is not None else (None, None))))
+    return [say(f"different.{name}", a=a, b=b) for name, a, b in asked if a != b]
 
 
 def loads(before: Run, after: Run) -> tuple[str, str]:

@@ -119,7 +119,8 @@ def compare(
     moods fall on both alike.
 
     \b
-    Exit codes: 0 not slower, 1 significantly slower in any row, 2 no such record.
+    Exit codes: 0 not slower, 1 significantly slower in any row, 2 no such record,
+    or two that were not measured alike (kind, load, encoding, connections).
     """
     if measure:
         from slo.cli.duel import compare_live  # noqa: PLC0415

@@ -121,7 +121,6 @@ def test_runs_without_a_common_class_cannot_be_compared() -> None:
         ({"host": {"cpu": "other", "cores": 2}}, "processors: c and other"),
         ({"host": {"cpu": "c", "cores": 8}}, "numbers of cores: 2 and 8"),
         ({"model": "n"}, "models: m and n"),
-        ({"kind": "stress"}, "kinds of run"),
         ({"objective": Objective(threshold_ms=100)}, "(the second judges both): P95 ≤ 150 ms and P95 ≤ 100 ms"),
         ({"settings": {"seed": 2}}, "seeds (other texts of the same lengths): 1 and 2"),
         ({"server": {"stand_in": True}}, "weights: as served and stand-in"),
@@ -136,14 +135,30 @@ def test_what_makes_runs_hard_to_compare_is_said(changes: dict[str, object], wor
     assert compare(a_run(parts), a_run(parts)).warnings == []
 
 
-def test_different_loads_are_said_and_unknown_ones_are_not() -> None:
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"kind": "stress"}, "kinds of run: baseline and stress"),
+        ({"settings": {"encoding": "base64", "connections": 256}}, "encodings of vectors: float and base64"),
+        ({"settings": {"encoding": "float", "connections": 8}}, "numbers of connections: 256 and 8"),
+    ],
+)
+def test_runs_that_were_not_asked_alike_are_refused(changes: dict[str, object], words: str) -> None:
+    parts = [samples("short", 50, 10, 1)]
+    with pytest.raises(RunError, match=words):
+        compare(a_run(parts, settings={"encoding": "float", "connections": 256}), a_run(parts, **changes))
+    assert compare(a_run(parts, settings={"encoding": "float"}), a_run(parts, settings={})).rows
+
+
+def test_different_loads_are_refused_and_unknown_ones_are_not() -> None:
     def under(load: str | None) -> Run:
         return a_run([samples("short", 50, 10, 1)], settings={"seed": 1} | ({"load": load} if load else {}))
 
     one, other = "poisson 60/s, short=1 × 1", "poisson 80/s, short=1 × 1"
-    assert any("loads" in warning for warning in compare(under(one), under(other)).warnings)
+    with pytest.raises(RunError, match="loads: poisson 60/s"):
+        compare(under(one), under(other))
     for before, after in ((one, one), (one, None), (None, other)):
-        assert not any("loads" in warning for warning in compare(under(before), under(after)).warnings)
+        assert compare(under(before), under(after)).rows
 
 
 def test_drawing_in_portions_takes_little_memory_and_gives_the_same_spread(monkeypatch: pytest.MonkeyPatch) -> None:
