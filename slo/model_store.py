@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-RECIPE = "2"  # raise when conversion, quantisation or the texts of the gate change
+RECIPE = "3"  # raise when conversion, quantisation or the texts of the gate change
 SOURCE = "made-from.json"
 LOCK = ".in-use"
 PARTS = ("fp32", "int8", "compiled")

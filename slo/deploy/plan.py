@@ -96,6 +96,7 @@ def model_plan(config: Config, files: ModelFiles, engine: Engine) -> ModelPlan:
         device=config.server.device,
         replicas=config.server.replicas,
         threads=config.server.threads or threads_per_replica(config.server.replicas),
+        streams=config.server.streams,
     )
 
 

@@ -40,6 +40,7 @@ class ModelPlan:
     device: str
     replicas: int
     threads: int
+    streams: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """The settings as recorded in `server.json`."""
@@ -105,6 +106,7 @@ def launch_body(plan: ModelPlan, models_dir: Path) -> dict[str, Any]:
             "slo_precision": plan.precision,
             "slo_models_dir": str(models_dir),
             "slo_threads": plan.threads,
+            "slo_streams": plan.streams,
         }
     elif plan.threads < len(os.sched_getaffinity(0)):
         # Every process would otherwise use all cores that it sees, and they would wait for each other.

@@ -239,7 +239,7 @@ class Batcher:
                 self._dying.discard(replica.identity)
             self.health.ended(replica.identity, self._now(), ok=ok)
         timing = PassTiming(started_s, self._now() - started_s, answer[3])
-        self._learn(jobs, answer, timing)
+        self._learn(replica, jobs, answer, timing)
         for job, vector in zip(jobs, vectors, strict=True):
             self._forget(job)
             if vector is None:
@@ -296,9 +296,11 @@ class Batcher:
             else:
                 self._suspects.append(job)
 
-    def _learn(self, jobs: list[Job], answer: Embedded, timing: PassTiming) -> None:
+    def _learn(self, replica: Replica, jobs: list[Job], answer: Embedded, timing: PassTiming) -> None:
+        """An engine of several streams begins a pass beside the one before: it occupied what came after that's end."""
         _, tokens, _, stages_ms = answer
-        engine_s = sum(stages_ms.get(stage, 0.0) for stage in ("infer", "finish")) / 1000
+        alone_s = timing.dispatched_s + timing.wall_s - replica.load.ended_s
+        engine_s = min(alone_s, sum(stages_ms.get(stage, 0.0) for stage in ("infer", "finish")) / 1000)
         self.planner.cost.observe(sum(tokens), engine_s, timing.wall_s, stages_ms.get("wait", 0.0) / 1000)
         self._estimate.observe([job.text for job in jobs], tokens)
         self._observer.passed(len(jobs), sum(tokens), timing)

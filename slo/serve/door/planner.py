@@ -47,6 +47,7 @@ class Load:
     tokens: int = 0
     busy_until_s: float = 0.0
     free_since_s: float = -1e9
+    ended_s: float = -1e9  # when the last pass came back
     last_items: int = 0
 
     def start(self, now_s: float, predicted_s: float, items: int, tokens: int) -> None:
@@ -61,6 +62,7 @@ class Load:
         self.passes_s.popleft()
         self.tokens -= tokens
         self.busy_until_s = now_s + sum(self.passes_s)
+        self.ended_s = now_s
         if not self.passes_s:
             self.free_since_s = now_s
 

@@ -1,4 +1,4 @@
-"""PyTorch → OpenVINO: the packed forward pass traced into a graph with four integer inputs."""
+"""PyTorch → OpenVINO: the packed forward pass traced into a graph with integer inputs, those of a `Pass`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from slo.errors import ModelSourceError, QuantizeError
 from slo.serve.engine.encoder import load_encoder
 from slo.serve.engine.model_files import FALL_BACK, ModelFiles
 from slo.serve.engine.openvino_forward import core
-from slo.serve.engine.packing import Shapes, pack
+from slo.serve.engine.packing import INPUTS, Shapes, pack
 
-INPUTS = ("ids", "positions", "owners", "rows")
 TOLERANCE = 1e-4  # largest element-wise difference between torch and the graph, both in fp32
 
 
@@ -36,12 +35,16 @@ def convert(files: ModelFiles) -> ov.Model:
     def example(lengths: list[int]) -> tuple[torch.Tensor, ...]:
         texts = [[(7 * length + place) % 97 + 1 for place in range(length)] for length in lengths]
         shapes = Shapes.up_to(512, 512)
-        packed = pack(texts, range(len(texts)), shapes, pooling=files.pooling, first_position=files.first_position)
+        packed = pack(
+            texts, range(len(texts)), shapes, pooling=files.pooling, first_position=files.first_position, laid_out=True
+        )
         return tuple(torch.from_numpy(array) for array in packed.inputs().values())
 
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # tracing is deprecated in torch, yet it is what OpenVINO's front end does
-        model = ov.convert_model(encoder, example_input=example([7, 5]), input=[ov.PartialShape([-1])] * len(INPUTS))
+        traced = example([7, 5])
+        shapes = [ov.PartialShape([-1] * tensor.dim()) for tensor in traced]
+        model = ov.convert_model(encoder, example_input=traced, input=shapes)
         check = example([3, 20, 11])
         expected = encoder(*check).numpy()
     for name, port in zip(INPUTS, model.inputs, strict=True):

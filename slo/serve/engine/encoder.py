@@ -45,24 +45,41 @@ class PackedLayer(nn.Module):  # type: ignore[misc]
         self.norm = layer.output.LayerNorm
         self.heads = heads
 
-    def forward(self, states: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
-        """`mask` [1, 1, n, tokens] is added to the scores; `rows` [n] computes these rows only."""
-        asking = states if rows is None else states.index_select(0, rows)
+    def forward(
+        self, states: torch.Tensor, mask: torch.Tensor, slots: torch.Tensor, back: torch.Tensor
+    ) -> torch.Tensor:
+        """`mask` [rows, 1, length, length] is added to the scores of the layout that `slots` and `back` describe."""
+        there = slots.reshape(-1)
+        query, key, value = (
+            self._by_head(part(states).index_select(0, there), slots.shape[0], slots.shape[1])
+            for part in (self.query, self.key, self.value)
+        )
+        seen = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self._behind(self._flat(seen).index_select(0, back), states)
+
+    def of_rows(self, states: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """The layer's states of `rows` [n] only; `mask` is [1, 1, n, tokens]."""
+        asking = states.index_select(0, rows)
         query, key, value = self.query(asking), self.key(states), self.value(states)
         seen = nn.functional.scaled_dot_product_attention(
-            self._by_head(query), self._by_head(key), self._by_head(value), attn_mask=mask
+            self._by_head(query, 1, -1), self._by_head(key, 1, -1), self._by_head(value, 1, -1), attn_mask=mask
         )
-        flat = seen.transpose(1, 2).reshape(-1, query.shape[1])
-        attended: torch.Tensor = self.attended_norm(self.attended(flat) + asking)
+        return self._behind(self._flat(seen), asking)
+
+    def _behind(self, seen: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+        attended: torch.Tensor = self.attended_norm(self.attended(seen) + states)
         result: torch.Tensor = self.norm(self.narrow(self.activation(self.widen(attended))) + attended)
         return result
 
-    def _by_head(self, flat: torch.Tensor) -> torch.Tensor:
-        return flat.reshape(1, -1, self.heads, flat.shape[1] // self.heads).transpose(1, 2)
+    def _by_head(self, flat: torch.Tensor, rows: int, length: int) -> torch.Tensor:
+        return flat.reshape(rows, length, self.heads, flat.shape[-1] // self.heads).transpose(1, 2)
+
+    def _flat(self, by_head: torch.Tensor) -> torch.Tensor:
+        return by_head.transpose(1, 2).reshape(-1, self.heads * by_head.shape[-1])
 
 
 class PackedEncoder(nn.Module):  # type: ignore[misc]
-    """ids, positions, owners [tokens], rows [texts] → vectors [texts, hidden]."""
+    """The inputs of a `Pass` → vectors [texts, hidden]."""
 
     def __init__(self, model: Any, *, pooling: Pooling, normalise: bool) -> None:
         super().__init__()
@@ -77,17 +94,19 @@ class PackedEncoder(nn.Module):  # type: ignore[misc]
         self.normalise = normalise
 
     def forward(
-        self, ids: torch.Tensor, positions: torch.Tensor, owners: torch.Tensor, rows: torch.Tensor
-    ) -> torch.Tensor:
+        self, ids: torch.Tensor, positions: torch.Tensor, owners: torch.Tensor, rows: torch.Tensor,
+        slots: torch.Tensor, places: torch.Tensor, back: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
         states = self.norm(self.words(ids) + self.positions(positions) + self.segment)
-        apart = (owners.unsqueeze(1) != owners.unsqueeze(0)).to(states.dtype) * HIDDEN_FROM
-        everywhere = apart.unsqueeze(0).unsqueeze(0)
+        apart = (places.unsqueeze(2) != places.unsqueeze(1)).to(states.dtype).unsqueeze(1) * HIDDEN_FROM
         for layer in self.layers[:-1]:
-            states = layer(states, everywhere, None)
+            states = layer(states, apart, slots, back)
         if self.pooling == "cls":
-            vectors = self.layers[-1](states, apart.index_select(0, rows).unsqueeze(0).unsqueeze(0), rows)
+            own = owners.index_select(0, rows)
+            others = (own.unsqueeze(1) != owners.unsqueeze(0)).to(states.dtype) * HIDDEN_FROM
+            vectors = self.layers[-1].of_rows(states, others.unsqueeze(0).unsqueeze(0), rows)
         else:
-            states = self.layers[-1](states, everywhere, None)
+            states = self.layers[-1](states, apart, slots, back)
             members = (rows.unsqueeze(1) == owners.unsqueeze(0)).to(states.dtype)
             vectors = members.matmul(states) / members.sum(dim=1, keepdim=True).clamp(min=1.0)
         return nn.functional.normalize(vectors, dim=-1) if self.normalise else vectors

@@ -41,8 +41,8 @@ MODELS_DIRECTORY = ".slo/models"
 class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
     """A BERT-like embedding model on packed int8, bf16 or fp32 inference.
 
-    Keys of the launch body that it understands: `slo_precision`, `slo_models_dir`, `slo_threads`, `slo_pass_tokens`,
-    `device` ("cpu", "cuda", "cuda:1").
+    Keys of the launch body that it understands: `slo_precision`, `slo_models_dir`, `slo_threads`, `slo_streams`,
+    `slo_pass_tokens`, `device` ("cpu", "cuda", "cuda:1").
     """
 
     allow_batch = True  # calls may overlap: the line below orders them
@@ -133,6 +133,7 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
             "fingerprint": loaded.fingerprint,
             "device": loaded.device,
             "threads": loaded.threads,
+            "streams": loaded.runtime.streams,
             "pass_tokens": loaded.runtime.shapes.cap,
             "dimensions": files.dimensions,
             "max_tokens": files.max_tokens,
@@ -144,6 +145,8 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
             "cpu_s": time.process_time(),
             "age_s": round(time.monotonic() - self._loaded_s, 1),
             "passes": line.tally.passes,
+            "narrow_passes": line.tally.narrow,
+            "filling_tokens": line.tally.filling,
             "tokens": line.tally.tokens,
             "texts": line.tally.texts,
             "infer_s": line.tally.infer_s,
@@ -163,6 +166,7 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
             "precision": precision,
             "device": self._device or "cpu",
             "threads": keys.get("slo_threads"),
+            "streams": keys.get("slo_streams") or 1,
             "pass_tokens": keys.get("slo_pass_tokens"),
         }
         try:

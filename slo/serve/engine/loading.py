@@ -169,11 +169,13 @@ class Workshop:
         self.graph(choice.precision)
         return choice
 
-    def runtime(self, graph: Path, hint: str, *, threads: int, pass_tokens: int, keep: bool = True) -> Runtime:
+    def runtime(
+        self, graph: Path, hint: str, *, threads: int, pass_tokens: int, keep: bool = True, streams: int = 1
+    ) -> Runtime:
         """`keep` stores compiled kernels for the next start."""
         compiled = self.artefacts.compiled if keep else None
-        forward = OpenVinoForward(graph, hint=hint, threads=threads, compiled=compiled)
-        return Runtime(self.files, self.tokenizer(), forward, pass_tokens=pass_tokens)
+        forward = OpenVinoForward(graph, hint=hint, threads=threads, compiled=compiled, streams=streams)
+        return Runtime(self.files, self.tokenizer(), forward, pass_tokens=pass_tokens, streams=streams, fine=True)
 
     def _pass_ms(self) -> dict[str, float]:
         """Milliseconds of a full pass by precision: the median of nine, after one that compiles."""
@@ -232,6 +234,7 @@ def load(
     precision: str = "auto",
     device: str = "cpu",
     threads: int | None = None,
+    streams: int = 1,
     pass_tokens: int | None = None,
     progress: Progress = silent,
     may_make: bool = True,
@@ -248,7 +251,10 @@ def load(
     hint = supported_precisions()[choice.precision]
     threads = threads or cores()
     graph = workshop.graph(choice.precision)
-    runtime = workshop.runtime(graph, hint, threads=threads, pass_tokens=pass_tokens or DEFAULT_PASS_TOKENS)
+    runtime = workshop.runtime(
+        graph, hint, threads=threads, pass_tokens=pass_tokens or DEFAULT_PASS_TOKENS,
+        streams=min(streams, threads),
+    )  # fmt: skip
     progress("warming up", 0.0)
     runtime.warm_up()
     progress("warming up", 1.0)

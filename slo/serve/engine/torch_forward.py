@@ -37,7 +37,7 @@ class TorchForward:
         if self._device.type == "cuda":
             return self._replayed(packed)
         with torch.inference_mode():
-            vectors = self._encoder(*_inputs(torch.from_numpy(_flat(packed)).to(self._device), packed.ids.size))
+            vectors = self._encoder(*(torch.from_numpy(array).to(self._device) for array in packed.inputs().values()))
             return np.array(vectors[: len(packed.texts)].float().cpu().numpy(), dtype=np.float32)
 
     def _replayed(self, packed: Pass) -> Vectors:
@@ -81,9 +81,12 @@ class Recording:
 
 def _flat(packed: Pass) -> Ints:
     """All inputs in one array, which goes to the device in one piece."""
-    return np.concatenate([packed.ids, packed.positions, packed.owners, packed.rows])
+    return np.concatenate([array.ravel() for array in packed.inputs().values()])
 
 
 def _inputs(flat: torch.Tensor, tokens: int) -> tuple[torch.Tensor, ...]:
-    """The encoder's four inputs out of `_flat`."""
-    return (*flat[: 3 * tokens].view(3, tokens), flat[3 * tokens :])
+    """The encoder's inputs out of `_flat`, attention in one row."""
+    rows = flat.numel() - 6 * tokens
+    ids, positions, owners, *_ = flat[: 3 * tokens].view(3, tokens)
+    slots, places, back = flat[3 * tokens + rows :].view(3, tokens)
+    return ids, positions, owners, flat[3 * tokens : 3 * tokens + rows], slots[None], places[None], back

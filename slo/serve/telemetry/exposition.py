@@ -113,13 +113,21 @@ class Exposition(Collector):
         queue = GaugeMetricFamily("slo_queue_tokens", "Tokens waiting, estimated", labels=("model", "class"))
         rate = GaugeMetricFamily("slo_capacity_tokens_per_second", "Tokens that full passes compute", labels=("model",))
         replicas = GaugeMetricFamily("slo_replicas", "Replicas that answer", labels=("model",))
+        computed = CounterMetricFamily(
+            "slo_engine_tokens", "Tokens of texts, and those that only fill the shape of a pass",
+            labels=("model", "replica", "what"),
+        )  # fmt: skip
         for lane in lanes:
             queue.add_metric((lane.model, "online"), lane.planner.online_tokens)
             queue.add_metric((lane.model, "deferred"), lane.planner.deferred_tokens)
             queue.add_metric((lane.model, "batch"), lane.planner.batch_tokens)
             rate.add_metric((lane.model,), lane.capacity_tokens_per_s())
             replicas.add_metric((lane.model,), len(lane.replicas))
-        yield from (queue, rate, replicas)
+            for replica in lane.replicas:
+                for what, key in (("text", "tokens"), ("filling", "filling_tokens")):
+                    if isinstance(tokens := replica.status.get(key), int):
+                        computed.add_metric((lane.model, replica.identity[0], what), tokens)
+        yield from (queue, rate, replicas, computed)
         yield GaugeMetricFamily("slo_cache_bytes", "Size of the cache", value=self._cache.bytes)
         yield GaugeMetricFamily("slo_cache_entries", "Vectors in the cache", value=len(self._cache))
         yield GaugeMetricFamily("slo_start_time_seconds", "When the API process began to count", value=self._started_s)

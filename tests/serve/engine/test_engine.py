@@ -47,7 +47,7 @@ def family(directory: Path, **changes: object) -> EmbeddingModelFamilyV2:
 
 @pytest.fixture(scope="module")
 def exact(tiny: Path, cache: Path) -> Loaded:
-    return load(tiny, cache, precision="fp32", pass_tokens=96)
+    return load(tiny, cache, precision="fp32", threads=2, streams=2, pass_tokens=96)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,16 @@ def test_a_vector_is_the_same_alone_or_packed_with_any_others(exact: Loaded, tex
     together = exact.runtime.embed(texts)
     alone = np.concatenate([exact.runtime.embed([text]) for text in texts])
     assert np.abs(together - alone).max() <= 1e-5
+
+
+@settings(max_examples=40, deadline=None)
+@given(some_texts)
+def test_a_vector_is_the_same_on_a_stream_of_its_own(exact: Loaded, texts: list[str]) -> None:
+    runtime = exact.runtime
+    tokens = runtime.tokenise(texts)
+    batch = runtime.batch(tokens, runtime.plan(tokens, narrow=True), narrow=True)
+    narrow = runtime.finish(batch, [runtime.infer(packed, index % 2) for index, packed in enumerate(batch.passes)])
+    assert np.abs(narrow - runtime.embed(texts)).max() <= 1e-5
 
 
 async def test_int8_answers_agree_with_sentence_transformers(engine: OpenVinoEmbedding, tiny: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from slo.serve.engine.fidelity import Vectors
 from slo.serve.engine.model_files import read_model
-from slo.serve.engine.packing import FILLING, ROWS_PER_TOKENS, Pass, Shapes, pack, split
+from slo.serve.engine.packing import FILLING, ROWS_PER_TOKENS, Pass, Shapes, pack, split, spread
 from slo.serve.engine.runtime import Runtime
 from slo.serve.engine.tokens import Tokens
 
@@ -114,3 +114,33 @@ def test_a_long_context_model_warms_up_its_usual_shapes_only(tiny: Path) -> None
     met.clear()
     Runtime(files, tokenize, forward, pass_tokens=2048).warm_up()  # as on a GPU, where passes are larger
     assert max(met) == 2048
+
+
+@given(lengths_lists)
+def test_in_the_layout_each_place_holds_a_token_of_its_owner_and_each_token_is_found_again(lengths: list[int]) -> None:
+    shapes = Shapes.fine(4 * sum(lengths), 128)
+    packed = pack(token_ids(lengths), range(len(lengths)), shapes, pooling="cls", laid_out=True)
+    tokens = packed.tokens
+    places, slots = packed.places.ravel(), packed.slots.ravel()
+    used = places != FILLING
+    assert (packed.owners[slots[used]] == places[used]).all()
+    assert (slots[packed.back[:tokens]] == np.arange(tokens)).all()
+    assert used.sum() == tokens
+    for owner in range(len(lengths)):  # a text lies in one row of the layout, so that its tokens see each other
+        assert len(set(np.nonzero(packed.places == owner)[0].tolist())) == 1
+
+
+@given(lengths_lists, st.integers(8, 400), st.integers(1, 8))
+def test_spread_passes_are_as_many_as_the_streams_and_of_like_size(lengths: list[int], cap: int, streams: int) -> None:
+    passes = spread(lengths, cap, streams)
+    assert sorted(index for members in passes for index in members) == list(range(len(lengths)))
+    sizes = [sum(max(lengths[index], ROWS_PER_TOKENS) for index in members) for members in passes]
+    assert all(size <= cap for size, members in zip(sizes, passes, strict=True) if len(members) > 1)
+    assert len(passes) == len(lengths) or len(passes) % streams == 0
+    assert max(sizes) - min(sizes) <= max(ROWS_PER_TOKENS, *lengths)
+
+
+@pytest.mark.parametrize("tokens", [(4, 64), (65, 320), (321, 1024)])
+def test_fine_shapes_waste_less_than_three_percent(tokens: tuple[int, int]) -> None:
+    shapes, sizes = Shapes.fine(160, 1024), range(tokens[0], tokens[1] + 1)
+    assert sum(map(shapes.fit, sizes)) <= 1.03 * sum(sizes)

@@ -1,6 +1,7 @@
 """Classes of requests, what is counted, and the Prometheus page."""
 
 import gc
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -119,6 +120,17 @@ def test_however_many_replicas_come_and_go_their_series_stay_few() -> None:
         telemetry.computed("m", f"m-{number}", "2xx", 0.1)
     assert len(telemetry.computed_by) == MAX_COMPUTED
     assert ("m", "m-999", "2xx") in telemetry.computed_by
+
+
+def test_the_page_shows_what_part_of_the_computed_tokens_only_fills_shapes() -> None:
+    status = {"tokens": 970, "filling_tokens": 30}
+    replica = SimpleNamespace(identity=("m-0", "127.0.0.1:1"), status=status)
+    planner = SimpleNamespace(online_tokens=0, deferred_tokens=0, batch_tokens=0)
+    lane = SimpleNamespace(model="m", planner=planner, replicas=[replica], capacity_tokens_per_s=lambda: 1.0)
+    directory: Any = SimpleNamespace(lanes=[lane])
+    page = Exposition(directory, Cache(0), Telemetry(Hand()), Processes(lambda: [])).text().decode()
+    assert 'slo_engine_tokens_total{model="m",replica="m-0",what="text"} 970.0' in page
+    assert 'slo_engine_tokens_total{model="m",replica="m-0",what="filling"} 30.0' in page
 
 
 async def test_the_page_is_prometheus_text_with_an_exact_edge_at_150_ms() -> None:
