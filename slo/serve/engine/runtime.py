@@ -38,7 +38,7 @@ class Streaming(Forward, Protocol):
 
 
 @dataclass(frozen=True)
-class Timed:
+class PassTime:
     """Seconds of a pass, seen while warming up."""
 
     narrow: bool
@@ -72,7 +72,7 @@ class Runtime:
         self.files = files
         self.shapes = (Shapes.fine if fine else Shapes.up_to)(pass_tokens, files.max_tokens)
         self.streams = streams
-        self.timed: list[Timed] = []
+        self.timed: list[PassTime] = []
         self._fine = fine
         self._tokenize = tokenize
         self._forward: Callable[..., Vectors] = forward
@@ -147,7 +147,7 @@ class Runtime:
         for number in range(TIMES + 1):
             wide_s, narrow_s = on(None), max(pool.map(on, range(self.streams)))
             if number:  # the first one compiles
-                self.timed += [Timed(False, count, wide_s), Timed(True, count, narrow_s)]
+                self.timed += [PassTime(False, count, wide_s), PassTime(True, count, narrow_s)]
 
     def _filled(self, count: int, length: int, *, narrow: bool = False) -> Pass:
         """A pass of `count` tokens in texts of `length`."""

@@ -16,7 +16,7 @@ from slo.serve.engine.fidelity import Vectors
 from slo.serve.engine.line import Line
 from slo.serve.engine.model_files import read_model
 from slo.serve.engine.packing import Pass
-from slo.serve.engine.runtime import Runtime, Timed
+from slo.serve.engine.runtime import PassTime, Runtime
 from slo.serve.engine.streams import Streams, after_narrow, after_wide, narrow_is_sooner
 from slo.serve.engine.tokens import Tokens
 
@@ -126,7 +126,7 @@ class TwoStreams:
         return np.repeat(packed.ids[packed.rows[: len(packed.texts)]].astype(np.float32)[:, None], 128, axis=1)
 
 
-def line(tiny: Path, forward: TwoStreams, timed: Sequence[Timed]) -> Line:
+def line(tiny: Path, forward: TwoStreams, timed: Sequence[PassTime]) -> Line:
     def tokenize(texts: Sequence[str]) -> Tokens:
         return Tokens([[ord(text[0])] * len(text) for text in texts], [0] * len(texts))
 
@@ -136,7 +136,7 @@ def line(tiny: Path, forward: TwoStreams, timed: Sequence[Timed]) -> Line:
 
 
 # A pass with both threads takes 5 ms and 0.10 ms a token, one of a single thread 5 ms and 0.16 ms.
-MEASURED = [Timed(narrow, tokens, 0.005 + tokens * (0.16 if narrow else 0.1) / 1000)
+MEASURED = [PassTime(narrow, tokens, 0.005 + tokens * (0.16 if narrow else 0.1) / 1000)
             for narrow in (False, True) for tokens in (20, 160)]  # fmt: skip
 
 
