@@ -86,7 +86,7 @@ def _show(path: Path, found: Rederived, row: dict[str, Any], *, code: int) -> No
     for difference in found.differences[:MOST]:
         click.echo(f"  {difference}")
     if len(found.differences) > MOST:
-        click.echo(f"  and {len(found.differences) - MOST} differences more")
+        click.echo(f"  and {len(found.differences) - MOST} more")
     if "signed_by" in row:
         who = row["signed_by"]
         click.echo(f"  signed by {who}" if who else "  the signature is not one of the allowed signers over this file")
