@@ -76,7 +76,9 @@ def _helps(command: click.Command, name: str) -> Iterator[str]:
 
 
 def _help(command: click.Command, name: str) -> str:
-    with click.Context(command, info_name=name, terminal_width=WIDTH, max_content_width=WIDTH) as context:
+    # A command keeps the help option that it was first asked for, so that must be the one that `slo` gives it.
+    how: dict[str, Any] = {"terminal_width": WIDTH, "max_content_width": WIDTH, "help_option_names": ["-h", "--help"]}
+    with click.Context(command, info_name=name, **how) as context:
         return f"## `{name}`\n\n```\n{command.get_help(context).rstrip()}\n```\n"
 
 
