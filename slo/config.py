@@ -79,7 +79,7 @@ class ClientSection(Section):
 
 
 class BaselineSection(Section):
-    """`slo baseline`: requests and warm-up per length class; a seed of None is taken from the clock.
+    """`slo baseline`: requests and warm-up per length class, one every `pace`; a seed of None is taken from the clock.
 
     A fixed default seed would send the same texts again, and the second run would measure the server's cache.
     """
@@ -87,6 +87,7 @@ class BaselineSection(Section):
     requests: int = Field(200, ge=1, le=1_000_000)
     warmup: int = Field(20, ge=0, le=100_000)
     seed: int | None = None
+    pace: Duration = Field(0.1, ge=0, le=60)
 
 
 class BatchSection(Section):

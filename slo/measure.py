@@ -1,12 +1,14 @@
 """
 The one-client measurement: texts sent one after another over one kept-alive connection.
 
-A request is due when the one before it is done, so latency and service time are the same here. What holds
-under load is for `slo load` and `slo capacity` to say.
+A request is due when the one before it is done, so latency and service time are the same here; with a pace, at the
+next mark of a grid after that (what would have been due at the marks in between, `slo.bench.omission` reckons). What
+holds under load is for `slo load` and `slo capacity` to say.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from slo.client import EmbeddingsClient
@@ -23,17 +25,24 @@ def one_by_one(
     *,
     dimension: int | None = None,
     clock: Clock | None = None,
+    pace_s: float = 0.0,
     on_sample: Callable[[Sample, RequestError | None], None] | None = None,
 ) -> list[Sample]:
-    """One sample per text. A failed request is a sample with its outcome; it never ends the measurement. So is
-    one whose vector was that of another text.
+    """One sample per text, sent at marks that are `pace_s` apart.
+
+    A failed request is a sample with its outcome; it never ends the measurement. So is one whose vector was that of
+    another text.
 
     `on_sample` hears of each sample at once, with the error if there was one.
     """
     clock = clock or SystemClock()
     samples: list[Sample] = []
     distinct = Distinct()
+    start_s, mark = clock.monotonic(), -1
     for text in texts:
+        if pace_s > 0:
+            mark = max(mark + 1, math.ceil((clock.monotonic() - start_s) / pace_s))
+            clock.sleep(start_s + mark * pace_s - clock.monotonic())
         sent_s = clock.monotonic()
         failure: RequestError | None = None
         cached = False

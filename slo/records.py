@@ -191,18 +191,20 @@ class Run:
 
     def verdict_of(self, summary: Summary, *, whole: bool) -> Verdict | None:
         """The verdict on one row of `summaries`. Where the measurement judged the whole, only that has one."""
-        if self.decided is None and not self.void:
+        if self.decided is None and not self.void and not (whole and "on_pace" in self.details):
             return summary.judgement.verdict
         return self.verdict if whole else None
 
     @property
     def verdict(self) -> Verdict:
-        """As decided, else: missed if any class or the whole missed; met only if all are. Void is unproven."""
+        """As decided, else: missed if any class, the whole or a caller on its pace missed; met only if all are."""
         if self.void:
             return Verdict.UNPROVEN
         if self.decided is not None:
             return self.decided
         verdicts = {summary.judgement.verdict for summary in self.summaries() if summary.name not in self.apart}
+        if on_pace := self.details.get("on_pace"):
+            verdicts.add(Verdict(on_pace["verdict"]))
         if Verdict.MISSED in verdicts:
             return Verdict.MISSED
         return Verdict.MET if verdicts == {Verdict.MET} else Verdict.UNPROVEN

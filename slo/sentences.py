@@ -71,6 +71,12 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "closed loop: describes these callers; independent callers do not wait for each other",
         "闭环：结果只描述这些调用者；相互独立的调用者不会彼此等待",
     ),
+    "on.pace": (
+        "while late answers were waited for, {expected} more requests would have been due, {late} of them late: "
+        "callers who keep their pace find {share} within {limit} ms",
+        "等待超限应答期间本应再发出 {expected} 个请求，其中 {late} 个超限："
+        "按自身节奏发送的调用者只有 {share} 在 {limit} ms 内",
+    ),
     "slices": ("the generator was late or busy in slices {slices}", "发压端在第 {slices} 个时段迟发或过忙"),
     "paused": ("interrupted for {pause} after slice {index}", "第 {index} 个时段之后中断了 {pause}"),
     "wrong": (

@@ -7,6 +7,10 @@ machine, a processor that heats up) weighs on every class alike instead of spoil
 periodic pause of the server from always meeting the same class. Ten in a row still lets each class show what it
 costs without the others in between.
 
+Each is sent at the next mark of a grid of 100 ms (`pace_s`; 0: as soon as the one before it is answered). Whoever only
+asks when answered meets a stall once, however long it lasts; so what would have been due while a late answer was
+waited for is counted besides, see `omission`, and the run is met only if that is.
+
 A run ends early when ten requests in a row were never answered, and on Ctrl-C; what was measured until then is kept.
 """
 
@@ -18,7 +22,9 @@ from dataclasses import dataclass
 from itertools import islice
 
 from slo.bench.failures import Failures
+from slo.bench.omission import kept_pace, waits_of
 from slo.bench.selfcheck import MOST_CACHED
+from slo.bench.verdict import judge_dependent, lasting
 from slo.client import EmbeddingsClient
 from slo.clock import Clock
 from slo.errors import RequestError, RequestTimeout, RunError, Unreachable
@@ -49,6 +55,7 @@ class BaselinePlan:
     seed: int
     classes: tuple[str, ...] = tuple(CLASSES)
     documents: tuple[str, ...] = ()
+    pace_s: float = 0.1
 
     @property
     def counts(self) -> dict[str, int]:
@@ -117,6 +124,7 @@ def run_baseline(
             "classes": list(plan.classes),
             **({"apart": list(plan.documents)} if plan.documents else {}),
             "block": BLOCK,
+            "pace_s": plan.pace_s,
             "connections": 1,
         },
         samples=[],
@@ -130,18 +138,45 @@ def run_baseline(
         clock,
         lambda done: progress("measure", done, total),
         failures,
+        plan.pace_s,
     )
+    judge_on_pace(run)
     if rows := failures.rows():
         run.details["failures"] = rows
     if run.interrupted:
         run.notes.append(say("stopped", done=len(run.samples), total=total))
     if given_up:
         run.notes.append(say("silent", done=len(run.samples), total=total, row=GIVE_UP_AFTER))
+    run.notes += kept_pace(run)
     if hits := sum(sample.cached for sample in run.samples):
         run.notes.append(say("cached.seed", count=hits))
         if hits > MOST_CACHED * len(run.samples):
             run.void.append(say("mostly.cached", cached=hits, total=len(run.samples)))
     return run
+
+
+def judge_on_pace(run: Run) -> None:
+    """Give `run` what its caller would have met on its grid, else at its usual interval; documents apart are left out.
+
+    "Met" takes as long a run as the objective's longest stall asks for.
+    """
+    samples = [sample for sample in run.samples if sample.length_class not in run.apart]
+    waits, pace_s = waits_of(samples, run.objective), run.settings["pace_s"]
+    if not waits.bad:
+        return
+    pace_ms = dict.fromkeys(waits.classes, pace_s * 1000) if pace_s else waits.usual_ms()
+    found = waits.on_pace(run.objective, pace_ms, queued=False)
+    seconds = run.samples[-1].done_s - run.samples[0].due_s
+    judgement = lasting(judge_dependent(found.good, found.total, found.effective, run.objective), seconds)
+    run.details["on_pace"] = {**found.to_json(), "verdict": judgement.verdict.value, "advice": judgement.advice}
+
+
+def kept_grid_s(run: Run) -> float:
+    """The pace of a record, or the mean interval of its requests if there are more than marks: it was another pace."""
+    pace_s: float = run.settings["pace_s"]
+    marks = len(run.samples) - 2  # the first request may have been late, and the last not
+    span_s = run.samples[-1].due_s - run.samples[0].due_s if run.samples else 0.0
+    return pace_s if marks * pace_s <= span_s or marks < 1 else round(span_s / (marks + 1), 4)
 
 
 def _open(client: EmbeddingsClient) -> None:
@@ -159,6 +194,7 @@ def _measure(
     clock: Clock,
     on_count: Callable[[int], None],
     failures: Failures | None = None,
+    pace_s: float = 0.0,
 ) -> tuple[list[Sample], bool, bool]:
     """The samples, whether Ctrl-C ended them, and whether silence did."""
     samples: list[Sample] = []
@@ -182,7 +218,7 @@ def _measure(
             yield text
 
     try:
-        one_by_one(client, until_silent(), dimension=dimension, clock=clock, on_sample=on_sample)
+        one_by_one(client, until_silent(), dimension=dimension, clock=clock, pace_s=pace_s, on_sample=on_sample)
     except KeyboardInterrupt:
         return samples, True, False
     return samples, False, given_up

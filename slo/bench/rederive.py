@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from slo.bench.baseline import judge_on_pace, kept_grid_s
 from slo.bench.collect import BAD, CACHED, GOOD, LATE_MS, Second
 from slo.bench.dependence import effective_size
 from slo.bench.load import drifting
@@ -105,7 +106,9 @@ def rederive(data: dict[str, Any], *, source: str = "record") -> Rederived:
         return _told(run, found)
     found.same("digest", rows.get("digest"), digest_of(rows))
     derived = replace(run, details=copy.deepcopy(run.details))
-    if run.kind == "stress":
+    if run.kind == "baseline":
+        _baseline(derived, found)
+    elif run.kind == "stress":
         _soak(derived, found)
     elif run.kind in CONCLUDED and "conclusion" in run.details:
         _load(derived, found)
@@ -254,6 +257,15 @@ def _on_schedule(run: Run, found: _Findings, *, whole: bool) -> None:
             where, derived = f"samples[{index}].due_s, by the seed", round(start_s + due_s, 7)
             found.differences.append(Discrepancy(where=where, recorded=sample.due_s, derived=derived))
             return  # what follows is shifted as well
+
+
+def _baseline(run: Run, found: _Findings) -> None:
+    """Reckon anew, into `run` itself, what would have been due while late answers were waited for."""
+    if "pace_s" not in run.settings:
+        found.gaps.append("written by an earlier version: a stall counts once in it, however long it lasted")
+        return
+    found.same("settings.pace_s, at most the interval of samples", run.settings["pace_s"], kept_grid_s(run))
+    judge_on_pace(run)
 
 
 def _soak(run: Run, found: _Findings) -> None:

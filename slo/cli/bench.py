@@ -41,6 +41,7 @@ def _classes(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 @click.command()
 @click.option("--requests", type=int, help="Measured requests per class.")
 @click.option("--warmup", type=int, help="Requests per class before that, not counted.")
+@click.option("--pace", help="One request every so often (100ms); 0: as soon as the one before is answered.")
 @click.option("--classes", default=",".join(CLASSES), show_default=True, callback=_classes,
               help="Which text lengths; doc128, doc256 and doc512 are shown apart unless named.")  # fmt: skip
 @click.option("--seed", type=int, help="Same seed, same texts (default: from the clock).")
@@ -55,6 +56,7 @@ def baseline(
     as_json: bool,
     requests: int | None,
     warmup: int | None,
+    pace: str | None,
     classes: tuple[str, ...],
     seed: int | None,
     golden_file: Path | None,
@@ -62,6 +64,7 @@ def baseline(
 ) -> int:
     """Measure one client's latency per text length: short 4, medium 20, long 50 characters.
 
+    One request every 100 ms; requests that would have been due while a late answer was waited for count as well.
     Documents of 128, 256 and 512 tokens are in the table, and have no part in the verdict unless named in --classes.
 
     \b
@@ -70,7 +73,8 @@ def baseline(
     What was measured before a Ctrl-C is shown and saved, marked as interrupted.
     The record is saved in .slo/runs/; `slo compare` reads it.
     """
-    changes: dict[str, Any] = {"baseline.requests": requests, "baseline.warmup": warmup, "baseline.seed": seed}
+    changes: dict[str, Any] = {"baseline.requests": requests, "baseline.warmup": warmup, "baseline.seed": seed,
+                               "baseline.pace": pace}  # fmt: skip
     ctx = context(config_path, as_json=as_json, **target, **changes)
     known: dict[str, Any] = {}
     if golden_file is not None:
@@ -90,6 +94,7 @@ def _baseline(ctx: Context, classes: tuple[str, ...]) -> Run:
         warmup=chosen.warmup,
         seed=int(clock.wall()) if chosen.seed is None else chosen.seed,
         classes=classes,
+        pace_s=chosen.pace,
         documents=() if "--classes" in given_options() else tuple(DOCUMENTS),
     )
     for name, values in plan.examples().items():

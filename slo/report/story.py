@@ -236,6 +236,7 @@ def _reasons(run: Run) -> list[str]:
     conclusion = run.details.get("conclusion")
     if conclusion is None:
         advice = [summary.judgement.advice for summary in run.summaries() if summary.judgement.advice]
+        advice += [run.details["on_pace"]["advice"]] if run.details.get("on_pace", {}).get("advice") else []
         return advice[-1:] if run.verdict is Verdict.UNPROVEN else []
     unproven = [conclusion["advice"]] if run.verdict is Verdict.UNPROVEN else []
     return [reason for reason in (*conclusion["remarks"], *unproven) if reason]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -82,10 +82,19 @@ def _summaries(run: Run) -> Table:
         table.add_row(*_cells(summary), _judged(summary.judgement))
         if answered := summary.of_answered():
             table.add_row(*_cells(answered), Text("not judged"), style="dim")
+    on_pace = run.details.get("on_pace")
+    if on_pace and (on_pace["expected"] or on_pace["verdict"] != run.summaries()[-1].judgement.verdict.value):
+        table.add_row(*_paced_cells(on_pace), Text(on_pace["verdict"], style=STYLES[Verdict(on_pace["verdict"])]))
     if hits := run.cached():
         table.add_section()
         table.add_row(*_cells(hits), Text("not judged", style="dim"))
     return table
+
+
+def _paced_cells(on_pace: dict[str, Any]) -> list[str]:
+    """Sent and expected requests; of figures that were measured only the P95."""
+    p95 = "failed" if on_pace["p95_ms"] is None else show_ms(on_pace["p95_ms"])
+    return ["on pace", str(on_pace["total"]), "–", "–", p95, "–", "–", "–", "–"]
 
 
 def failure_lines(run: Run) -> Iterable[Text]:
@@ -121,14 +130,20 @@ def _verdict_line(run: Run) -> Text:
     line.append(run.verdict.value.upper(), style=STYLES[run.verdict])
     deciding = [s for s in run.summaries() if s.judgement.verdict is run.verdict and s.name not in run.apart]
     if run.verdict is Verdict.UNPROVEN:
-        reasons = run.void or [f"{s.name}: {s.judgement.advice}" for s in deciding] or ["nothing was computed"]
-        line.append(f"  {run.objective} ({'; '.join(reasons)})")
+        reasons = run.void or [f"{s.name}: {s.judgement.advice}" for s in deciding] or _paced(run)
+        line.append(f"  {run.objective} ({'; '.join(reasons or ['nothing was computed'])})")
     else:
-        where = "every class" if run.verdict is Verdict.MET else ", ".join(s.name for s in deciding)
+        missed = [s.name for s in deciding] or ["callers who keep their pace"]
+        where = "every class" if run.verdict is Verdict.MET else ", ".join(missed)
         line.append(f"  {run.objective}, proven at {run.objective.sureness} confidence for {where}")
     if beside := [f"{s.name} {s.judgement.verdict.value}" for s in run.summaries() if s.name in run.apart]:
         line.append(f"; documents apart: {', '.join(beside)}", style="dim")
     return line
+
+
+def _paced(run: Run) -> list[str]:
+    advice = run.details.get("on_pace", {}).get("advice")
+    return [f"on pace: {advice}"] if advice else []
 
 
 def _comparison_table(rows: Iterable[Row]) -> Table:

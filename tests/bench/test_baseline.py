@@ -13,7 +13,7 @@ from slo.texts import CLASSES, SEED_EXAMPLES
 from tests.stub_server import Reply, Script, StubServer
 
 P95 = Objective()
-PLAN = BaselinePlan(requests=25, warmup=3, seed=7)
+PLAN = BaselinePlan(requests=25, warmup=3, seed=7, pace_s=0.0)
 BEFORE = 1 + 3 * 3  # the opening request and the warm-up
 
 
@@ -36,7 +36,7 @@ def test_each_class_is_measured_as_often_as_asked_with_unique_texts() -> None:
 
 
 def test_the_classes_take_turns_in_blocks_in_changing_order() -> None:
-    plan = BaselinePlan(requests=100, warmup=0, seed=1)
+    plan = BaselinePlan(requests=100, warmup=0, seed=1, pace_s=0.0)
     names = [text.length_class for text in plan.measured_texts()]
     blocks = [names[i : i + BLOCK] for i in range(0, len(names), BLOCK)]
     assert all(len(set(block)) == 1 for block in blocks)
@@ -48,7 +48,7 @@ def test_the_classes_take_turns_in_blocks_in_changing_order() -> None:
 
 def test_one_seed_sends_the_same_texts_again() -> None:
     assert measured()[1].texts == measured()[1].texts
-    assert measured(plan=BaselinePlan(requests=25, warmup=3, seed=8))[1].texts != measured()[1].texts
+    assert measured(plan=BaselinePlan(requests=25, warmup=3, seed=8, pace_s=0.0))[1].texts != measured()[1].texts
 
 
 def test_warming_sends_the_examples_and_nothing_that_is_measured_later() -> None:
@@ -72,13 +72,14 @@ def test_the_record_says_how_it_was_made() -> None:
         "seed": 7,
         "classes": list(CLASSES),
         "block": 10,
+        "pace_s": 0.0,
         "connections": 1,
     }
     assert (run.endpoint, run.model, run.server) == (f"{server.endpoint}/v1/embeddings", "stub", {"dimensions": 8})
 
 
 def test_verdicts_follow_from_what_was_measured() -> None:
-    plenty = BaselinePlan(requests=60, warmup=0, seed=1)
+    plenty = BaselinePlan(requests=60, warmup=0, seed=1, pace_s=0.0)
     assert measured(plan=plenty)[0].verdict is Verdict.MET
     slow_long = measured(lambda _n, texts: Reply(status=503 if len(texts[0]) == 50 else 200), plenty)[0]
     assert slow_long.verdict is Verdict.MISSED

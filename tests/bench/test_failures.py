@@ -62,7 +62,7 @@ def test_percentiles_of_what_was_answered_stay_visible() -> None:
 
 
 def test_the_baseline_says_it_as_well() -> None:
-    plan = BaselinePlan(requests=12, warmup=0, seed=1)
+    plan = BaselinePlan(requests=12, warmup=0, seed=1, pace_s=0.0)
     with (
         StubServer(lambda number, texts: busy(number, texts) if number else Reply()) as server,
         EmbeddingsClient(server.endpoint, "stub") as client,

@@ -40,7 +40,7 @@ def test_a_server_with_one_vector_for_all_misses(batch: int) -> None:
 
 
 def test_so_it_does_in_a_baseline() -> None:
-    plan = BaselinePlan(requests=20, warmup=0, seed=1)
+    plan = BaselinePlan(requests=20, warmup=0, seed=1, pace_s=0.0)
     with StubServer(constant) as server, EmbeddingsClient(server.endpoint, "stub") as client:
         found = run_baseline(client, plan, Objective(), server={}, clock=SystemClock())
     assert sum(sample.ok for sample in found.samples) == 1

@@ -91,7 +91,7 @@ def test_documents_stand_in_the_table_of_a_baseline_and_decide_nothing() -> None
     def slow_documents(_number: int, asked: list[str]) -> Reply:
         return Reply(status=503) if len(asked[0]) > 300 else Reply()
 
-    plan = BaselinePlan(requests=60, warmup=1, seed=1, documents=("doc128", "doc512"))
+    plan = BaselinePlan(requests=60, warmup=1, seed=1, pace_s=0.0, documents=("doc128", "doc512"))
     with StubServer(slow_documents) as server, EmbeddingsClient(server.endpoint, "stub") as client:
         found = run_baseline(client, plan, Objective(), server={}, clock=SystemClock())
     again = run_from_json(json.loads(json.dumps(found.to_json())))
@@ -103,7 +103,7 @@ def test_documents_stand_in_the_table_of_a_baseline_and_decide_nothing() -> None
 
 
 def test_fewer_documents_are_enough() -> None:
-    plan = BaselinePlan(requests=400, warmup=20, seed=1, documents=("doc128",))
+    plan = BaselinePlan(requests=400, warmup=20, seed=1, pace_s=0.0, documents=("doc128",))
     counts = Counter(text.length_class for text in plan.measured_texts())
     assert counts == {"short": 400, "medium": 400, "long": 400, "doc128": 100} == plan.counts
     assert Counter(text.length_class for text in plan.warm_texts())["doc128"] == 3
