@@ -186,8 +186,8 @@ class Run:
     @property
     def weight(self) -> float:
         """Independent requests that one of these weighs as: below 1 where late ones come in clusters."""
-        conclusion = self.details.get("conclusion")
-        return min(1.0, conclusion["effective"] / conclusion["total"]) if conclusion and conclusion["total"] else 1.0
+        found = self.details.get("conclusion")
+        return min(1.0, found["effective"] / found["total"]) if found and found["total"] else 1.0
 
     def verdict_of(self, summary: Summary, *, whole: bool) -> Verdict | None:
         """The verdict on one row of `summaries`. Where the measurement judged the whole, only that has one."""
@@ -203,8 +203,7 @@ class Run:
         if self.decided is not None:
             return self.decided
         verdicts = {summary.judgement.verdict for summary in self.summaries() if summary.name not in self.apart}
-        if on_pace := self.details.get("on_pace"):
-            verdicts.add(Verdict(on_pace["verdict"]))
+        verdicts |= {Verdict(found["verdict"]) for found in [self.details.get("on_pace")] if found}
         if Verdict.MISSED in verdicts:
             return Verdict.MISSED
         return Verdict.MET if verdicts == {Verdict.MET} else Verdict.UNPROVEN
@@ -313,8 +312,7 @@ def _summary_json(summary: Summary) -> dict[str, Any]:
     data["good"] = summary.judgement.good
     data["verdict"] = summary.judgement.verdict.value
     data["advice"] = summary.judgement.advice
-    figures: dict[str, Any] = finite(data)  # a percentile that is a failed request becomes null
-    return figures
+    return dict(finite(data))  # a percentile that is a failed request becomes null
 
 
 def _summary_from_json(row: dict[str, Any], objective: Objective) -> Summary:

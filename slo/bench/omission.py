@@ -126,7 +126,7 @@ class Waits:
         step = -(-expected // MOST) if expected else 1
         dues, waits, flags = [due_s], [latencies], [bad]
         for place, pace, more, of_late in parts:
-            turns = np.arange(1, more + 1, step)
+            turns = np.arange(1, more + 1, step, dtype=np.float64)
             dues.append(due_s[place] + turns * pace / 1000)
             waits.append((math.inf if self.failed[place] else self.waited_ms[place]) - turns * pace)
             flags.append((turns <= of_late).astype(np.uint8))
