@@ -28,12 +28,12 @@ from slo.cli.main import COMMANDS, cli
 from slo.files import write_atomically
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
+from slo.serve.door.environment import ServeSettings
 from slo.serve.install import install
-from slo.serve.settings import ServeSettings
 from slo.serve.telemetry.edges import Edges
-from slo.serve.telemetry.exposition import Exposition
-from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.web.exposition import Exposition
+from slo.serve.web.processes import Processes
 from slo.watch import heartbeat
 from slo.watch.delivery import policy
 

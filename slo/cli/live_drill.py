@@ -9,7 +9,7 @@ from slo.cli.remedies import order
 from slo.config import Config
 from slo.errors import ConfigError, DeployError, RequestError, SloError, Unauthorized, Unreachable
 
-LONGEST_S = 300  # as `slo.serve.door.control` allows; the slow rounds of a drill take less
+LONGEST_S = 300  # as `slo.serve.web.control` allows; the slow rounds of a drill take less
 HINT = "set serve.drill: true and launch again; without --live the drill slows down a stand-in service instead"
 
 

@@ -69,7 +69,7 @@ def impossible(config: Config) -> list[str]:
 
 
 def order(config: Config, what: dict[str, Any]) -> dict[str, Any]:
-    """Have the server carry out `what` (see `slo.serve.door.control`). Raises a `SloError`."""
+    """Have the server carry out `what` (see `slo.serve.web.control`). Raises a `SloError`."""
     with _api(config) as api:
         return api.control(what)
 

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import xinference
 
 from slo.logrecords import tame_log_records
-from slo.serve.settings import load_settings
+from slo.serve.door.environment import load_settings
 
 if TYPE_CHECKING:
-    from slo.serve.door.audit import Audit
+    from slo.serve.door.callers import Audit
 
 HOST_VERSION = "4.1.0"
 
@@ -63,8 +63,7 @@ class Extension:
         from xinference.api.model_request_logging import ModelRequestLoggingRoute
         from xinference.core.exceptions import ModelNotReadyError
 
-        from slo.serve.door.callers import Callers
-        from slo.serve.door.keys import DatabaseVersion, RememberedKeys
+        from slo.serve.door.callers import Callers, DatabaseVersion, RememberedKeys
         from slo.serve.door.replicas import ActorFinder
         from slo.serve.install import install
 
@@ -114,8 +113,7 @@ def _harden_http(proxies: Sequence[str]) -> None:
     from xinference.api.guard_integration import guard_enabled
     from xinference.core.http_protocol import RequestDeadlineMixin
 
-    from slo.serve.connections import Connections
-    from slo.serve.host import believed_proxies, most_connections
+    from slo.serve.connections import Connections, believed_proxies, most_connections
     from slo.serve.protocol import ServerProtocol, protocol_class
 
     kept = Connections(lambda s, act: asyncio.get_running_loop().call_later(s, act), most=most_connections())
@@ -137,7 +135,7 @@ def _audit(host: Any) -> Audit:
     from xinference.api.oauth2.advanced import audit
     from xinference.core import metrics
 
-    from slo.serve.door.audit import Audit
+    from slo.serve.door.callers import Audit
 
     return Audit(
         host, audit._get_audit_logger, audit._NODE_NAME, audit._get_service_address, time.perf_counter,

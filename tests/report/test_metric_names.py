@@ -11,9 +11,9 @@ from slo.report.grafana import panels
 from slo.report.prometheus import rules_file
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
-from slo.serve.telemetry.exposition import Exposition
-from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.web.exposition import Exposition
+from slo.serve.web.processes import Processes
 from slo.watch.delivery.policy import metric_text as notifications_text
 from slo.watch.heartbeat import Beat
 from slo.watch.heartbeat import metric_text as heartbeat_text

@@ -12,9 +12,9 @@ from slo.report.prometheus import JOB, rules_file
 from slo.report.promise import BurnWindow, Promise
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
-from slo.serve.telemetry.exposition import Exposition
-from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.web.exposition import Exposition
+from slo.serve.web.processes import Processes
 from tests.real_servers import get_json, prometheus, until
 from tests.serve.fakes import FakeFinder, FakeReplica
 

@@ -15,8 +15,8 @@ from fastapi import Depends, FastAPI, HTTPException, Request
 from starlette.responses import PlainTextResponse, Response
 
 from slo.config import ServeSection
+from slo.serve.door.environment import ServeSettings
 from slo.serve.install import install
-from slo.serve.settings import ServeSettings
 from tests.serve.fakes import FakeFinder
 
 KEY = "secret-key"

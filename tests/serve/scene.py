@@ -26,13 +26,12 @@ from starlette.routing import Route
 from slo.clock import ManualClock
 from slo.config import ServeSection
 from slo.serve.door.cache import Cache
-from slo.serve.door.work import PassTiming
-from slo.serve.site.board import Board, Endpoint
-from slo.serve.site.pages import page_routes
-from slo.serve.site.timeline import STEP_S
-from slo.serve.telemetry.processes import Processes
-from slo.serve.telemetry.reports import window_report
-from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.telemetry.telemetry import PassTiming, Telemetry
+from slo.serve.web.board import Board, Endpoint
+from slo.serve.web.pages import page_routes
+from slo.serve.web.processes import Processes
+from slo.serve.web.reports import window_report
+from slo.serve.web.timeline import STEP_S
 
 Result = TypeVar("Result")
 MODEL = "gte-base-zh"

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import resource
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
+from uvicorn.middleware.proxy_headers import _TrustedHosts
 
-from slo.serve.connections import MIN_PROGRESS, Connections
+from slo.serve.connections import MIN_PROGRESS, Connections, believed_proxies, set_nodelay
+from slo.serve.install import GC_THRESHOLDS, calm_gc
 from tests.serve.test_protocol import connections, ours, post, said, serving
 
 BIG = b"a" * 8_000_000
@@ -193,8 +197,61 @@ def test_the_limit_of_open_files_is_raised_and_bounds_the_connections() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     code = (
         "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (256, 1024));"
-        "from slo.serve.host import most_connections; print(most_connections(), *r.getrlimit(r.RLIMIT_NOFILE))"
+        "from slo.serve.connections import most_connections; print(most_connections(), *r.getrlimit(r.RLIMIT_NOFILE))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert hard >= 1024
     assert done.stdout.split() == ["768", "1024", "1024"]
+
+
+def open_descriptors() -> int:
+    """How many this process has."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_the_listener_and_what_it_accepts_have_no_delay() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert set_nodelay(port) == 1
+        with socket.create_connection(("127.0.0.1", port)), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_other_sockets_are_left_alone_and_no_descriptor_leaks() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as other:
+        before = open_descriptors()
+        assert set_nodelay(listener.getsockname()[1]) == 1
+        assert open_descriptors() == before
+        assert not other.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_nobody_listening_is_said() -> None:
+    assert set_nodelay(1) == 0
+
+
+def test_the_collector_is_calmed_and_can_be_restored() -> None:
+    before = gc.get_threshold()
+    undo = calm_gc()
+    assert gc.get_threshold() == GC_THRESHOLDS
+    undo()
+    gc.unfreeze()
+    assert gc.get_threshold() == before
+
+
+@pytest.mark.parametrize(
+    ("peer", "listed", "client"),
+    [
+        ("127.0.0.1", [], "203.0.113.9"),
+        ("::1", [], "203.0.113.9"),
+        ("::ffff:127.0.0.1", [], "203.0.113.9"),
+        ("10.0.0.7", [], None),
+        ("10.0.0.7", ["10.0.0.7"], "203.0.113.9"),
+        ("::ffff:10.0.0.7", ["10.0.0.0/24"], "203.0.113.9"),
+        ("10.0.1.7", ["10.0.0.0/24"], None),
+        ("2001:db8::7", ["2001:db8::/32"], "203.0.113.9"),
+    ],
+)
+def test_only_listed_proxies_say_who_the_client_is(peer: str, listed: list[str], client: str | None) -> None:
+    trusted = _TrustedHosts(believed_proxies(listed))
+    said = trusted.get_trusted_client_address("198.51.100.1, 203.0.113.9")[0] if peer in trusted else None
+    assert said == client

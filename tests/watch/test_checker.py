@@ -16,8 +16,8 @@ from slo.client import EmbeddingsClient
 from slo.clock import SystemClock
 from slo.errors import BadRequest, ServerFault, Unauthorized
 from slo.objective import Objective, Verdict
-from slo.serve.telemetry.reports import window_report
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.web.reports import window_report
 from slo.watch.checker import CheckResult, UsersWindow, check, compared, from_history, from_server
 from slo.watch.history.store import Store
 from tests.stub_server import Reply, Script, StubServer

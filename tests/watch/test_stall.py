@@ -16,9 +16,9 @@ from slo.objective import Objective, judge
 from slo.records import Sample
 from slo.serve.door.cache import Cache
 from slo.serve.telemetry.edges import Edges
-from slo.serve.telemetry.exposition import Exposition
-from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.web.exposition import Exposition
+from slo.serve.web.processes import Processes
 from slo.watch.alerting.round import WatchState, state_of
 from slo.watch.history.store import Store
 from slo.watch.model.notification import Notification

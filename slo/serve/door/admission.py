@@ -28,16 +28,37 @@ counts. A request that finds the server idle is always admitted: refusing it wou
 Of the tokens that may wait, each class counts those that go before it: a bulk job fills the queue for others of its
 kind, never for online requests. A deadline longer than the usual one counts all online tokens: bounded, whatever
 deadlines are asked for.
+
+A refused caller is told when to come back (`Comeback`): each gets the time at which the work of those who were told
+before it will be done, spread by ±`JITTER`. So a burst that was refused does not come back as a burst.
 """
 
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from slo.serve.door.cost import Headroom, PassCost
+from slo.serve.engine.cost import Headroom, PassCost
+
+JITTER = 0.25
+LONGEST_S = 10.0  # callers who never come back must not keep the others away for long
+
+
+class Comeback:
+    """One model's list of promised times, of which only the last is kept."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self._last_s = float("-inf")
+
+    def after_s(self, now_s: float, wait_s: float, work_s: float) -> float:
+        """Seconds until a caller should ask again, who would wait `wait_s` now and asks for `work_s`."""
+        self._last_s = min(max(self._last_s, now_s + wait_s) + work_s, now_s + LONGEST_S)
+        return (self._last_s - now_s) * self._chance.uniform(1 - JITTER, 1 + JITTER)
+
 
 ONLINE_TEXTS = 16
 RESERVE = 0.07

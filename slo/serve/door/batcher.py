@@ -19,12 +19,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from slo.serve.door.cost import TokenEstimate
 from slo.serve.door.health import BLAMED, Blame, Health, Identity
 from slo.serve.door.passes import Embedded, Observer, Replica, ReplicaLost, size_of, vectors_of
 from slo.serve.door.planner import Dispatch, Planner
 from slo.serve.door.problem import Problem, blamed, engine_fault, not_ready, refused
-from slo.serve.door.work import Job, PassTiming, State, Ticket
+from slo.serve.door.work import Job, State, Ticket
+from slo.serve.engine.cost import TokenEstimate
+from slo.serve.telemetry.telemetry import PassTiming
 
 __all__ = ["Batcher", "Embedded", "Observer", "Replica", "ReplicaLost"]
 

@@ -8,39 +8,30 @@ the host, and a way to learn that the client has gone. Every way out is a `Reply
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any
 
 from slo.config import ServeSection
 from slo.serve.door.admission import Ask, Decision, sent_as_batch
 from slo.serve.door.cache import Cache, Vector
-from slo.serve.door.call import Call, ClientGone
-from slo.serve.door.delay import Delay
+from slo.serve.door.call import Bodies, Call, ClientGone, RequestTrace, watch_client
 from slo.serve.door.directory import Directory
 from slo.serve.door.lane import Lane
 from slo.serve.door.problem import Problem, refused, timed_out, too_large
-from slo.serve.door.request import EmbeddingRequest, model_of, parse, read_json
-from slo.serve.door.responses import Reply, cache_status, problem_reply, server_timing, too_long, truncation, written
-from slo.serve.door.token_ids import TokenIds
-from slo.serve.door.upload import Bodies
-from slo.serve.door.work import PassTiming, Ticket
-from slo.serve.telemetry.telemetry import NO_MODEL, Telemetry, code_class, length_class
+from slo.serve.door.request import EmbeddingRequest, TokenIds, model_of, parse, read_json
+from slo.serve.door.responses import (
+    Delay,
+    Reply,
+    cache_status,
+    problem_reply,
+    server_timing,
+    too_long,
+    truncation,
+    written,
+)
+from slo.serve.door.work import Ticket
+from slo.serve.telemetry.telemetry import NO_MODEL, PassTiming, Telemetry, code_class, length_class
 
 WATCH_CLIENT_AFTER_S = 0.05  # a request that waits longer looks whether its client is still there
-
-
-@dataclass(slots=True)
-class Trace:
-    """What telemetry wants to know of a request at its end."""
-
-    arrived_s: float
-    model: str = NO_MODEL
-    length: str = NO_MODEL
-    cached: bool = False
-    reason: str | None = None
-    source: str = ""
-    replica: str = ""  # who computed it, or owed it when time was up
 
 
 class Front:
@@ -74,16 +65,16 @@ class Front:
         self._telemetry.count("rejected", "queue_full")
         return refused("queue_full", "the bodies of other requests take too much memory", 0.0, 1.0)
 
-    def unread(self, problem: Problem, arrived_s: float) -> tuple[Reply, Trace]:
+    def unread(self, problem: Problem, arrived_s: float) -> tuple[Reply, RequestTrace]:
         """The answer to a body that was not read, or not to its end."""
-        return self._problem(problem, Trace(arrived_s))
+        return self._problem(problem, RequestTrace(arrived_s))
 
-    async def answer(self, call: Call) -> tuple[Reply, Trace] | None:
+    async def answer(self, call: Call) -> tuple[Reply, RequestTrace] | None:
         """The reply and its trace, to be given to `finish` once written. None: another engine serves this model.
 
         Raises what `permit` raises, and `ClientGone`.
         """
-        trace = Trace(call.arrived_s, source=call.source)
+        trace = RequestTrace(call.arrived_s, source=call.source)
         self._telemetry.in_flight += 1
         try:
             data = read_json(call.body)
@@ -110,11 +101,11 @@ class Front:
         finally:
             self._telemetry.in_flight -= 1
 
-    def finish(self, reply: Reply, trace: Trace) -> None:
+    def finish(self, reply: Reply, trace: RequestTrace) -> None:
         """Count the request; its answer is about to be handed over."""
         self._count(trace, code_class(reply.status, trace.reason))
 
-    def _count(self, trace: Trace, code: str) -> None:
+    def _count(self, trace: RequestTrace, code: str) -> None:
         seconds = self._telemetry.now() - trace.arrived_s
         if trace.source:
             self._telemetry.own(trace.model, trace.length, trace.source, code, cached=trace.cached, seconds=seconds)
@@ -127,7 +118,7 @@ class Front:
         """A client left before its request was here in full: nobody's event, but shown."""
         self._telemetry.count("excluded", "upload_broken_off")
 
-    def _gave_up(self, trace: Trace) -> None:
+    def _gave_up(self, trace: RequestTrace) -> None:
         """A client that waited for longer than was promised had reason to leave; one that left earlier is no event."""
         self._telemetry.count("rejected", "client_gone")
         waited_s = self._telemetry.now() - trace.arrived_s
@@ -137,7 +128,7 @@ class Front:
             trace.reason = "client_gone"
             self._count(trace, code_class(499, trace.reason))
 
-    async def _lane(self, model: str, data: dict[str, Any], call: Call, trace: Trace) -> Lane | None:
+    async def _lane(self, model: str, data: dict[str, Any], call: Call, trace: RequestTrace) -> Lane | None:
         """The lane after a look-up. A refusal by a model that exists is counted as that model's."""
         try:
             return await self._directory.lane(model)
@@ -156,7 +147,7 @@ class Front:
         batch = call.deadline_ms is None and sent_as_batch(len(texts), said=call.class_ == "batch")
         return "batch" if batch else length_class(texts)
 
-    async def _embed(self, lane: Lane, request: EmbeddingRequest, call: Call, trace: Trace) -> Reply:
+    async def _embed(self, lane: Lane, request: EmbeddingRequest, call: Call, trace: RequestTrace) -> Reply:
         telemetry, generation = self._telemetry, lane.generation
         if hold_s := self._delay.seconds:  # a drill
             await asyncio.sleep(hold_s)
@@ -209,7 +200,7 @@ class Front:
         missing: list[str] | tuple[str, ...],
         request: EmbeddingRequest,
         call: Call,
-        trace: Trace,
+        trace: RequestTrace,
         timing: dict[str, float],
         found: dict[str, Vector],
     ) -> bool:
@@ -278,7 +269,7 @@ class Front:
 
         timer = loop.call_later(allowed_s, late)
         watch: list[asyncio.Task[None]] = []
-        watcher = loop.call_later(WATCH_CLIENT_AFTER_S, _watch_client, ticket, call, watch)
+        watcher = loop.call_later(WATCH_CLIENT_AFTER_S, watch_client, ticket, call, watch)
         try:
             await ticket.future
         except BaseException:
@@ -301,7 +292,7 @@ class Front:
         message = f"{what}: the predicted wait is {decision.predicted_s * 1000:.0f} ms"
         return refused(reason, message, decision.predicted_s, lane.come_back_s(ask, decision))
 
-    def _problem(self, problem: Problem, trace: Trace) -> tuple[Reply, Trace]:
+    def _problem(self, problem: Problem, trace: RequestTrace) -> tuple[Reply, RequestTrace]:
         trace.reason = problem.reason
         if problem.reason in ("deadline_passed", "timeout"):
             self._telemetry.count("rejected", problem.reason)
@@ -316,14 +307,3 @@ def _waited(last: PassTiming, since_s: float, queued_s: float) -> dict[str, floa
     if last.dispatched_s < since_s:
         return {"joined": max(0.0, last.dispatched_s + last.wall_s - since_s) * 1000}
     return {"queue": queued_s * 1000, **last.stages_ms, "call": last.call_s * 1000}
-
-
-def _watch_client(ticket: Ticket, call: Call, watch: list[asyncio.Task[None]]) -> None:
-    if call.gone is None or ticket.future.done():
-        return
-
-    async def wait(gone: Callable[[], Awaitable[None]]) -> None:
-        await gone()
-        ticket.failed(ClientGone())
-
-    watch.append(asyncio.get_running_loop().create_task(wait(call.gone)))

@@ -1,11 +1,12 @@
 """
 The ASGI side of the front door: headers and body in, reply out.
 
-Two ways lead in. The *route* lies where Xinference's own lies, behind its authentication, audit, IP list, CORS and
-request log. Each of these costs time even when it is switched off: together about 0.6 ms per request, most of it in
-`BaseHTTPMiddleware`. So when none of them has anything to do (`short`), the middleware `Gate` answers at once; a
-request that any of them would treat (an `Origin` header) still takes the long way. With authentication the gate answers
-those whose API key is good for the model (`callers`), and notes them for the audit; all others take the long way.
+Two ways lead in. The *route* (`embeddings_endpoint`) lies where Xinference's own lies, behind its authentication,
+audit, IP list, CORS and request log. Each of these costs time even when it is switched off: together about 0.6 ms per
+request, most of it in `BaseHTTPMiddleware`. So when none of them has anything to do (`short`), the middleware `Gate`
+answers at once; a request that any of them would treat (an `Origin` header) still takes the long way. With
+authentication the gate answers those whose API key is good for the model (`callers`), and notes them for the audit;
+all others take the long way.
 
 `Gate` is there in any case, since it notes the instants at which a request's headers and its last byte reached us.
 """
@@ -16,13 +17,14 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
-from slo.serve.door.audit import Audit
-from slo.serve.door.call import CLIENT_CLOSED, Call, ClientGone
-from slo.serve.door.callers import Caller, Callers, LongWay
+from starlette.requests import Request
+from starlette.responses import Response
+
+from slo.serve.door.call import CLIENT_CLOSED, Call, ClientGone, Upload
+from slo.serve.door.callers import Audit, Caller, Callers, LongWay
 from slo.serve.door.front import Front
 from slo.serve.door.problem import Problem, require_plain, too_large
-from slo.serve.door.responses import Reply
-from slo.serve.door.upload import Upload
+from slo.serve.door.responses import Reply, as_response
 from slo.serve.telemetry.telemetry import Telemetry
 
 Scope = MutableMapping[str, Any]
@@ -197,3 +199,49 @@ async def write(reply: Reply, identity: bytes, send: Send) -> None:
     headers.extend([(name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()])
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
+
+
+def embeddings_endpoint(front: Front, host: Any) -> Callable[[Request], Awaitable[Response]]:
+    """The endpoint. `host` is Xinference's API object: it checks the model's access list, and serves other engines."""
+
+    async def embeddings(request: Request) -> Response:
+        if request.scope.get(FOREIGN):
+            return await _built_in(host, request)
+        headers = dict(request.scope["headers"])
+        upload: Upload = request.scope[UPLOAD]
+
+        def permit(model: str) -> None:
+            host._check_model_access(request, model, "embedding")
+
+        try:
+            body = await _body(request, headers, front)
+            answer = await front.answer(make_call(body, upload, headers, permit))
+        except Problem as problem:
+            answer = front.unread(problem, upload.received_s)
+        except ClientGone:
+            return Response(status_code=CLIENT_CLOSED)
+        if answer is None:
+            request._body = body
+            return await _built_in(host, request)
+        front.finish(*answer)
+        return as_response(answer[0])
+
+    return embeddings
+
+
+async def _built_in(host: Any, request: Request) -> Response:
+    response: Response = await host.create_embedding(request)
+    return response
+
+
+async def _body(request: Request, headers: dict[bytes, bytes], front: Front) -> bytes:
+    """The body, which authentication may have read already."""
+    if hasattr(request, "_body"):
+        body: bytes = await request.body()
+        require_plain(headers.get(b"content-encoding", b"").decode("latin-1"))
+        if len(body) > front.max_body and not await front.may_exceed():
+            raise too_large(front.max_body)
+        if len(body) <= front.max_body and front.bodies.refuses(len(body)):
+            raise front.crowded()
+        return body
+    return await read_body(request.receive, headers, front)

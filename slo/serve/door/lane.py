@@ -10,19 +10,17 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from slo.config import ServeSection
-from slo.serve.door.admission import ONLINE_TEXTS, Ask, Decision, Policy, QueueState, Rules, decide
+from slo.serve.door.admission import ONLINE_TEXTS, Ask, Comeback, Decision, Policy, QueueState, Rules, decide
 from slo.serve.door.batcher import Batcher
 from slo.serve.door.cache import Cache, Vector
-from slo.serve.door.comeback import Comeback
-from slo.serve.door.cost import Headroom, PassCost, TokenEstimate, UsualSize
 from slo.serve.door.health import Fitness, Health
 from slo.serve.door.passes import Replica, ReplicaLost
 from slo.serve.door.planner import Planner
 from slo.serve.door.problem import invalid, not_ready, refused
 from slo.serve.door.request import EmbeddingRequest
-from slo.serve.door.work import PassTiming
-from slo.serve.prompts import Prompts
-from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.engine.cost import Headroom, PassCost, TokenEstimate, UsualSize
+from slo.serve.engine.prompts import Prompts
+from slo.serve.telemetry.telemetry import PassTiming, Telemetry
 
 ROOM_S = 2.0  # in so many seconds a queue that is full has room again
 

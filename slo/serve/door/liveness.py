@@ -16,7 +16,7 @@ import numpy as np
 from slo.serve.door.health import COMPUTING, Fitness, Identity, Verdict
 from slo.serve.door.lane import Lane, ServedReplica
 from slo.serve.door.passes import ReplicaLost, vectors_of
-from slo.serve.model_process import ModelProcess
+from slo.serve.engine.model_process import ModelProcess
 from slo.serve.telemetry.telemetry import Telemetry
 
 TICK_S = 0.5

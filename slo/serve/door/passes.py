@@ -12,7 +12,7 @@ import numpy as np
 
 from slo.serve.door.cache import Vector
 from slo.serve.door.planner import Load
-from slo.serve.door.work import PassTiming
+from slo.serve.telemetry.telemetry import PassTiming
 
 # What an engine answers: float32 vectors row by row, tokens and characters not read per text, milliseconds by stage.
 Embedded = tuple[bytes, list[int], list[int], dict[str, float]]

@@ -26,10 +26,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from slo.serve.door.cost import PassCost
 from slo.serve.door.due_queue import DueQueue
 from slo.serve.door.share import DeferredShare
 from slo.serve.door.work import Job, State
+from slo.serve.engine.cost import PassCost
 
 MIN_PASS_TOKENS = 32
 PASS_SHARE = 0.3  # of the deadline: waiting for the running pass and riding in the next leaves a third in reserve

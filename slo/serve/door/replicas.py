@@ -24,7 +24,7 @@ from xoscar.context import get_context
 from slo.serve.door.passes import Embedded, ReplicaLost
 from slo.serve.door.planner import Load
 from slo.serve.door.problem import Unanswered, not_ready, unknown_model
-from slo.serve.model_process import Leaving
+from slo.serve.engine.model_process import Leaving
 
 STATUS_TIMEOUT_S = 2.0
 AGAIN_TIMEOUT_S = 0.2  # for one that was silent last time

@@ -3,19 +3,22 @@ Answers as bytes: the JSON body that OpenAI and Xinference write, and the header
 
 numpy rows go to orjson as they are: 768 values take 17 µs, and 9.7 KB as float32 where doubles take 16. Thousands of
 rows take so long that they are written in slices, and others have their turn in between.
+
+`Delay` holds them back on purpose, bounded in time: what a drill breaks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+from starlette.responses import Response
 
 from slo.serve.door.cache import Vector
 from slo.serve.door.problem import Problem, invalid
@@ -44,6 +47,11 @@ def problem_reply(problem: Problem) -> Reply:
 def json_reply(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
     """Any JSON value; not a number becomes null."""
     return Reply(status, orjson.dumps(data), headers or {})
+
+
+def as_response(reply: Reply) -> Response:
+    """The reply as Starlette wants it."""
+    return Response(reply.body, reply.status, dict(reply.headers), media_type=reply.content_type)
 
 
 async def written(request: EmbeddingRequest, vectors: Sequence[Vector]) -> bytes:
@@ -130,3 +138,20 @@ def cache_status(hits: int, total: int, *, enabled: bool, collapsed: bool) -> st
 def server_timing(stages_ms: Mapping[str, float]) -> str:
     """`queue;dur=0.4, infer;dur=8.1`, in milliseconds as the header wants them."""
     return ", ".join([f"{name};dur={value:.2f}" for name, value in stages_ms.items()])
+
+
+class Delay:
+    """How long every answer of the model is held back now: zero, but in a drill."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._seconds = self._until_s = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds to wait; ends by itself."""
+        return self._seconds if self._seconds and self._now() < self._until_s else 0.0
+
+    def set(self, seconds: float, for_s: float) -> None:
+        """Hold answers back for `seconds` each, during the next `for_s`."""
+        self._seconds, self._until_s = seconds, self._now() + for_s

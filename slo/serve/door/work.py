@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from slo.serve.door.cache import Vector
+from slo.serve.telemetry.telemetry import PassTiming
 
 
 class State(Enum):
@@ -23,20 +24,6 @@ class State(Enum):
     RUNNING = 2
     DONE = 3
     DROPPED = 4
-
-
-@dataclass(frozen=True, slots=True)
-class PassTiming:
-    """How the pass went that computed a job: seconds on the lane's clock, and the engine's own stages in ms."""
-
-    dispatched_s: float
-    wall_s: float
-    stages_ms: dict[str, float]
-
-    @property
-    def call_s(self) -> float:
-        """What the engine did not see of it: the way there and back, and waiting for a turn on either side."""
-        return max(0.0, self.wall_s - sum(self.stages_ms.values()) / 1000)
 
 
 @dataclass(slots=True, eq=False)

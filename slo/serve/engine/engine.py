@@ -31,7 +31,7 @@ from slo.serve.engine.helper import make_in_helper
 from slo.serve.engine.line import Answer, Line
 from slo.serve.engine.loading import Loaded, load
 from slo.serve.engine.model_files import read_model
-from slo.serve.model_process import ModelProcess
+from slo.serve.engine.model_process import ModelProcess
 
 logger = logging.getLogger("xinference.slo")
 ENGINE = "openvino"

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
-from slo.serve.door.cost import PassCost
+from slo.serve.engine.cost import PassCost
 from slo.serve.engine.fidelity import Vectors
+from slo.serve.engine.model_process import Leaving
 from slo.serve.engine.packing import Pass
 from slo.serve.engine.runtime import Batch, Runtime
 from slo.serve.engine.streams import Streams, after_narrow, after_wide, narrow_is_sooner
 from slo.serve.engine.tokens import INLINE_CHARACTERS, Tokens
-from slo.serve.model_process import Leaving
 
 DRAIN_S = 20.0  # for the calls that are under way when the model is stopped
 

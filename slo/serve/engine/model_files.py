@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slo.errors import ModelSourceError, QuantizeError
-from slo.serve.prompts import ALWAYS, Prompts
+from slo.serve.engine.prompts import ALWAYS, Prompts
 
 Pooling = Literal["cls", "mean"]
 

@@ -13,8 +13,6 @@ import json
 from collections import deque
 from collections.abc import Sequence
 
-from slo.serve.door.problem import invalid
-
 CONTENT_TYPE = "application/x-ndjson"
 MOST_REQUESTS = 20_000
 MOST_TEXTS = 100_000
@@ -52,10 +50,3 @@ def trace_text(rows: Sequence[Row], *, seconds: float, complete: bool) -> str:
     lines = [json.dumps(header)]
     lines += [f'{{"t": {arrived_s - start_s:.6f}, "chars": {list(chars)}}}' for arrived_s, chars in rows]
     return "\n".join(lines) + "\n"
-
-
-def asked_seconds(value: float) -> float:
-    """`value` if that many seconds may be asked for. Raises `Problem` 400."""
-    if not 0 < value <= LONGEST_S:
-        raise invalid(f"'seconds' must be above 0 and at most {LONGEST_S:g}", param="seconds")
-    return value

@@ -19,8 +19,8 @@ import gc
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from slo.serve.door.work import PassTiming
 from slo.serve.telemetry.arrivals import Arrivals
 from slo.serve.telemetry.edges import STANDARD, Edges
 from slo.serve.telemetry.window import Series, Window
@@ -43,6 +43,20 @@ def code_class(status: int, reason: str | None = None) -> str:
     if reason == "client_gone":
         return "gone"
     return "429" if status == 429 else f"{status // 100}xx"
+
+
+@dataclass(frozen=True, slots=True)
+class PassTiming:
+    """How the pass went that computed a job: seconds on the lane's clock, and the engine's own stages in ms."""
+
+    dispatched_s: float
+    wall_s: float
+    stages_ms: dict[str, float]
+
+    @property
+    def call_s(self) -> float:
+        """What the engine did not see of it: the way there and back, and waiting for a turn on either side."""
+        return max(0.0, self.wall_s - sum(self.stages_ms.values()) / 1000)
 
 
 class Fine:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slo.serve.door.admission import ONLINE_TEXTS, Ask, Decision, QueueState, Rules, decide, predict, sent_as_batch
-from slo.serve.door.cost import PassCost
+from slo.serve.engine.cost import PassCost
 
 IDLE = QueueState(0, 0, 0.0, 1)
 SHED = Rules("shed", 0.150, 200_000)

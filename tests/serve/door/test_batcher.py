@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from slo.serve.door.batcher import Batcher, Embedded, Replica, ReplicaLost
 from slo.serve.door.cache import Vector
-from slo.serve.door.cost import PassCost, TokenEstimate
 from slo.serve.door.health import Fitness
 from slo.serve.door.planner import Planner
 from slo.serve.door.problem import Problem
-from slo.serve.door.work import PassTiming, Ticket
+from slo.serve.door.work import Ticket
+from slo.serve.engine.cost import PassCost, TokenEstimate
+from slo.serve.telemetry.telemetry import PassTiming
 from tests.serve.fakes import Behaviour, FakeReplica, vector_of
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
+import sqlite3
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +21,141 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 from xinference.api.oauth2.advanced.auth_service import AdvancedAuthService
 
-from slo.serve.door.callers import Callers, LongWay
+from slo.clock import ManualClock
+from slo.serve.door.callers import (
+    MAX_KEYS,
+    REMEMBER_S,
+    Audit,
+    Caller,
+    Callers,
+    DatabaseVersion,
+    LongWay,
+    RememberedKeys,
+)
+
+
+class HostKeys:
+    """The host's cache, counting how often it is asked."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, tuple[Any, Any]] = {"k": ("entry", {"username": "u"})}
+        self.asked = 0
+        self.version: int | None = 1
+
+    def get_with_user(self, key_hash: str) -> tuple[Any, Any]:
+        self.asked += 1
+        return self.known.get(key_hash, (None, None))
+
+    def remove(self, key_hash: str) -> None:
+        self.known.pop(key_hash)
+
+
+@pytest.fixture
+def host() -> HostKeys:
+    return HostKeys()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(monotonic_s=100.0)
+
+
+@pytest.fixture
+def keys(host: HostKeys, clock: ManualClock) -> RememberedKeys:
+    return RememberedKeys(host, clock.monotonic, lambda: host.version)
+
+
+def test_a_valid_key_is_looked_up_once_a_second(keys: RememberedKeys, host: HostKeys, clock: ManualClock) -> None:
+    for _ in range(50):
+        assert keys.get_with_user("k") == ("entry", {"username": "u"})
+    assert host.asked == 1
+    clock.advance(REMEMBER_S)
+    keys.get_with_user("k")
+    assert host.asked == 2
+
+
+def test_a_key_revoked_here_is_refused_at_once(keys: RememberedKeys) -> None:
+    keys.get_with_user("k")
+    keys.remove("k")
+    assert keys.get_with_user("k") == (None, None)
+
+
+def test_a_key_revoked_in_the_database_is_refused_at_once(keys: RememberedKeys, host: HostKeys) -> None:
+    keys.get_with_user("k")
+    host.known.clear()
+    host.version = 2
+    assert keys.get_with_user("k") == (None, None)
+
+
+def test_where_changes_cannot_be_seen_nothing_is_remembered(keys: RememberedKeys, host: HostKeys) -> None:
+    host.version = None
+    for _ in range(3):
+        keys.get_with_user("k")
+    assert host.asked == 3
+
+
+def test_what_changes_while_it_is_read_is_read_again(host: HostKeys, clock: ManualClock) -> None:
+    class Changing(HostKeys):
+        def get_with_user(self, key_hash: str) -> tuple[Any, Any]:
+            answer = super().get_with_user(key_hash)
+            self.known.clear()  # committed by somebody else just after it was read
+            self.version = 2
+            return answer
+
+    changing = Changing()
+    keys = RememberedKeys(changing, clock.monotonic, lambda: changing.version)
+    assert keys.get_with_user("k")[0] == "entry"
+    assert keys.get_with_user("k") == (None, None)
+
+
+def test_an_unknown_key_is_never_remembered(keys: RememberedKeys, host: HostKeys) -> None:
+    assert keys.get_with_user("new") == (None, None)
+    host.known["new"] = ("entry", {})
+    assert keys.get_with_user("new") == ("entry", {})
+
+
+def test_the_memory_is_bounded(keys: RememberedKeys, host: HostKeys) -> None:
+    for number in range(MAX_KEYS + 1):
+        host.known[str(number)] = (number, {})
+        keys.get_with_user(str(number))
+    assert len(keys._answers) == 1
+
+
+def written(path: Path, value: int) -> None:
+    """A commit by somebody else."""
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("CREATE TABLE IF NOT EXISTS t (v)")
+        connection.execute("INSERT INTO t VALUES (?)", (value,))
+    connection.close()
+
+
+def test_every_commit_is_another_version_and_nothing_else_is(tmp_path: Path) -> None:
+    path = tmp_path / "auth.db"
+    written(path, 0)
+    version = DatabaseVersion(str(path))
+    seen = [version()]
+    for value in range(1, 4):
+        assert version() == version() == seen[-1]
+        written(path, value)
+        seen.append(version())
+    assert None not in seen
+    assert len(set(seen)) == 4
+
+
+def test_another_file_in_its_place_is_another_version_and_none_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "auth.db"
+    version = DatabaseVersion(str(path))
+    assert version() is None
+    written(path, 0)
+    before = version()
+    assert before is not None
+    written(tmp_path / "other.db", 0)
+    (tmp_path / "other.db").replace(path)
+    assert version() not in (None, before)
+    path.unlink()
+    assert version() is None
+
 
 ADDRESS = "203.0.113.7"
 
@@ -124,3 +262,85 @@ def test_two_headers_or_an_unknown_sender_go_the_long_way(world: World) -> None:
     assert world.callers.of(scope_with(b"Bearer " + key, b"Bearer " + key)) is None
     assert world.callers.of(scope_with()) is None
     assert world.callers.of(scope_with(b"Bearer " + key, client=None)) is None
+
+
+KEY = SimpleNamespace(name="key", key_prefix="xf-abcd")
+
+
+class Kept(logging.Handler):
+    """What is written, record by record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.written.append(self.format(record))
+
+
+class Host:
+    """What Xinference's API object is told of errors."""
+
+    _uid_to_model_name = {"m": "model"}  # noqa: RUF012 - as there
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def _record_audit(self, request: Any, model: str, kind: str, status: str, latency_s: float) -> None:
+        self.told.append((model, kind, status, request.state.audit_status_code, latency_s))
+
+    def _record_admin_audit(self, request: Any, status: str, latency_s: float, **more: Any) -> None:
+        self.told.append((status, more, request.client.host))
+
+
+def audit_of(host: Host, now: list[float]) -> tuple[Audit, Kept]:
+    kept, logger = Kept(), logging.Logger("audit-of-a-test")
+    logger.addHandler(kept)
+    return Audit(host, lambda: logger, "node", lambda: "here:1", lambda: now[0], requests=None, seconds=None), kept
+
+
+def caller(model: str, user: str = "u") -> Caller:
+    return Caller(KEY, user, "192.0.2.1", 10.0, model)
+
+
+async def test_requests_of_one_turn_are_lines_of_one_record() -> None:
+    audit, kept = audit_of(Host(), [10.0125])
+    for number in range(3):
+        audit.note(caller("m"), 200, f"id{number}")
+    assert kept.written == []
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    [record] = kept.written
+    events = [json.loads(line) for line in record.split("\n")]
+    assert [event["request_id"] for event in events] == ["id0", "id1", "id2"]
+    assert events[0]["latency_ms"] == 12.5
+    assert (events[0]["model_name"], events[0]["node"], events[0]["address"]) == ("model", "node", "here:1")
+    audit.note(caller("m"), 200, "later")
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(kept.written) == 2
+
+
+async def test_no_name_and_no_identity_makes_a_line_of_its_own() -> None:
+    audit, kept = audit_of(Host(), [10.0])
+    audit.note(caller("m", user='a"\n{}\u2028\x7f与'), 200, 'x"\r\n{"@timestamp": 1}')
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    [record] = kept.written
+    assert len(record.splitlines()) == 1
+    assert "\u2028" not in record and "\x7f" not in record
+
+
+async def test_errors_are_the_hosts_to_note() -> None:
+    host = Host()
+    audit, kept = audit_of(host, [10.5])
+    audit.note(caller("nobody"), 404, "a")
+    audit.note(caller("m"), 429, "b")
+    audit.note(caller(""), 400, "c")
+    await asyncio.sleep(0)
+    assert kept.written == []
+    assert host.told == [
+        ("nobody", "embedding", "model_not_found", 404, 0.5),
+        ("m", "embedding", "error", 429, 0.5),
+        ("error", {"status_code": 400, "category": "inference"}, "192.0.2.1"),
+    ]

@@ -22,7 +22,7 @@ from slo.serve.door.cache import Cache
 from slo.serve.door.lane import Lane
 from slo.serve.door.liveness import TICK_S, Liveness
 from slo.serve.door.problem import Problem
-from slo.serve.model_process import ModelProcess
+from slo.serve.engine.model_process import ModelProcess
 from slo.serve.telemetry.telemetry import Telemetry
 from tests.serve.fakes import FakeReplica
 

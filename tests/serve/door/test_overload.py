@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slo.config import ServeSection
-from slo.serve.telemetry.reports import window_report
+from slo.serve.web.reports import window_report
 from slo.stats import nearest_rank
 from tests.serve.virtual import Outcome, Service, SlowReplica, run_virtual
 

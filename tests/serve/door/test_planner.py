@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slo.serve.door.cost import PassCost
 from slo.serve.door.planner import BESIDE_SHARE, STARVED_S, Dispatch, Load, Planner
 from slo.serve.door.work import Job, State
+from slo.serve.engine.cost import PassCost
 
 WAIT_S = 0.002
 

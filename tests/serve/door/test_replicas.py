@@ -14,7 +14,7 @@ from slo.serve.door import replicas as module
 from slo.serve.door.batcher import ReplicaLost
 from slo.serve.door.problem import Problem, Unanswered
 from slo.serve.door.replicas import ActorFinder, ActorReplica
-from slo.serve.model_process import Leaving
+from slo.serve.engine.model_process import Leaving
 
 
 class Loading(Exception):

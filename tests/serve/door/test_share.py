@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slo.serve.door.comeback import JITTER, LONGEST_S, Comeback
+from slo.serve.door.admission import JITTER, LONGEST_S, Comeback
 from slo.serve.door.share import CEILING, FLOOR, DeferredShare, FadingRate
 
 

@@ -6,7 +6,8 @@ import asyncio
 
 from slo.serve.door.cache import Vector
 from slo.serve.door.problem import not_ready
-from slo.serve.door.work import Job, PassTiming, State, Ticket
+from slo.serve.door.work import Job, State, Ticket
+from slo.serve.telemetry.telemetry import PassTiming
 
 VECTOR = Vector(b"", 3, 0)
 TIMING = PassTiming(0.0, 0.01, {})

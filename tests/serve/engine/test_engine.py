@@ -23,10 +23,10 @@ from slo.serve.engine.fidelity import Vectors
 from slo.serve.engine.line import Line
 from slo.serve.engine.loading import Loaded, load
 from slo.serve.engine.model_files import read_model
+from slo.serve.engine.model_process import Leaving
 from slo.serve.engine.packing import Pass
 from slo.serve.engine.runtime import Runtime
 from slo.serve.engine.tokens import TextTokenizer
-from slo.serve.model_process import Leaving
 
 CHARACTERS = "你好世界今天气真不错适合出去散步拍照片"
 some_texts = st.lists(st.text(alphabet=CHARACTERS, max_size=60), min_size=1, max_size=12)

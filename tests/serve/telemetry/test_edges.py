@@ -8,9 +8,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from slo.serve.door.cache import Cache
 from slo.serve.telemetry.edges import Edges
-from slo.serve.telemetry.exposition import Exposition
-from slo.serve.telemetry.reports import window_report
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.web.exposition import Exposition
+from slo.serve.web.reports import window_report
 from slo.stats import LATENCY_EDGES_S, edge_s
 from slo.watch.model.counts import Counts
 from slo.watch.model.objectives import Goal

@@ -10,10 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from slo.config import ServeSection
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
-from slo.serve.telemetry.exposition import Exposition
-from slo.serve.telemetry.processes import Processes
-from slo.serve.telemetry.reports import window_report
 from slo.serve.telemetry.telemetry import MAX_COMPUTED, Fine, Telemetry, code_class, length_class
+from slo.serve.web.exposition import Exposition
+from slo.serve.web.processes import Processes
+from slo.serve.web.reports import window_report
 from slo.stats import LATENCY_EDGES_S
 from tests.serve.fakes import FakeFinder
 

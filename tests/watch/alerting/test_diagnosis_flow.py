@@ -16,9 +16,9 @@ from slo.config import ServeSection
 from slo.objective import Objective
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
-from slo.serve.telemetry.exposition import Exposition
-from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.web.exposition import Exposition
+from slo.serve.web.processes import Processes
 from slo.watch.history.store import Store
 from slo.watch.model.notification import Notification
 from slo.watch.server_health import CpuTime, ServerHealth

@@ -12,9 +12,9 @@ from slo.clock import ManualClock
 from slo.errors import BadAnswer, RequestError, Unreachable
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
-from slo.serve.telemetry.exposition import Exposition
-from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.web.exposition import Exposition
+from slo.serve.web.processes import Processes
 from slo.stats import LATENCY_EDGES_S
 from slo.watch.model.counts import Counts
 from slo.watch.model.objectives import parse_goal

@@ -14,29 +14,24 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from slo.serve.door.cache import Cache
-from slo.serve.door.control import Control, require_this_machine
 from slo.serve.door.directory import Directory
+from slo.serve.door.environment import ServeSettings
 from slo.serve.door.problem import Problem, invalid, require_plain, too_large
-from slo.serve.door.readiness import ReadinessCheck
-from slo.serve.door.responses import Reply, json_reply, problem_reply
-from slo.serve.settings import ServeSettings
+from slo.serve.door.responses import as_response, json_reply, problem_reply
 from slo.serve.telemetry.arrivals import CONTENT_TYPE as TRACE_TYPE
-from slo.serve.telemetry.arrivals import asked_seconds, trace_text
-from slo.serve.telemetry.exposition import CONTENT_TYPE, Exposition
-from slo.serve.telemetry.processes import Processes
-from slo.serve.telemetry.reports import status_report, window_report
+from slo.serve.telemetry.arrivals import LONGEST_S as ARRIVALS_S
+from slo.serve.telemetry.arrivals import trace_text
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.serve.telemetry.watch_files import watch_metrics
 from slo.serve.telemetry.window import SECONDS
+from slo.serve.web.control import Control, require_this_machine
+from slo.serve.web.exposition import CONTENT_TYPE, Exposition, watch_metrics
+from slo.serve.web.processes import Processes
+from slo.serve.web.readiness import ReadinessCheck
+from slo.serve.web.reports import status_report, window_report
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 PULSE_S = 0.25
 MAX_ORDER = 4096  # bytes
-
-
-def as_response(reply: Reply) -> Response:
-    """The reply as Starlette wants it."""
-    return Response(reply.body, reply.status, dict(reply.headers), media_type=reply.content_type)
 
 
 class Routes:
@@ -104,7 +99,7 @@ class Routes:
     async def arrivals(self, request: Request) -> Response:
         """`?seconds=600`: when requests came and how long their texts were, as a trace for a replay."""
         try:
-            seconds = asked_seconds(_number(request, "seconds", 600))
+            seconds = _asked_seconds(_number(request, "seconds", 600))
         except Problem as problem:
             return as_response(problem_reply(problem))
         rows, complete = self._telemetry.arrivals.since(self._telemetry.now() - seconds)
@@ -173,4 +168,11 @@ def _number(request: Request, name: str, default: float) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise invalid(f"'{name}' must be a number", param=name)
+    return value
+
+
+def _asked_seconds(value: float) -> float:
+    """`value` if that many seconds may be asked for. Raises `Problem` 400."""
+    if not 0 < value <= ARRIVALS_S:
+        raise invalid(f"'seconds' must be above 0 and at most {ARRIVALS_S:g}", param="seconds")
     return value

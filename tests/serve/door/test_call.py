@@ -12,12 +12,12 @@ import pytest
 from slo.clock import ManualClock
 from slo.config import ServeSection
 from slo.serve.door.cache import Cache
+from slo.serve.door.call import Bodies, Upload
 from slo.serve.door.directory import Directory
 from slo.serve.door.front import Front
 from slo.serve.door.gate import Gate
-from slo.serve.door.upload import Bodies, Upload
-from slo.serve.telemetry.reports import window_report
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.web.reports import window_report
 from tests.serve.fakes import FakeFinder, FakeReplica
 from tests.serve.http_door import opened
 

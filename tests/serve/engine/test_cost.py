@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from slo.serve.door.cost import BestRate, Headroom, PassCost, TokenEstimate, TwoTermFit, UsualSize
+from slo.serve.engine.cost import BestRate, Headroom, PassCost, TokenEstimate, TwoTermFit, UsualSize
 
 
 def test_finds_both_terms_of_a_line() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from slo.config import Config, ServeSection
 from slo.errors import ConfigError
-from slo.serve.settings import ServeSettings, load_settings
+from slo.serve.door.environment import ServeSettings, load_settings
 
 
 def test_nothing_set_means_the_defaults() -> None:

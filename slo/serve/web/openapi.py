@@ -8,10 +8,10 @@ from typing import Any
 from starlette.responses import Response
 
 from slo.serve.door.admission import POLICIES
-from slo.serve.door.control import MAX_DELAY_MS, MAX_DELAY_S, NAME
-from slo.serve.site.board import LONGEST_S as HISTORY_S
 from slo.serve.telemetry.arrivals import LONGEST_S as ARRIVALS_S
 from slo.serve.telemetry.window import SECONDS as WINDOW_S
+from slo.serve.web.board import LONGEST_S as HISTORY_S
+from slo.serve.web.control import MAX_DELAY_MS, MAX_DELAY_S, NAME
 
 _PROBLEM = {"application/json": {"schema": {
     "type": "object", "required": ["error", "detail"],

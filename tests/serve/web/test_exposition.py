@@ -9,10 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from slo.config import ServeSection
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
-from slo.serve.telemetry.exposition import Exposition
-from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.serve.telemetry.watch_files import MOST_BYTES, watch_metrics
+from slo.serve.web.exposition import MOST_BYTES, Exposition, watch_metrics
+from slo.serve.web.processes import Processes
 from slo.watch.delivery.policy import metric_text
 from slo.watch.heartbeat import Beat
 from slo.watch.heartbeat import metric_text as heartbeat_text

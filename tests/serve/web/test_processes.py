@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from slo.clock import ManualClock
-from slo.serve.telemetry.processes import HELPERS, MEMORY_S, TREE_S, Processes, ProcessUse
+from slo.serve.web.processes import HELPERS, MEMORY_S, TREE_S, Processes, ProcessUse
 
 HEAP = 64 << 20
 
@@ -154,7 +154,7 @@ async def test_it_looks_no_more_often_than_it_pays(
         return 1
 
     monkeypatch.setattr(processes, "survey", watched_survey)
-    monkeypatch.setattr("slo.serve.telemetry.processes.proportional_bytes", weigh)
+    monkeypatch.setattr("slo.serve.web.processes.proportional_bytes", weigh)
     for _ in range(int(MEMORY_S)):
         await processes.look()
         clock.advance(1.0)

@@ -25,14 +25,13 @@ from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.door.problem import Problem, invalid
 from slo.serve.door.responses import json_reply, problem_reply
-from slo.serve.site.changes import Changes
-from slo.serve.site.history import History
-from slo.serve.site.remembered import remembered, watched_history
-from slo.serve.site.timeline import BATCH, OWN_MISTAKE, STEP_S, Timeline, mean_s
-from slo.serve.telemetry.processes import Processes
-from slo.serve.telemetry.reports import status_report, window_report
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.telemetry.window import Counts, no_counts
+from slo.serve.web.history import History
+from slo.serve.web.processes import Processes
+from slo.serve.web.remembered import Changes, remembered, watched_history
+from slo.serve.web.reports import status_report, window_report
+from slo.serve.web.timeline import BATCH, OWN_MISTAKE, STEP_S, Timeline, mean_s
 from slo.stats import rank_interval
 
 WINDOW_S = 300

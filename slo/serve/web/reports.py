@@ -17,13 +17,13 @@ from typing import Any
 from slo import __version__
 from slo.config import ServeSection
 from slo.serve.door.cache import Cache
-from slo.serve.door.control import Control
 from slo.serve.door.directory import Directory
 from slo.serve.door.lane import Lane
 from slo.serve.telemetry.edges import Edges
-from slo.serve.telemetry.processes import Processes
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.telemetry.window import Counts, Series, no_counts
+from slo.serve.web.control import Control
+from slo.serve.web.processes import Processes
 
 _ABSENT = {"CREATING": "loading", "LOADING": "loading", "TERMINATING": "stopping"}  # Xinference's words
 CODES = ("2xx", "4xx", "429", "5xx", "timeout", "gone")

@@ -13,11 +13,10 @@ from starlette.testclient import TestClient
 from slo.clock import ManualClock
 from slo.objective import Objective
 from slo.records import Sample
-from slo.serve.site.changes import Changes
-from slo.serve.site.history import Event as Happening
-from slo.serve.site.remembered import MOST_POINTS, budget, episodes, step_for
-from slo.serve.site.timeline import STEP_S, STEPS, Timeline, mean_s
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.web.history import Event as Happening
+from slo.serve.web.remembered import MOST_POINTS, Changes, budget, episodes, step_for
+from slo.serve.web.timeline import STEP_S, STEPS, Timeline, mean_s
 from slo.stats import nearest_rank, percentile_interval
 from slo.watch.history.event_log import HistoryEvent, write
 from slo.watch.history.store import Store
