@@ -113,6 +113,15 @@ class Tally:
             sum(count for index, count in self.bins.items() if index <= high),
         )
 
+    def sum_beyond(self, threshold_ms: float) -> float:
+        """Sum in ms of what stands in bins above that of `threshold_ms`; within 0.5 %."""
+        edge = math.floor(math.log(max(threshold_ms, _LEAST_MS) / _LEAST_MS) / _STEP)
+        return math.fsum(n * _LEAST_MS * math.exp((i + 0.5) * _STEP) for i, n in self.bins.items() if i > edge)
+
+    def at_edge(self, threshold_ms: float) -> int:
+        """How many stand in the bin of `threshold_ms`."""
+        return self.bins[math.floor(math.log(max(threshold_ms, _LEAST_MS) / _LEAST_MS) / _STEP)]
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; `bins` as `[index, count]` pairs."""
         return {

@@ -147,7 +147,7 @@ def run_baseline(
         run.notes.append(say("stopped", done=len(run.samples), total=total))
     if given_up:
         run.notes.append(say("silent", done=len(run.samples), total=total, row=GIVE_UP_AFTER))
-    run.notes += kept_pace(run)
+    run.notes += kept_pace(run.details.get("on_pace", {}), objective)
     if hits := sum(sample.cached for sample in run.samples):
         run.notes.append(say("cached.seed", count=hits))
         if hits > MOST_CACHED * len(run.samples):
@@ -164,7 +164,7 @@ def judge_on_pace(run: Run) -> None:
     waits, pace_s = waits_of(samples, run.objective), run.settings["pace_s"]
     if not waits.bad:
         return
-    pace_ms = dict.fromkeys(waits.classes, pace_s * 1000) if pace_s else waits.usual_ms()
+    pace_ms = dict.fromkeys(waits.names, pace_s * 1000) if pace_s else waits.usual_ms()
     found = waits.on_pace(run.objective, pace_ms, queued=False)
     seconds = run.samples[-1].done_s - run.samples[0].due_s
     judgement = lasting(judge_dependent(found.good, found.total, found.effective, run.objective), seconds)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 RANK_FACTOR, FLAG_FACTOR = 2.2, 1.1
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.uint8]
 
 
 def effective_size(bad: Sequence[int]) -> float:
@@ -32,7 +33,7 @@ def effective_size(bad: Sequence[int]) -> float:
     return len(bad) / variance_factor(np.asarray(bad, dtype=np.float64))
 
 
-def cautious_size(bad: Sequence[int], latencies_ms: Sequence[float]) -> float:
+def cautious_size(bad: Sequence[int] | Flags, latencies_ms: Sequence[float] | Floats) -> float:
     """What `bad` weighs as in a proof. `latencies_ms` belong to the same requests; infinite for failures."""
     if len(bad) != len(latencies_ms):
         raise ValueError(f"{len(bad)} flags for {len(latencies_ms)} latencies")

@@ -20,14 +20,13 @@ import math
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 from slo.bench.dependence import cautious_size
 from slo.objective import Objective
-from slo.records import Run, Sample
+from slo.records import Sample
 from slo.sentences import say
 from slo.stats import nearest_rank
 from slo.units import show_ratio
@@ -78,7 +77,8 @@ class Waits:
         self.waited_ms = array("f")  # for a failure as well
         self.failed = bytearray()
         self.bad = bytearray()
-        self.classes: list[str] = []
+        self.kinds = array("H")  # places in `names`
+        self.names: dict[str, int] = {}
 
     def note(self, sample: Sample, objective: Objective) -> None:
         """Take one request in."""
@@ -88,21 +88,20 @@ class Waits:
         self.waited_ms.append(sample.latency_ms)
         self.failed.append(not sample.ok)
         self.bad.append(not sample.good(objective))
-        self.classes.append(sample.length_class)
+        self.kinds.append(self.names.setdefault(sample.length_class, len(self.names)))
 
     def usual_ms(self) -> dict[str, float]:
         """Median latency of each class, rounded as a record has it; a class without an answer is left out."""
-        answered: dict[str, list[float]] = {}
-        for name, waited, failed in zip(self.classes, self.waited_ms, self.failed, strict=True):
-            if not failed:
-                answered.setdefault(name, []).append(waited)
-        return {name: round(median(values), 3) for name, values in answered.items()}
+        waited, failed, kinds = np.array(self.waited_ms), np.array(self.failed), np.array(self.kinds)
+        answered = {name: waited[(kinds == kind) & (failed == 0)] for name, kind in self.names.items()}
+        return {name: round(float(np.median(values)), 3) for name, values in answered.items() if values.size}
 
     def late(self) -> dict[str, tuple[array[float], bytes]]:
         """By class: how long the bad ones were waited for, and which of them failed. All that the counts rest on."""
+        bad, names = np.flatnonzero(np.array(self.bad)), list(self.names)
         found: dict[str, tuple[array[float], bytearray]] = {}
-        for place in np.flatnonzero(np.frombuffer(self.bad, dtype=np.uint8)) if self.bad else ():
-            waits, failed = found.setdefault(self.classes[place], (array("f"), bytearray()))
+        for place in bad:
+            waits, failed = found.setdefault(names[self.kinds[place]], (array("f"), bytearray()))
             waits.append(self.waited_ms[place])
             failed.append(self.failed[place])
         return {name: (waits, bytes(failed)) for name, (waits, failed) in found.items()}
@@ -112,13 +111,12 @@ class Waits:
 
         `queued`: several callers meet in a queue, see `cautious_size`.
         """
-        n = len(self.bad)
-        latencies = np.frombuffer(self.waited_ms, dtype=np.float32).astype(np.float64) if n else np.empty(0)
-        latencies[np.frombuffer(self.failed, dtype=np.uint8) > 0] = np.inf
-        due_s, bad = np.array(self.due_s), np.frombuffer(self.bad, dtype=np.uint8)
-        expected, late, parts = 0, 0, []
+        names, n = list(self.names), len(self.bad)
+        due_s, bad = np.array(self.due_s), np.array(self.bad, dtype=np.uint8)
+        latencies = np.where(np.array(self.failed, dtype=np.uint8) > 0, np.inf, np.array(self.waited_ms, np.float64))
+        parts, expected, late = [], 0, 0
         for place in np.flatnonzero(bad):
-            pace = pace_ms.get(self.classes[place], objective.threshold_ms)
+            pace = pace_ms.get(names[self.kinds[place]], objective.threshold_ms)
             more, of_late = meanwhile(self.waited_ms[place], pace, objective, failed=bool(self.failed[place]))
             expected, late = expected + more, late + of_late
             if more:
@@ -132,7 +130,7 @@ class Waits:
             flags.append((turns <= of_late).astype(np.uint8))
         order = np.argsort(np.concatenate(dues), kind="stable")
         all_bad, all_waits = np.concatenate(flags)[order], np.concatenate(waits)[order]
-        effective = cautious_size(all_bad.tolist(), all_waits.tolist() if queued else [0.0] * all_bad.size)
+        effective = cautious_size(all_bad, all_waits if queued else np.zeros(all_bad.size))
         return OnPace(
             pace_ms=dict(pace_ms), total=n + expected, good=n + expected - int(bad.sum()) - late, expected=expected,
             late=late, effective=effective if n else 0.0,
@@ -148,11 +146,9 @@ def waits_of(samples: list[Sample], objective: Objective) -> Waits:
     return found
 
 
-def kept_pace(run: Run) -> list[str]:
+def kept_pace(found: Mapping[str, Any], objective: Objective) -> list[str]:
     """The note on what was expected besides, if anything was."""
-    found = run.details.get("on_pace")
     if not found or not found["expected"]:
         return []
-    share = show_ratio(found["good"] / found["total"])
-    limit = f"{run.objective.threshold_ms:g}"
+    share, limit = show_ratio(found["good"] / found["total"]), f"{objective.threshold_ms:g}"
     return [say("on.pace", expected=found["expected"], late=found["late"], share=share, limit=limit)]

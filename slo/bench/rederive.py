@@ -24,6 +24,7 @@ from slo.bench.baseline import judge_on_pace, kept_grid_s
 from slo.bench.collect import BAD, CACHED, GOOD, LATE_MS, Second
 from slo.bench.dependence import effective_size
 from slo.bench.load import drifting
+from slo.bench.paced_slices import reckoned_again
 from slo.bench.rederive_search import WHOLE, searched_again
 from slo.bench.schedule import parse_arrivals
 from slo.bench.selfcheck import checked_again, with_cache
@@ -43,7 +44,7 @@ STEP_S = 2e-7  # what rounding may move a due time
 MOST = 12  # differences that are told
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Discrepancy:
     """At `where` the record says `recorded`, its own data say `derived`."""
 
@@ -284,6 +285,11 @@ def _soak(run: Run, found: _Findings) -> None:
         found.same(f"{where}: bad", row["total"] - row["good"], sum(bad))
         if row["effective"] > (most := round(effective_size(bad), 1)):  # latencies, which are not kept, only lower it
             found.same(f"{where}: effective, at most", row["effective"], most)
+        if "on_pace" in row:
+            again = reckoned_again(row, run.objective)
+            found.differences += [Discrepancy(f"{where}: {place}", told, derived) for place, told, derived in again]
+        else:
+            found.gaps.append(f"{where} was written by an earlier version: a stall counts once a caller in it")
     conclude_soak(run, rows)
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from slo.bench.dependence import cautious_size
 from slo.bench.exchange import Exchange
+from slo.bench.omission import Waits
+from slo.bench.paced_slices import paced_row, paced_rows
 from slo.bench.stationary import trend
 from slo.errors import BadAnswer, StoreError
 from slo.files import private_folder, write_atomically
@@ -39,6 +41,7 @@ class Slice:
         self.cached = Tally()
         self.latencies_ms: list[float] = []
         self.bad = bytearray()
+        self.waits = Waits()
 
     @property
     def heard_any(self) -> bool:
@@ -55,6 +58,7 @@ class Slice:
             self.cached.count(sample, objective)
             return
         self.classes.setdefault(sample.length_class, Tally()).count(sample, objective)
+        self.waits.note(sample, objective)
         self.bad.append(not sample.good(objective))
         self.latencies_ms.append(sample.latency_ms if sample.ok else float("inf"))
 
@@ -77,6 +81,7 @@ class Slice:
             "max_ms": _finite(latencies[-1]) if latencies else None,
             "effective": round(cautious_size(self.bad, self.latencies_ms), 1),
             "bad": pack_bytes(bytes(self.bad)),
+            **paced_row(self.waits, objective),
             **more,
             "tallies": {name: tally.to_json() for name, tally in self.classes.items()},
             "cached": self.cached.to_json(),
@@ -96,6 +101,7 @@ def soak_figures(rows: Sequence[Row], clients: int) -> Row:
         "p95_ms": _finite(whole.quantile_ms(0.95)),
         "answered_p95_ms": _finite(whole.at_rank(rank(whole.answered, 0.95))) if whole.answered else None,
         "worst_slice_p95_ms": max((row["p95_ms"] or float("inf") for row in judged), default=None),
+        "on_pace": _on_pace(rows),
         "attainment": whole.good / whole.total if whole.total else None,
         "slices_met": sum(row["met"] for row in judged) / len(judged) if judged else None,
         "slices": len(rows),
@@ -106,6 +112,13 @@ def soak_figures(rows: Sequence[Row], clients: int) -> Row:
         "failed": dict(whole.failed),
         "memory": memory_slope(rows),
     }
+
+
+def _on_pace(rows: Sequence[Row]) -> float | None:
+    """The share in time for callers on their pace; None where nothing was expected besides what was sent."""
+    paced = paced_rows(rows)
+    expected = sum(part["expected"] for part in paced)
+    return sum(part["good"] for part in paced) / sum(part["total"] for part in paced) if expected else None
 
 
 def memory_slope(rows: Sequence[Row]) -> Row | None:

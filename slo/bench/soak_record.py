@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 from slo.bench.ledger import answers_of, checked, failures_of, merged, wrong_answers
+from slo.bench.omission import kept_pace
+from slo.bench.paced_slices import paced_rows
 from slo.bench.selfcheck import with_cache
 from slo.bench.session import Session, repeats, tally_figures
 from slo.bench.slices import Row, soak_figures, total_of, totals
-from slo.bench.verdict import Conclusion, judge_dependent, lasting
-from slo.objective import Objective, Verdict
+from slo.bench.verdict import Conclusion, both, judge_dependent, lasting
+from slo.objective import Judgement, Objective, Verdict
 from slo.record_form import pack_bytes
 from slo.records import Run, Sample
 from slo.sentences import say
 from slo.units import show_duration
 
 HEAVY = frozenset(
-    {"tallies", "cached", "stages", "refusals", "failures", "sample", "generator", "warmup", "bad"}
+    {
+        "tallies",
+        "cached",
+        "stages",
+        "refusals",
+        "failures",
+        "sample",
+        "generator",
+        "warmup",
+        "bad",
+        "paced_bad",
+        "late_waits",
+    }
 )  # not in the record
 LEAST_SLICES = 6  # that tell how alike they are
 PAUSE_S = 60.0  # between sessions, from which on it is told
@@ -53,6 +68,7 @@ def conclude_soak(run: Run, rows: Sequence[Row]) -> None:
     run.decided, run.void = conclusion.verdict, list(conclusion.void)
     run.details |= {
         "conclusion": conclusion.to_json(),
+        "on_pace": on_pace_of(rows, objective),
         "self_check": check.to_json(),
         "answers": answers,
         "stages": {label: tally_figures(tally) for label, tally in merged(rows, "stages").items()},
@@ -83,22 +99,48 @@ def concluded(rows: Sequence[Row], objective: Objective, faults: tuple[str, ...]
     slice that failed altogether shows no clusters, being one.
     """
     wrong, compared = wrong_answers(rows), answers_of(rows)["compared"]
-    total = sum(row["total"] for row in rows)
-    good = sum(row["good"] for row in rows) - sum(counted_good for _, counted_good in wrong)
-    effective = min(sum(row["effective"] for row in rows), between_slices(rows))
-    seconds = sum(row["seconds"] for row in rows)
-    judgement = lasting(judge_dependent(good, total, effective, objective), seconds)
+    sent, on_pace = judgements(rows, objective)
+    judgement = both(sent, on_pace)
     verdict, remarks = judgement.verdict, list[str]()
+    if sent.verdict is not verdict is on_pace.verdict:
+        remarks += kept_pace(on_pace_of(rows, objective), objective)
     if wrong:
         verdict = Verdict.MISSED
         remarks.append(say("wrong", wrong=len(wrong), compared=compared))
     return Conclusion(
         verdict=Verdict.UNPROVEN if faults else verdict,
         judgement=judgement,
-        effective=effective,
+        effective=_effective(rows),
         void=faults,
         remarks=tuple(remarks),
     )
+
+
+def judgements(rows: Sequence[Row], objective: Objective) -> tuple[Judgement, Judgement]:
+    """On what was sent, and on that with what callers on their pace would have sent besides."""
+    seconds = sum(row["seconds"] for row in rows)
+    wrong = sum(counted_good for _, counted_good in wrong_answers(rows))
+    sent, on_pace = (lasting(_judged(part, wrong, objective), seconds) for part in (rows, paced_rows(rows)))
+    return sent, on_pace
+
+
+def on_pace_of(rows: Sequence[Row], objective: Objective) -> Row:
+    """What callers on their pace would have met, over all slices."""
+    paced, (_, judgement) = paced_rows(rows), judgements(rows, objective)
+    return {
+        "expected": sum(part["expected"] for part in paced), "late": sum(part["late"] for part in paced),
+        "total": judgement.total, "good": judgement.good, "effective": round(_effective(paced), 1),
+        "verdict": judgement.verdict.value, "advice": judgement.advice,
+    }  # fmt: skip
+
+
+def _judged(rows: Sequence[Row], wrong_ones: int, objective: Objective) -> Judgement:
+    good, total = sum(row["good"] for row in rows) - wrong_ones, sum(row["total"] for row in rows)
+    return judge_dependent(good, total, _effective(rows), objective)
+
+
+def _effective(rows: Sequence[Row]) -> float:
+    return min(math.fsum(row["effective"] for row in rows), between_slices(rows))
 
 
 def between_slices(rows: Sequence[Row]) -> float:
@@ -116,7 +158,8 @@ def between_slices(rows: Sequence[Row]) -> float:
 
 
 def _notes(rows: Sequence[Row], run: Run) -> list[str]:
-    found = [say("closed")]
+    told = run.details["conclusion"]["remarks"]
+    found = [say("closed"), *(n for n in kept_pace(run.details["on_pace"], run.objective) if n not in told)]
     measured = sum(row["total"] for row in rows) + (run.exact_cached.total if run.exact_cached else 0)
     if len(run.samples) < measured:
         found.append(say("thinned.fair", kept=len(run.samples), total=measured))

@@ -88,6 +88,16 @@ def lasting(judgement: Judgement, seconds: float) -> Judgement:
     return replace(judgement, verdict=Verdict.UNPROVEN, advice=advice)
 
 
+def both(sent: Judgement, on_pace: Judgement) -> Judgement:
+    """`sent` with the verdict of both: missed if either is, met if both are; unproven with the reason of which is."""
+    verdicts = {sent.verdict, on_pace.verdict}
+    if Verdict.MISSED in verdicts:
+        return replace(sent, verdict=Verdict.MISSED, advice="")
+    if Verdict.UNPROVEN in verdicts:
+        return replace(sent, verdict=Verdict.UNPROVEN, advice=sent.advice or on_pace.advice)
+    return sent
+
+
 def conclude(
     bad: Sequence[int],
     objective: Objective,

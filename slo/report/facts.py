@@ -32,6 +32,7 @@ def soak_table(run: Run, words: Words) -> Facts | None:
         *([[words("soak.answered"), _ms(figures.get("answered_p95_ms"), words)]] if figures["errors"] else []),
         [words("soak.worst"), _ms(figures["worst_slice_p95_ms"], words)],
         [words("soak.attainment"), _ratio(figures["attainment"])],
+        *([[words("soak.on_pace"), _ratio(figures["on_pace"])]] if figures.get("on_pace") is not None else []),
         [words("soak.slices"), f"{_ratio(figures['slices_met'])} / {figures['slices']}"],
         [words("soak.clients"), str(figures["clients"])],
         [words("soak.errors"), _share(figures["error_rate"], 2)],

@@ -37,7 +37,7 @@ def stress_report(run: Run) -> RenderableType:
 
 def stress_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     """The result table of a 24-hour test: what it shows and how it is written."""
-    attained, slices = figures["attainment"], figures["slices_met"]
+    attained, slices, paced = figures["attainment"], figures["slices_met"], figures.get("on_pace")
     rows = [
         ("duration", show_duration(figures["seconds"])),
         ("requests", f"{figures['requests']} ({figures['rate']:.1f}/s)"),
@@ -45,6 +45,7 @@ def stress_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
         *([("P95 of what was answered", _ms(figures.get("answered_p95_ms")))] if figures["errors"] else []),
         ("worst slice's P95", _ms(figures["worst_slice_p95_ms"])),
         ("requests within the objective", "–" if attained is None else show_ratio(attained)),
+        *([("the same, had callers kept their pace", show_ratio(paced))] if paced is not None else []),
         (f"slices that met it, of {figures['slices']}", "–" if slices is None else show_ratio(slices)),
         ("concurrent requests", f"{figures['clients']} (largest seen {figures['peak_in_flight']})"),
         ("errors", f"{figures['errors']} ({_rate(figures['error_rate'])}){_kinds(figures)}"),

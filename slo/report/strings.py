@@ -75,6 +75,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "soak.kind": ("其中：{name}", "of these: {name}"),
     "soak.worst": ("最差时段 P95", "worst slice's P95"),
     "soak.attainment": ("SLO 达成率（请求）", "SLO attainment (requests)"),
+    "soak.on_pace": ("若调用者保持自身节奏", "the same, had callers kept their pace"),
     "soak.slices": ("SLO 达成率（时段）", "SLO attainment (slices)"),
     "soak.clients": ("并发请求数", "concurrent requests"),
     "soak.errors": ("错误率", "error rate"),

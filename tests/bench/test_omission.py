@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from array import array
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +17,16 @@ from hypothesis import strategies as st
 from slo.bench.baseline import BaselinePlan, run_baseline
 from slo.bench.omission import MOST, meanwhile, waits_of
 from slo.bench.rederive import rederive
+from slo.bench.soak import SoakPlan, soak
+from slo.bench.soak_record import conclude_soak, packed_rows
 from slo.client import Answer
 from slo.clock import ManualClock
 from slo.objective import Objective, Verdict
-from slo.record_form import digest_of, packed, unpacked
+from slo.record_form import digest_of, pack_bytes, packed, unpack_bytes, unpacked
 from slo.records import Run, Sample
+from slo.report.load import stress_rows
+from slo.units import show_ratio
+from tests.bench.virtual_load import Shape, in_virtual_time, virtual_session
 from tests.stub_server import vector_of
 
 GOAL = Objective()
@@ -165,3 +173,60 @@ def test_what_was_expected_follows_from_the_record() -> None:
         whole | {"settings": whole["settings"] | {"pace_s": 5.0}},
     ):
         assert rederive(packed(forged | {"digest": digest_of(forged)})).differences
+
+
+def stress(tmp_path: Path, shape: Shape, clients: int = 4) -> Run:
+    """`slo stress` in virtual time, two minutes in slices of twenty seconds."""
+    plan = SoakPlan(id="s", clients=clients, duration_s=120.0, slice_s=20.0, started_wall_s=0.0, warmup_s=1.0,
+                    file=tmp_path / "s.slices.jsonl")  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        in_virtual_time(patch, shape)
+        return soak(virtual_session(), plan, on_slice=lambda _row: None)
+
+
+def test_callers_of_a_service_that_stalls_are_told_what_they_did_not_send(tmp_path: Path) -> None:
+    run = stress(tmp_path, Shape(service_ms=5.0, stall_s=2.0))
+    sent = run.details["conclusion"]
+    assert 1 - sent["good"] / sent["total"] < 0.01, "4 callers, 12 stalls: 48 late of some 19 000"
+    on_pace = run.details["on_pace"]
+    assert 1 - on_pace["good"] / on_pace["total"] == pytest.approx(0.185, abs=0.02)
+    assert (run.verdict, on_pace["verdict"]) == (Verdict.MISSED, "missed")
+    assert "would have been due" in run.details["conclusion"]["remarks"][0]
+    told = dict(stress_rows(run.details["soak"]))["the same, had callers kept their pace"]
+    assert told == show_ratio(on_pace["good"] / on_pace["total"])
+    assert rederive(stored(run)).differences == ()
+
+
+def test_callers_of_a_steady_service_lose_nothing(tmp_path: Path) -> None:
+    run = stress(tmp_path, Shape(service_ms=5.0))
+    assert run.verdict is Verdict.MET
+    assert run.details["on_pace"]["expected"] == 0
+    assert run.details["soak"]["on_pace"] is None
+
+
+def fewer(row: dict[str, Any]) -> None:
+    row["on_pace"] |= {"expected": 0, "late": 0, "total": row["total"], "good": row["good"]}
+
+
+def shorter(row: dict[str, Any]) -> None:
+    for name, (packed_ms, _) in row["late_waits"].items():
+        waits = array("f", unpack_bytes(packed_ms))
+        row["late_waits"][name][0] = pack_bytes(array("f", [151.0] * len(waits)).tobytes())
+    fewer(row)
+
+
+def slower(row: dict[str, Any]) -> None:
+    row["on_pace"]["pace_ms"] = dict.fromkeys(row["on_pace"]["pace_ms"], 3000.0)
+    fewer(row)
+
+
+@pytest.mark.parametrize("cheat", [fewer, shorter, slower])
+def test_a_soak_that_leaves_out_its_stalls_is_refused(tmp_path: Path, cheat: Callable[[dict[str, Any]], None]) -> None:
+    run = stress(tmp_path, Shape(service_ms=5.0, stall_s=2.0))
+    rows = json.loads(unpack_bytes(run.details["evidence"]["slices"]))
+    for row in rows:
+        cheat(row)
+    conclude_soak(run, rows)
+    run.details["evidence"] = {"slices": packed_rows(rows)}
+    assert run.verdict is Verdict.MET
+    assert rederive(stored(run)).differences

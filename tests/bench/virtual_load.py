@@ -52,6 +52,7 @@ class Shape:
     cached: float = 0.0
     wrong: float = 0.0
     seed: int = 1
+    stall_s: float = 0.0  # of every ten seconds the last so many
 
 
 class FormulaPool:
@@ -69,7 +70,10 @@ class FormulaPool:
         shape, now_s = self.shape, self._clock.monotonic()
         exchange.sent_s = now_s + 1.23456e-5
         taken_s = self._source.expovariate(1000 / shape.service_ms)
-        self._free_s = max(self._free_s, exchange.sent_s) + taken_s
+        starts_s = max(self._free_s, exchange.sent_s)
+        if (phase_s := starts_s % 10.0) > 10.0 - shape.stall_s:
+            starts_s += 10.0 - phase_s
+        self._free_s = starts_s + taken_s
         asyncio.get_running_loop().call_at(self._free_s, self._end, exchange, self._source.random())
 
     async def close(self) -> None:
