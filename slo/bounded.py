@@ -9,7 +9,6 @@ would replace our key.
 
 from __future__ import annotations
 
-import http.client
 import io
 import socket
 import time
@@ -18,17 +17,14 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-import psutil
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.utils import get_environ_proxies, select_proxy
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from slo.errors import BadAnswer, RequestError, RequestTimeout, Unreachable
+from slo.addresses import is_this_machine
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 MAX_BYTES = 16 * 2**20
 CHUNK = 64 * 1024
 PLAIN = ("", "identity")
@@ -89,57 +85,6 @@ class BoundedSession(requests.Session):
         if packing not in PLAIN:
             response.close()  # something may follow
         return b"".join(pieces)
-
-
-def is_this_machine(host: str) -> bool:
-    """Is `host` an address of this machine, or a name for one?"""
-    if host in LOOPBACK:
-        return True
-    own = {address.address.partition("%")[0] for addresses in psutil.net_if_addrs().values() for address in addresses}
-    try:
-        found = {str(entry[4][0]).partition("%")[0] for entry in socket.getaddrinfo(host, None)}
-    except (OSError, UnicodeError):  # no such host, or nothing that could be one
-        return False
-    return bool(found & own)
-
-
-def proxy_of(url: str) -> str | None:
-    """`host:port` of the proxy from the environment through which `url` is asked, without its password; None: none."""
-    if is_this_machine(urlsplit(url).hostname or ""):
-        return None
-    proxy = select_proxy(url, get_environ_proxies(url))
-    return urlsplit(proxy if "://" in proxy else f"http://{proxy}").netloc.rpartition("@")[2] if proxy else None
-
-
-def failure_of(
-    error: requests.RequestException, *, url: str, timeout_s: float, hint: str | None = None
-) -> RequestError:
-    """What went wrong between here and `url`, as one of ours; `hint` is for when nobody answers."""
-    # requests reports a body that stalls as a `ConnectionError` around urllib3's timeout.
-    stalled = any(isinstance(argument, urllib3.exceptions.ReadTimeoutError) for argument in error.args)
-    if isinstance(error, requests.Timeout) or stalled:
-        silent = isinstance(error, requests.Timeout)
-        said = "no answer within" if silent else "the answer broke off, incomplete after"
-        return RequestTimeout(f"{url}: {said} {timeout_s:g} s", url=url)
-    if isinstance(error, requests.exceptions.SSLError):
-        return Unreachable(f"{url}: the TLS certificate is not trusted: {error}", url=url)
-    if _no_http(error):
-        return BadAnswer(f"{url}: what answers there does not speak HTTP as it should", url=url)
-    if isinstance(error, requests.ConnectionError):
-        proxy = proxy_of(url)
-        said = f"through the proxy {proxy}" if proxy else "there"
-        hint = "name the host in no_proxy if it needs no proxy" if proxy else hint
-        return Unreachable(f"{url}: nobody answers {said}", url=url, hint=hint)
-    if isinstance(error, TooMuch):
-        return BadAnswer(f"{url}: the answer is too long: {error}", url=url)
-    return BadAnswer(f"{url}: {type(error).__name__} while reading the answer", url=url)
-
-
-def _no_http(error: requests.RequestException) -> bool:
-    """Did bytes come that are no head of an answer, or no end of one?"""
-    inner = [part for argument in error.args for part in getattr(argument, "args", ()) if isinstance(part, Exception)]
-    other = (OSError, http.client.IncompleteRead)  # closed or cut short by what does speak it
-    return any(isinstance(part, http.client.HTTPException) and not isinstance(part, other) for part in inner)
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -1,33 +1,32 @@
-"""What the extension says about itself: `/slo/api/board`, `/slo/api/history`, and `/slo/api/arrivals` as text."""
+"""
+What a server says about itself: our extension's pages, and the facts that explain a latency from any server.
+
+`PageClient` reads `/slo/api/board`, `/slo/api/history`, and `/slo/api/arrivals` as text. `server_facts` gives engine,
+precision and whether the weights are stand-ins.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import orjson
-import requests
 
-from slo.bounded import BoundedSession, failure_of
-from slo.client import BAN_HINT, BANNED, ApiKey, detail_of, is_ban
-from slo.errors import BadAnswer, BadRequest, ServerFault, Unauthorized
+from slo.client import NO_EXTRAS, Extras, server_address
+from slo.errors import BadAnswer, BadRequest, RequestError
+from slo.http import ApiKey, HttpClient
+
+TIMEOUT_S = 2.0
+_MODEL_KEYS = (
+    "model_name", "model_engine", "model_revision", "quantization", "dimensions", "max_tokens", "replica", "owned_by",
+)  # fmt: skip
 
 
-class PageClient:
+class PageClient(HttpClient):
     """A kept-alive connection to the server at `address`. Close it, or use `with`."""
 
     def __init__(self, address: str, *, api_key: ApiKey | None = None, timeout_s: float = 10.0) -> None:
+        super().__init__(api_key=api_key, timeout_s=timeout_s)
         self.address = address
-        self.timeout_s = timeout_s
-        self.api_key = api_key
-        self._session = BoundedSession()
-        if api_key:
-            self._session.headers["Authorization"] = f"Bearer {api_key.value}"
-
-    def __enter__(self) -> PageClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._session.close()
 
     def board(self) -> dict[str, Any]:
         """The last five minutes, and the state of everything now."""
@@ -54,24 +53,47 @@ class PageClient:
 
     def _read(self, path: str) -> bytes:
         """Raises a `RequestError`; a server without the extension is a `BadRequest` that says so."""
-        url = self.address + path
         try:
-            response = self._session.get(url, timeout=self.timeout_s, allow_redirects=False)
-        except requests.RequestException as error:
-            raise failure_of(
-                error, url=url, timeout_s=self.timeout_s, hint="is the server up? `make status`"
-            ) from error
-        status = response.status_code
-        if status in (401, 403):
-            tried = str(self.api_key) if self.api_key else "no API key was given"
-            raise Unauthorized(f"{url}: HTTP {status} ({tried})", url=url, status=status, hint="set SLO_API_KEY")
-        if is_ban(status, detail_of(response)):
-            raise Unauthorized(f"{url}: HTTP 429 {BANNED}", url=url, status=status, hint=BAN_HINT)
-        if status >= 500:
-            raise ServerFault(f"{url}: HTTP {status}", url=url, status=status)
-        if status != 200:
+            return self.get(self.address + path)
+        except BadRequest as error:
             raise BadRequest(
-                f"{self.address} has no xinference-slo extension (HTTP {status} at {path})", url=url, status=status,
+                f"{self.address} has no xinference-slo extension (HTTP {error.status} at {path})",
+                url=self.address + path, status=error.status,
                 hint="start the server with `make launch`; `slo check` and `slo baseline` work without",
-            )  # fmt: skip
-        return response.content
+            ) from error  # fmt: skip
+
+
+def server_facts(
+    endpoint: str, model: str, *, api_key: ApiKey | None = None, extras: Extras = NO_EXTRAS
+) -> dict[str, Any]:
+    """`{"source": …, "stand_in": …, …}` from our extension, else from `/v1/models`; `{}` from a server without either.
+
+    Facts only decorate a record, so a server that does not give them, or not in two seconds, is no error.
+    """
+    address = server_address(endpoint)
+    with HttpClient(api_key=api_key, timeout_s=TIMEOUT_S, headers=dict(extras.headers)) as client:
+        status = _json_at(client, f"{address}/slo/api/status")
+        if isinstance(status, dict) and status:
+            return {"source": "/slo/api/status", **status, "stand_in": _is_stand_in(status)}
+        listed = _json_at(client, f"{address}/v1/models")
+    rows = listed.get("data") if isinstance(listed, dict) else None
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict) and model in (row.get("id"), row.get("model_name")):
+            known = {key: row[key] for key in _MODEL_KEYS if row.get(key) is not None}
+            return {"source": "/v1/models", **known, "stand_in": _is_stand_in(row)}
+    return {}
+
+
+def _json_at(client: HttpClient, url: str) -> Any:
+    """The JSON at `url`; None where there is none."""
+    try:
+        return orjson.loads(client.get(url))
+    except (RequestError, ValueError):
+        return None
+
+
+def _is_stand_in(facts: dict[str, Any]) -> bool:
+    """By the flag of our extension, else by the revision that our registration gives to a stand-in."""
+    if "stand_in" in facts:
+        return bool(facts["stand_in"])
+    return str(facts.get("model_revision")).startswith("stand-in")

@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 import requests
 
+from slo.addresses import is_this_machine
 from slo.bench.exchange import Exchange
 from slo.bench.wire import Pool, target
-from slo.bounded import BoundedSession, TooMuch, is_this_machine, proxy_of
-from slo.client import ApiKey, EmbeddingsClient
+from slo.bounded import BoundedSession, TooMuch
+from slo.client import EmbeddingsClient
 from slo.clock import SystemClock
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import BadAnswer, RequestError, RequestTimeout, Unreachable
-from slo.facts import server_facts
-from slo.fetch import Fetcher
-from slo.page_client import PageClient
+from slo.http import ApiKey, HttpClient, proxy_of
+from slo.page_client import PageClient, server_facts
 from tests.stub_server import StubServer
 
 Reader = Callable[[str, float], None]
@@ -78,7 +78,7 @@ def embed(address: str, timeout_s: float) -> None:
 
 
 def fetch(address: str, timeout_s: float) -> None:
-    with Fetcher(None, timeout_s=timeout_s) as fetcher:
+    with HttpClient(hint=None, timeout_s=timeout_s) as fetcher:
         fetcher.get(address)
 
 
@@ -189,7 +189,7 @@ def test_a_proxy_does_not_stand_between_us_and_this_machine(monkeypatch: pytest.
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
-        with Fetcher(None, timeout_s=20) as fetcher:
+        with HttpClient(hint=None, timeout_s=20) as fetcher:
             assert fetcher.get(f"http://{host}:{listener.getsockname()[1]}/") == b"ok"
         thread.join()
 
@@ -198,10 +198,10 @@ def test_a_proxy_serves_other_machines_within_the_same_bounds(monkeypatch: pytes
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     answer = HEAD + b"Content-Length: 2\r\nConnection: close\r\n\r\nok"
-    with saying(answer, b"", pause_s=60) as address, Fetcher(None, timeout_s=20) as fetcher:
+    with saying(answer, b"", pause_s=60) as address, HttpClient(hint=None, timeout_s=20) as fetcher:
         monkeypatch.setenv("http_proxy", address)
         assert fetcher.get("http://192.0.2.1/metrics") == b"ok"
-    with saying(HEAD + b"\r\n", b"[" * 65536) as address, Fetcher(None, timeout_s=20) as fetcher:
+    with saying(HEAD + b"\r\n", b"[" * 65536) as address, HttpClient(hint=None, timeout_s=20) as fetcher:
         monkeypatch.setenv("http_proxy", address)
         with pytest.raises(BadAnswer):
             fetcher.get("http://192.0.2.1/metrics")
@@ -231,7 +231,7 @@ def test_a_netrc_does_not_replace_our_key(tmp_path: Path, monkeypatch: pytest.Mo
     netrc.write_text("default login somebody password else\n", encoding="utf-8")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setattr("slo.bounded.is_this_machine", lambda _: False)
+    monkeypatch.setattr("slo.addresses.is_this_machine", lambda _: False)
     with StubServer(api_key="k") as server:
         with EmbeddingsClient(server.endpoint, "m", api_key=ApiKey("k", "a test")) as client:
             client.embed("a")
@@ -243,6 +243,6 @@ def test_a_failure_of_requests_that_has_no_name_is_a_bad_answer() -> None:
         raise requests.exceptions.ContentDecodingError("odd")
 
     with EmbeddingsClient("http://127.0.0.1:1", "m") as client:
-        client._session.post = broken  # type: ignore[method-assign,assignment]
+        client.session.request = broken  # type: ignore[method-assign,assignment]
         with pytest.raises(BadAnswer):
             client.embed("a")

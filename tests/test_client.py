@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from slo.client import ApiKey, EmbeddingsClient, cosine, embeddings_url, find_api_key
+from slo.client import EmbeddingsClient, cosine, embeddings_url
 from slo.errors import ConfigError, RequestError, RequestTimeout, Unreachable
+from slo.http import ApiKey, find_api_key
 from tests.stub_server import Reply, StubServer, embeddings, vector_of
 
 TIMEOUT_S = 0.3

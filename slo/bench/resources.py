@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from slo.bounded import is_this_machine
+from slo.addresses import is_this_machine
 from slo.memory import proportional_bytes
 from slo.stats import nearest_rank
 

@@ -19,9 +19,10 @@ import httptools
 
 from slo import __version__
 from slo.bench.exchange import OK, Exchange, outcome_of
-from slo.client import NO_EXTRAS, SOURCE_HEADER, ApiKey, Extras, embeddings_url, is_ban, longest_answer
+from slo.client import NO_EXTRAS, SOURCE_HEADER, Extras, embeddings_url, longest_answer
 from slo.clock import Clock
 from slo.errors import BadAnswer, Refused, RequestTimeout, Unauthorized, Unreachable
+from slo.http import ApiKey, is_ban
 
 COMPLAINT = 4096  # bytes of a failure that are looked at
 SECRET = 4  # characters from which on a header's value might be one

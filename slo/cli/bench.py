@@ -22,7 +22,7 @@ from slo.cli.options import (
 from slo.cli.progress import progress_on
 from slo.clock import SystemClock
 from slo.errors import StoreError
-from slo.facts import server_facts
+from slo.page_client import server_facts
 from slo.records import Run, load_run, save_run
 from slo.report.table import comparison_report, run_report
 from slo.texts import CLASSES, DOCUMENTS, LENGTHS

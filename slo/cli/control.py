@@ -13,8 +13,8 @@ from slo.cli.remedies import add_replica, order, remove_replica
 from slo.clock import SystemClock, iso
 from slo.deploy.keeper_link import stop_command
 from slo.errors import BadAnswer, ConfigError, StoreError
-from slo.fetch import Fetcher
 from slo.host import user_name
+from slo.http import HttpClient
 from slo.watch.history.event_log import HistoryEvent, write
 from slo.watch.history.store import Store
 from slo.watch.wiring import history_path
@@ -87,7 +87,7 @@ def remove(config_path: Path | None, number: int) -> int:
 def _status(ctx: Context) -> dict[str, Any]:
     """Orders in force, and the uids of the replicas that serve, by model."""
     url = f"{ctx.config.endpoint}/slo/api/status"
-    with Fetcher(ctx.api_key(), timeout_s=ctx.config.client.timeout) as fetch:
+    with HttpClient(api_key=ctx.api_key(), hint=None, timeout_s=ctx.config.client.timeout) as fetch:
         try:
             said = orjson.loads(fetch.get(url))
             models = {model["model"]: [replica["uid"] for replica in model["replicas"]] for model in said["models"]}

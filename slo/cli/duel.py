@@ -17,7 +17,7 @@ from slo.cli.live import LiveLine
 from slo.cli.loading import drawn, vector_length
 from slo.cli.options import Context, context
 from slo.errors import ConfigError, Interrupted, RunError
-from slo.facts import server_facts
+from slo.page_client import server_facts
 from slo.records import Run, Sample, save_run
 from slo.units import parse_duration, show_ms
 

@@ -28,7 +28,7 @@ from slo.cli.options import (
 )
 from slo.clock import SystemClock
 from slo.errors import BadRequest, ConfigError, RequestError, RequestTimeout, RunError, Unauthorized, Unreachable
-from slo.facts import server_facts
+from slo.page_client import server_facts
 from slo.texts import SEED_EXAMPLES
 from slo.units import parse_duration
 

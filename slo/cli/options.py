@@ -14,9 +14,10 @@ import click
 import orjson
 from rich.console import Console
 
-from slo.client import NO_EXTRAS, ApiKey, EmbeddingsClient, Extras, OwnTraffic, find_api_key
+from slo.client import NO_EXTRAS, EmbeddingsClient, Extras, OwnTraffic
 from slo.config import Config, load
 from slo.errors import ConfigError
+from slo.http import ApiKey, find_api_key
 
 BODY = '{"dimensions": 256}'
 BODY_HINT = f"write --extra-body '{BODY}'"

@@ -19,7 +19,7 @@ from slo.cli.remedies import executors
 from slo.clock import Clock
 from slo.config import Config
 from slo.errors import BadAnswer, ServerFault, StoreError
-from slo.fetch import Fetcher
+from slo.http import HttpClient
 from slo.watch.alerting.address import page_of, runbook_of
 from slo.watch.delivery.channels import open_outbox
 from slo.watch.delivery.dispatcher import Dispatcher
@@ -67,9 +67,9 @@ def on_patrol(
             complain(f"{path} was damaged: set aside as {store.set_aside}; counts that could be read are kept")
         # Four questions a round; even a server that hangs must leave time for the probes, which take half of it.
         patience_s = min(config.client.timeout, max(0.5, config.watch.interval / 12))
-        fetch = stack.enter_context(Fetcher(ctx.api_key(), timeout_s=patience_s))
+        fetch = stack.enter_context(HttpClient(api_key=ctx.api_key(), hint=None, timeout_s=patience_s))
         # Without our API key: Prometheus is not the server that it is for.
-        beside = stack.enter_context(Fetcher(None, timeout_s=patience_s))
+        beside = stack.enter_context(HttpClient(hint=None, timeout_s=patience_s))
         outbox = stack.enter_context(open_outbox(config, clock=clock))
         dispatcher = stack.enter_context(Dispatcher(
             lambda: open_outbox(config, clock=clock), config.state_dir,
@@ -109,7 +109,7 @@ def on_patrol(
         )
 
 
-def _source(config: Config, fetch: Fetcher, beside: Fetcher, clock: Clock, store: Store) -> Source | None:
+def _source(config: Config, fetch: HttpClient, beside: HttpClient, clock: Clock, store: Store) -> Source | None:
     chosen = config.watch.source
     if chosen.kind == "probe":
         return None
@@ -141,7 +141,7 @@ def _continue(restore: Callable[[Mapping[str, Any]], None], store: Store, name: 
         restore(store.state(name))
 
 
-def _health(config: Config, fetch: Fetcher) -> ServerHealth:
+def _health(config: Config, fetch: HttpClient) -> ServerHealth:
     def models() -> list[str]:
         url = f"{config.endpoint.removesuffix('/v1')}/v1/models"
         try:
@@ -188,7 +188,7 @@ def _heartbeat(config: Config, complain: Callable[[str], None]) -> Heartbeat:
     def push() -> None:
         if url:
             # Without our API key: the address is somebody else's.
-            with Fetcher(None, timeout_s=config.watch.heartbeat.timeout) as outside:
+            with HttpClient(hint=None, timeout_s=config.watch.heartbeat.timeout) as outside:
                 outside.get(url)
 
     return Heartbeat(config.state_dir, interval_s=config.watch.interval, push=push if url else None, complain=complain)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from slo.addresses import is_loopback
 from slo.channel_secrets import is_channel_secret
 from slo.config import Config
 from slo.deploy import auth
@@ -119,7 +120,7 @@ def _reasons(config: Config) -> dict[Remedy, str]:
     if foreign:
         why = f"the server at {foreign} is somebody else's: only one that was launched here can be launched again"
         found |= {"relaunch_model": why, "restart_server": why}
-        if not auth.is_loopback(urlsplit(foreign).hostname or "") and auth.given_account() is None:
+        if not is_loopback(urlsplit(foreign).hostname or "") and auth.given_account() is None:
             why = "a server on another machine obeys an administrator alone: set SLO_ADMIN_USER and SLO_ADMIN_PASSWORD"
             found |= {"shed": why, "clear_cache": why, "add_replica": why}
         return found

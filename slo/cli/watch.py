@@ -17,7 +17,7 @@ from slo.cli.patrol import on_patrol
 from slo.client import embeddings_url
 from slo.clock import Clock, SystemClock
 from slo.errors import ConfigError, StoreError
-from slo.fetch import Fetcher
+from slo.http import HttpClient
 from slo.interrupt import StopSwitch
 from slo.notify import notify
 from slo.texts import mix
@@ -88,7 +88,8 @@ def _check_of_users(ctx: Context, timeout_s: float, clock: Clock, *, ours: bool)
     config, started = ctx.config, (clock.monotonic(), clock.wall())
     seconds = max(1, min(3600, round(config.watch.window)))
     url = embeddings_url(config.endpoint)
-    with Fetcher(ctx.api_key(), timeout_s=min(config.client.timeout, timeout_s / ATTEMPTS)) as fetch:
+    patience_s = min(config.client.timeout, timeout_s / ATTEMPTS)
+    with HttpClient(api_key=ctx.api_key(), hint=None, timeout_s=patience_s) as fetch:
         found = from_server(fetch.get, url, config.model.name, config.slo, seconds)
     if found is None and ours and history_path(config).exists():
         with suppress(StoreError), Store(history_path(config), read_only=True) as store:

@@ -11,26 +11,18 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from slo.client import ApiKey, find_api_key
+from slo.addresses import is_loopback
 from slo.config import Config
 from slo.deploy.xinference_api import Account, XinferenceApi
 from slo.errors import ConfigError, Unauthorized
 from slo.files import write_atomically
+from slo.http import ApiKey, find_api_key
 
 ADMIN_FILE = "admin.json"
 KEY_FILE = "api_key"
-
-
-def is_loopback(host: str) -> bool:
-    """Is `host` an address that only this machine can reach?"""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def wants_auth(config: Config) -> bool:

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from slo.client import ApiKey, find_api_key
 from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy import auth, source
@@ -22,6 +21,7 @@ from slo.deploy.progress import Progress
 from slo.deploy.registration import OPENVINO, STAND_IN_REVISION, STOCK_ENGINE, ensure_registered, wait_ready
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import ModelSourceError, Unreachable
+from slo.http import ApiKey, find_api_key
 
 
 def launch_on(

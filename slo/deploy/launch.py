@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
-from slo.client import ApiKey
 from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy import auth, doctor, source
@@ -40,6 +39,7 @@ from slo.errors import (
     StartError,
     Unreachable,
 )
+from slo.http import ApiKey
 from slo.model_store import prune
 from slo.units import show_bytes
 

@@ -6,7 +6,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from slo.client import ApiKey, EmbeddingsClient
+from slo.client import EmbeddingsClient
 from slo.deploy.job import Job
 from slo.deploy.model_files import ModelFiles
 from slo.deploy.process import ensure_running
@@ -25,6 +25,7 @@ from slo.errors import (
     ServerFault,
     Unreachable,
 )
+from slo.http import ApiKey
 from slo.records import Summary
 
 WARM_UP_TIMEOUT_S = 60.0

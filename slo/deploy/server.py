@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from slo.addresses import is_loopback
 from slo.clock import Clock
 from slo.deploy import auth
 from slo.deploy.code import code_digest
@@ -96,7 +97,7 @@ def start_server(job: Job, settings: dict[str, Any]) -> ServerState:
     if settings["auth"]:
         auth.own_account(config.state_dir)
         admin_file = config.state_dir / auth.ADMIN_FILE
-    metrics_host = server.host if auth.is_loopback(server.host) else "127.0.0.1"
+    metrics_host = server.host if is_loopback(server.host) else "127.0.0.1"
     metrics_port = free_port(metrics_host)
     command = entry_command(
         host=server.host, port=server.port, metrics_host=metrics_host, metrics_port=metrics_port, stock=job.stock,

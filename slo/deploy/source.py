@@ -17,14 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import requests
-
-from slo.bounded import BoundedSession
 from slo.config import ModelSection
 from slo.deploy.model_files import ModelFiles, read_model
 from slo.deploy.standin import write_standin
-from slo.errors import ModelSourceError
+from slo.errors import ModelSourceError, RequestError
 from slo.files import private_folder
+from slo.http import HttpClient
 
 PROBE_LIMIT_S = 4.0
 # Formats that the engines here never read; they would double the download.
@@ -59,9 +57,9 @@ class WebHub:
 
     def reachable(self) -> bool:
         try:
-            with BoundedSession() as session:
-                session.head(self.address, timeout=PROBE_LIMIT_S, allow_redirects=False)
-        except requests.RequestException:
+            with HttpClient(timeout_s=PROBE_LIMIT_S) as client:
+                client.send("HEAD", self.address)
+        except RequestError:
             return False
         return True
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from slo.client import find_api_key
 from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy import auth
@@ -20,6 +19,7 @@ from slo.deploy.process import stop_instance
 from slo.deploy.state import forget_state, memory_of, processes_of, start_of
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import DeployError, RequestError
+from slo.http import find_api_key
 
 
 @dataclass(frozen=True, kw_only=True)

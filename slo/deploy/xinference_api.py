@@ -14,9 +14,8 @@ from urllib.parse import quote, urlsplit
 import orjson
 import requests
 
-from slo.bounded import BoundedSession, failure_of
-from slo.client import BAN_HINT, BANNED, ApiKey, is_ban
 from slo.errors import BadAnswer, RegisterError, RequestTimeout, ServerFault, Unauthorized, Unreachable
+from slo.http import ApiKey, HttpClient, is_ban, refusal
 
 REPLICA_TIMEOUT_S = 300.0  # loading one more copy of the model takes as long as loading the first
 Ending = Literal["stopped", "launching", "unknown"]  # what became of an order to stop a model
@@ -49,13 +48,12 @@ class XinferenceApi:
         self.key = key
         self.timeout_s = timeout_s
         self._logged_in = False
-        self._session = BoundedSession()
         # Calls are few, and the server waits for idle connections when it stops: leave none behind.
-        self._session.headers["Connection"] = "close"
+        self._http = HttpClient(timeout_s=timeout_s, headers={"Connection": "close"}, hint="is the server up?")
 
     def close(self) -> None:
         """Close the connection."""
-        self._session.close()
+        self._http.close()
 
     def workers(self) -> int | None:
         """How many workers are connected; None while nobody answers."""
@@ -191,7 +189,7 @@ class XinferenceApi:
         credentials = {"username": self.account.username, "password": self.account.password}
         response = self._send("POST", "/token", credentials)
         if is_ban(response.status_code, detail(response)):
-            raise Unauthorized(f"{self.endpoint}: HTTP 429 {BANNED}", url=self.endpoint, status=429, hint=BAN_HINT)
+            raise refusal(response, url=self.endpoint, words=detail(response))
         if response.status_code != 200:
             raise Unauthorized(
                 f"{self.endpoint}: the login of {self.account.username!r} ({self.account.origin}) failed: "
@@ -200,7 +198,7 @@ class XinferenceApi:
                 status=response.status_code,
                 hint="set SLO_ADMIN_USER and SLO_ADMIN_PASSWORD to an account that may launch models",
             )
-        self._session.headers["Authorization"] = f"Bearer {_json(response)['access_token']}"
+        self._http.session.headers["Authorization"] = f"Bearer {_json(response)['access_token']}"
         self._logged_in = True
 
     def _call(self, method: str, path: str, body: Any = None, *, timeout_s: float | None = None) -> Any:
@@ -218,23 +216,16 @@ class XinferenceApi:
     ) -> requests.Response:
         """Ask; on 401 log in (again: a token lives for half an hour) and ask once more."""
         if self.account is None and self.key is not None:
-            self._session.headers["Authorization"] = f"Bearer {self.key.value}"
+            self._http.session.headers["Authorization"] = f"Bearer {self.key.value}"
         response = self._send(method, path, body, timeout_s=timeout_s)
         if response.status_code == 401 and self.account is not None:
             self.login()
             response = self._send(method, path, body, timeout_s=timeout_s)
-        if is_ban(response.status_code, detail(response)):
-            raise Unauthorized(
-                f"{self.endpoint}{path}: HTTP 429 {BANNED}", url=self.endpoint, status=429, hint=BAN_HINT
-            )
-        if response.status_code in (401, 403):
+        if response.status_code in (401, 403) or is_ban(response.status_code, detail(response)):
             who = self.account.origin if self.account else str(self.key) if self.key else "no credentials"
-            raise Unauthorized(
-                f"{self.endpoint}{path}: HTTP {response.status_code}: {detail(response)} (tried {who})",
-                url=self.endpoint,
-                status=response.status_code,
-                hint="launching needs an administrator: set SLO_ADMIN_USER and SLO_ADMIN_PASSWORD",
-            )
+            hint = "launching needs an administrator: set SLO_ADMIN_USER and SLO_ADMIN_PASSWORD"
+            url = f"{self.endpoint}{path}"
+            raise refusal(response, url=url, tried=f"tried {who}", key_hint=hint, words=detail(response))
         return response
 
     def _send(
@@ -245,12 +236,7 @@ class XinferenceApi:
         *,
         timeout_s: float | None = None,
     ) -> requests.Response:
-        url = f"{self.endpoint}{path}"
-        timeout_s = timeout_s or self.timeout_s
-        try:
-            return self._session.request(method, url, json=body, timeout=timeout_s, allow_redirects=False)
-        except requests.RequestException as error:
-            raise failure_of(error, url=url, timeout_s=timeout_s, hint="is the server up?") from error
+        return self._http.send(method, f"{self.endpoint}{path}", json=body, timeout_s=timeout_s)
 
     def _checked(self, response: requests.Response) -> Any:
         if response.status_code >= 500:

@@ -19,8 +19,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
-from slo.client import ApiKey, EmbeddingsClient
+from slo.client import EmbeddingsClient
 from slo.clock import SystemClock
+from slo.http import ApiKey
 from slo.objective import Objective
 from slo.texts import mix
 from slo.watch.alerting.round import Settings

@@ -11,8 +11,9 @@ import pytest
 from slo.bench.baseline import BaselinePlan, run_baseline
 from slo.bench.failures import MOST_KINDS, OTHER, Failures
 from slo.bench.own_texts import read_texts
-from slo.client import ApiKey, EmbeddingsClient
+from slo.client import EmbeddingsClient
 from slo.clock import SystemClock
+from slo.http import ApiKey
 from slo.objective import Objective
 from slo.records import run_from_json
 from slo.report.load import load_report

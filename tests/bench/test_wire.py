@@ -14,9 +14,9 @@ import pytest
 from slo.bench.answers import decode
 from slo.bench.exchange import Exchange
 from slo.bench.wire import Pool, Target, target
-from slo.client import ApiKey
 from slo.clock import SystemClock
 from slo.errors import ConfigError
+from slo.http import ApiKey
 from tests.stub_server import Reply, Script, StubServer
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from slo.client import ApiKey
-from slo.deploy.auth import describe, given_account, is_loopback, own_account
+from slo.addresses import is_loopback
+from slo.deploy.auth import describe, given_account, own_account
 from slo.deploy.xinference_api import XinferenceApi, base_url
 from slo.errors import ConfigError, Unreachable
+from slo.http import ApiKey
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound here
 

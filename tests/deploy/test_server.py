@@ -18,7 +18,7 @@ from rich.console import Console
 
 from slo.cli.launch import launch_model_server
 from slo.cli.main import cli, run
-from slo.client import EmbeddingsClient, find_api_key
+from slo.client import EmbeddingsClient
 from slo.deploy.doctor import Level, check_port
 from slo.deploy.launch import launch
 from slo.deploy.marks import known_server
@@ -28,6 +28,7 @@ from slo.deploy.state import processes_of, read_state
 from slo.deploy.status import status, stop
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import Unauthorized
+from slo.http import find_api_key
 from tests.servers import Server, running, settings, write_config
 
 pytestmark = pytest.mark.server

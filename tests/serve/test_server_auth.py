@@ -17,8 +17,9 @@ import pytest
 import requests
 
 from scripts.bench_ceiling import MODEL, server
-from slo.client import ApiKey, EmbeddingsClient
+from slo.client import EmbeddingsClient
 from slo.errors import Unauthorized
+from slo.http import ApiKey
 
 pytestmark = pytest.mark.server
 BODY = {"model": MODEL, "input": "你好"}
@@ -271,7 +272,7 @@ def test_a_ban_meets_its_sender_behind_a_proxy_and_is_named(guarded: Guarded) ->
     assert ask("198.51.100.1", key) == 200
     assert requests.post(url, json=BODY, timeout=10, headers={"Authorization": f"Bearer {key}"}).status_code == 200
     with EmbeddingsClient(endpoint, MODEL, api_key=ApiKey(key, "a test")) as client:
-        client._session.headers["X-Forwarded-For"] = "203.0.113.9"
+        client.session.headers["X-Forwarded-For"] = "203.0.113.9"
         with pytest.raises(Unauthorized, match="locked out") as caught:
             client.embed("a")
     assert "serve.trusted_proxies" in (caught.value.hint or "")

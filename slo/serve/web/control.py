@@ -18,9 +18,9 @@ import math
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
-from ipaddress import IPv6Address, ip_address
 from typing import Any
 
+from slo.addresses import is_loopback
 from slo.config import ServeSection
 from slo.serve.door.admission import POLICIES
 from slo.serve.door.cache import Cache
@@ -112,14 +112,7 @@ class Control:
 
 def from_this_machine(peer: str | None, headers: Mapping[str, str]) -> bool:
     """Did a program on this machine send this itself? Not so what a proxy passed on, or a page in a browser sent."""
-    if peer is None or any(name in headers for name in FORWARDED):
-        return False
-    try:
-        address = ip_address(peer)
-    except ValueError:
-        return False
-    inner = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (inner or address).is_loopback
+    return peer is not None and not any(name in headers for name in FORWARDED) and is_loopback(peer)
 
 
 def require_this_machine(peer: str | None, headers: Mapping[str, str]) -> None:

@@ -21,6 +21,7 @@ from pathlib import PurePath
 
 import psutil
 
+from slo.addresses import is_loopback
 from slo.memory import proportional_bytes
 from slo.serve.door.lane import Lane, ServedReplica
 
@@ -33,7 +34,6 @@ _SCRIPTS = {
     "start_local.py": "supervisor + worker", "start_supervisor.py": "supervisor", "start_api.py": "api",
     "xinference-worker": "worker", "xinference.deploy.worker_relaunch": "worker",
 }  # fmt: skip
-_HERE = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ class Processes:
 
 
 def _is_here(replica: ServedReplica) -> bool:
-    return replica.identity[1].rpartition(":")[0] in _HERE
+    return is_loopback(replica.identity[1].rpartition(":")[0])
 
 
 def _script(process: psutil.Process) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from urllib.parse import urlsplit
 
-from slo.bounded import LOOPBACK
+from slo.addresses import is_loopback
 from slo.config import Config
 
 ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, not listened on
@@ -32,7 +32,7 @@ def page_of(config: Config, here: str | None = None) -> str:
         return f"{config.alerts.external_url.rstrip('/')}/"
     parts = urlsplit(config.endpoint)
     netloc = parts.netloc
-    if parts.hostname in LOOPBACK and config.server.host in ANYWHERE:
+    if is_loopback(parts.hostname or "") and config.server.host in ANYWHERE:
         netloc = instance_of(config.endpoint, here)
     return f"{parts.scheme}://{netloc}{parts.path.removesuffix('/v1').rstrip('/')}/slo/"
 
@@ -52,6 +52,6 @@ def watched(config: Config, here: str | None = None) -> dict[str, str]:
 
 
 def _host(name: str, here: str | None) -> str:
-    if name in LOOPBACK or name in ANYWHERE:
+    if is_loopback(name) or name in ANYWHERE:
         return here or socket.gethostname()
     return f"[{name}]" if ":" in name else name

@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 
 import certifi
 
-from slo.bounded import is_this_machine
+from slo.addresses import is_this_machine
 from slo.errors import ConfigError
 from slo.watch.delivery.sinks.outcome import Diagnosis, Retry
 from slo.watch.delivery.sinks.secret import Secret, mask

@@ -1,8 +1,8 @@
 import pytest
 
-from slo.client import ApiKey
 from slo.deploy.registration import STAND_IN_REVISION
-from slo.facts import server_facts
+from slo.http import ApiKey
+from slo.page_client import server_facts
 from tests.stub_server import Reply, StubServer
 
 ROW = {"id": "m", "model_name": "m", "model_engine": "openvino", "dimensions": 768, "address": "10.0.0.1:1"}
