@@ -1,9 +1,13 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all, and locks that end with their holders."""
 
 from __future__ import annotations
 
+import fcntl
 import os
-from contextlib import suppress
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from slo.errors import StoreError
@@ -50,3 +54,46 @@ def write_atomically(path: Path, text: str, *, mode: int = 0o644) -> None:
         raise StoreError(
             f"{path}: cannot be written: {error.strerror}", hint="free space, or fix its permissions"
         ) from error
+
+
+@contextmanager
+def fresh_tree(final: Path) -> Iterator[Path]:
+    """A new folder beside `final`, to be filled in the block; then it takes that place, readable by all and on disk.
+
+    A block that fails leaves no trace. A folder with content cannot be renamed over: the old one steps aside first.
+    """
+    fresh = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    old = fresh.with_name(f"{fresh.name}.old")
+    try:
+        yield fresh
+        fresh.chmod(0o755)  # temporary folders are private
+        for path in [*fresh.rglob("*"), fresh]:  # the rename must not outlive the content
+            sync(path)
+        if final.exists():
+            final.rename(old)
+        fresh.rename(final)
+        sync(final.parent)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Bring a file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def locked(file: int, *, shared: bool = False, wait: bool = False) -> bool:
+    """Lock an open file until it is closed, by whatever end of its holder. False where another has it.
+
+    Raises `OSError` on a disk that takes no lock.
+    """
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True

@@ -8,7 +8,6 @@ drops the lock with the process. So what is pruned is never in use, and is what 
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -20,6 +19,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from slo.files import locked
 
 RECIPE = "3"  # raise when conversion, quantisation or the texts of the gate change
 SOURCE = "made-from.json"
@@ -107,7 +108,7 @@ class Held:
                 descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             except OSError:
                 return  # read-only or full: then nobody can remove anything either, or it will be made again
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            locked(descriptor, shared=True, wait=True)
             if _is_at(folder / LOCK, descriptor):
                 os.utime(descriptor)
                 self._descriptor = descriptor
@@ -200,8 +201,7 @@ def _exclusive(folder: Path) -> Iterator[bool]:
         return
     with path.open("rb") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
+            free = locked(file.fileno())
+        except OSError:  # a disk that takes no lock
+            free = False
+        yield free

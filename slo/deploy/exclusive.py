@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import threading
@@ -14,7 +13,7 @@ from types import FrameType
 from slo.clock import Clock
 from slo.deploy.machine import unwritable
 from slo.errors import EnvironmentProblem, Interrupted, StartError
-from slo.files import private_folder
+from slo.files import locked, private_folder
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -48,22 +47,18 @@ def exclusive(state_dir: Path, *, wait_s: float, clock: Clock, on_wait: Callable
 def _acquire(lock: int, state_dir: Path, wait_s: float, clock: Clock, on_wait: Callable[[str], None]) -> None:
     deadline_s = clock.monotonic() + wait_s
     waiting = False
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            pid = _holder(lock)
-            who = f"process {pid}" if pid else "another process"
-            if clock.monotonic() >= deadline_s:
-                raise StartError(
-                    f"{state_dir}: {who} is launching or stopping the server right now",
-                    hint="wait for it, or stop it with Ctrl-C",
-                ) from None
-            if not waiting:
-                on_wait(f"{who} is launching or stopping the server; waiting for it")
-                waiting = True
-            clock.sleep(0.2)
+    while not locked(lock):
+        pid = _holder(lock)
+        who = f"process {pid}" if pid else "another process"
+        if clock.monotonic() >= deadline_s:
+            raise StartError(
+                f"{state_dir}: {who} is launching or stopping the server right now",
+                hint="wait for it, or stop it with Ctrl-C",
+            )
+        if not waiting:
+            on_wait(f"{who} is launching or stopping the server; waiting for it")
+            waiting = True
+        clock.sleep(0.2)
 
 
 def _holder(lock: int) -> int | None:

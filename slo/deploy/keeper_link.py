@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
@@ -19,7 +18,7 @@ from slo.clock import Clock
 from slo.deploy.process import spawn
 from slo.deploy.state import INSTANCE_VARIABLE
 from slo.deploy.subreaper import adopting, set_adopting
-from slo.files import write_atomically
+from slo.files import locked, write_atomically
 from slo.notify import VARIABLES
 
 LOCK, RECORD = "keeper.lock", "keeper.json"
@@ -47,11 +46,9 @@ def living_keeper(state_dir: Path) -> KeeperFacts | None:
     except OSError:
         return None
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if locked(lock, shared=True):
+            return None
         pid = _number(os.read(lock, 32))
-    else:
-        return None
     finally:
         os.close(lock)
     if not pid:
@@ -86,8 +83,7 @@ def alone(state_dir: Path, *, takes_over: bool, clock: Clock) -> Iterator[bool]:
 
 def _take(lock: int, clock: Clock) -> bool:
     for _ in range(5):  # whoever only looks, holds it for a moment
-        with suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if locked(lock):
             return True
         clock.sleep(0.02)
     return False

@@ -8,8 +8,6 @@ under its final name only when it is whole.
 from __future__ import annotations
 
 import importlib
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +19,7 @@ from slo.config import ModelSection
 from slo.deploy.model_files import ModelFiles, read_model
 from slo.deploy.standin import write_standin
 from slo.errors import ModelSourceError, RequestError
-from slo.files import private_folder
+from slo.files import fresh_tree, private_folder
 from slo.http import HttpClient
 
 PROBE_LIMIT_S = 4.0
@@ -113,16 +111,13 @@ def download(model: ModelSection, models_dir: Path, say: Callable[[str], None], 
     for hub in answering:
         say(f"downloading {model.name} from {hub.name}")
         private_folder(models_dir)
-        fresh = Path(tempfile.mkdtemp(prefix=f".{model.name}.", dir=models_dir))
         try:
-            hub.download(fresh)
-            read_model(fresh)
-            fresh.chmod(0o755)
-            return fresh.rename(models_dir / model.name)
+            with fresh_tree(models_dir / model.name) as fresh:
+                hub.download(fresh)
+                read_model(fresh)
+            return models_dir / model.name
         except ModelSourceError as error:
             say(f"download failed: {error.message}")
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
     return None
 
 

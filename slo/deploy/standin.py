@@ -12,10 +12,7 @@ Nobody may mistake it for a trained model: `STAND_IN.json` lies beside the weigh
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import string
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,6 +22,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from slo.errors import ModelSourceError
+from slo.files import fresh_tree
 
 MARKER = "STAND_IN.json"
 GENERATOR_VERSION = 1  # raise on any change of the bytes below, so that cached quantised copies are made anew
@@ -73,19 +71,13 @@ def write_standin(directory: Path, *, size: Size = "full") -> None:
         )
     shape = SHAPES[size]
     directory.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
+    with fresh_tree(directory) as fresh:
         for name, text in _texts(shape, size).items():
             path = fresh / name
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
         save_file(_weights(shape), fresh / "model.safetensors", metadata={"format": "pt"})
-        fresh.chmod(0o755)  # temporary files and folders are private; a model is not
-        (fresh / "model.safetensors").chmod(0o644)
-        _sync(fresh)
-        _replace(fresh, directory)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        (fresh / "model.safetensors").chmod(0o644)  # temporary files are private; a model is not
 
 
 def vocabulary() -> list[str]:
@@ -263,22 +255,3 @@ def _tokenizer(tokens: list[str], special: list[str]) -> dict[str, object]:
             "vocab": ids,
         },
     }
-
-
-def _sync(directory: Path) -> None:
-    """Bring every file and folder of a tree to disk, so that the rename after it cannot outlive its content."""
-    for path in [*directory.rglob("*"), directory]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _replace(fresh: Path, directory: Path) -> None:
-    """Put `fresh` in the place of `directory`. A folder with content cannot be renamed over: step the old one aside."""
-    old = fresh.with_name(f"{fresh.name}.old")
-    if directory.exists():
-        directory.rename(old)
-    fresh.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)

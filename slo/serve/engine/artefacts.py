@@ -15,16 +15,13 @@ anew. A lock lets two replicas that start together quantise once.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from slo.files import private_folder
+from slo.files import fresh_tree, locked, private_folder
 from slo.model_store import Held, made_from, note_source
 from slo.serve.engine.digests import Digests
 from slo.serve.engine.model_files import content_hash, file_digest
@@ -64,15 +61,9 @@ class Artefacts:
         with self._lock(name):
             if is_intact(final, self.digests):  # another process made it while this one waited
                 return final
-            shutil.rmtree(final, ignore_errors=True)
-            fresh = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=self.directory))
-            try:
+            with fresh_tree(final) as fresh:
                 make(fresh)
                 _seal(fresh)
-                fresh.rename(final)
-                _sync(self.directory)
-            finally:
-                shutil.rmtree(fresh, ignore_errors=True)
         return final
 
     def document(self, name: str, make: Callable[[], dict[str, float]]) -> dict[str, float]:
@@ -107,7 +98,7 @@ class Artefacts:
     def _lock(self, name: str) -> Iterator[None]:
         # one per folder, since making one may need another; released with the file, also when the process dies
         with (self.directory / f".{name}.lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            locked(file.fileno(), wait=True)
             yield
 
 
@@ -124,18 +115,7 @@ def is_intact(folder: Path, digest_of: Callable[[Path], bytes] = file_digest) ->
 
 
 def _seal(folder: Path) -> None:
-    """Write the manifest, then bring everything to disk."""
-    folder.chmod(0o755)
+    """Write the manifest."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     manifest = {path.name: {"size": path.stat().st_size, "sha256": file_digest(path).hex()} for path in files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-    for path in [*files, folder / MANIFEST, folder]:
-        _sync(path)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,13 +9,13 @@ enqueue. Times are wall-clock seconds.
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from slo.errors import StoreError
+from slo.files import locked
 from slo.watch.delivery.outbox_entry import Delivery, decode, encode
 from slo.watch.delivery.outbox_file import OutboxFile
 from slo.watch.delivery.sinks.limiter import Limit, TokenBucket
@@ -50,10 +50,7 @@ class OutboxStore(OutboxFile):
         with ExitStack() as stack:
             try:
                 lock = stack.enter_context(path.open("a"))
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                mine = True
-            except BlockingIOError:
-                mine = False
+                mine = locked(lock.fileno())
             except OSError as error:
                 raise StoreError(f"{path}: cannot be locked: {error.strerror}", hint="fix its permissions") from error
             yield mine

@@ -11,7 +11,6 @@ damaged: moving that away would lose what is in it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sqlite3
 import time
@@ -20,7 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from slo.errors import StoreError
-from slo.files import advice_on, private_folder
+from slo.files import advice_on, locked, private_folder
 
 SIGNS = ("file is not a database", "malformed", "file is encrypted")
 KEPT = 3  # damaged files; older ones go, so that a dying disk does not fill up
@@ -191,11 +190,13 @@ def only_watcher(path: Path) -> Iterator[None]:
         raise StoreError(f"{path.with_suffix('.lock')}: cannot be opened: {error.strerror}") from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = locked(handle)
         except OSError as error:
+            raise StoreError(f"{path.with_suffix('.lock')}: cannot be locked: {error.strerror}") from error
+        if not mine:
             other = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
             raise StoreError(f"{path} is being written by another watcher, process {other}",
-                             hint="stop it, or give another state directory") from error  # fmt: skip
+                             hint="stop it, or give another state directory")  # fmt: skip
         os.ftruncate(handle, 0)
         os.pwrite(handle, str(os.getpid()).encode("ascii"), 0)
         yield
