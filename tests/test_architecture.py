@@ -25,14 +25,12 @@ KNOWN_MODULES_TWICE = """
 board
 capacity
 control
-facts
 history
 launch
 live
 load
 loading
 model_files
-period
 plan
 progress
 quantize

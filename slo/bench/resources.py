@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from slo.addresses import is_this_machine
-from slo.memory import proportional_bytes
+from slo.host import proportional_bytes
 from slo.stats import nearest_rank
 
 SEARCH_S = 30.0

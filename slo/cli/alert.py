@@ -1,18 +1,25 @@
-"""`slo alert`: do the channels work, does the whole chain, and what is stuck."""
+"""
+`slo alert`: do the channels work, does the whole chain, and what is stuck.
+
+A drill on the real server slows it down by orders that end by themselves.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 
-from slo.cli.live_drill import live_service
 from slo.cli.options import Context, config_option, context, json_option
+from slo.cli.remedies import order
 from slo.clock import SystemClock
-from slo.errors import ConfigError
+from slo.config import Config
+from slo.errors import ConfigError, DeployError, RequestError, SloError, Unauthorized, Unreachable
 from slo.units import show_duration
 from slo.watch.alerting.address import runbook_of
 from slo.watch.delivery.channels import OUTBOX_FILE, build_routes, build_sinks, longest_send_s, open_outbox
@@ -22,6 +29,9 @@ from slo.watch.delivery.sinks.outcome import Sink
 from slo.watch.delivery.stub_service import StubService
 from slo.watch.drill import Drill, Rehearsed, rehearse, run_drill
 from slo.watch.wiring import settings_of
+
+LONGEST_S = 300  # as `slo.serve.web.control` allows; the slow rounds of a drill take less
+HINT = "set serve.drill: true and launch again; without --live the drill slows down a stand-in service instead"
 
 
 @click.group()
@@ -181,3 +191,48 @@ def _print_drill(drill: Drill) -> None:
         if not attempt.delivered:
             click.echo(f"  {attempt}")
     click.echo("proven" if drill.proven else "NOT proven")
+
+
+class LiveService:
+    """Our extension in the server, holding answers back. Raises a `SloError` where it does not obey."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    @property
+    def endpoint(self) -> str:
+        return self._config.endpoint
+
+    def slow_down(self, delay_s: float) -> None:
+        """Every answer takes `delay_s` longer, for `LONGEST_S` at most, whatever becomes of us."""
+        self._hold_back(delay_s * 1000, LONGEST_S)
+
+    def heal(self) -> None:
+        """Answer at once again."""
+        self._hold_back(0, 0)
+
+    def _hold_back(self, delay_ms: float, for_s: float) -> None:
+        order(self._config, {"action": "delay", "delay_ms": delay_ms, "for_s": for_s})
+
+
+@contextmanager
+def live_service(config: Config) -> Iterator[LiveService]:
+    """The server, found willing to be drilled, and healed at the end in any case. Raises `ConfigError` otherwise."""
+    service = LiveService(config)
+    try:
+        service.heal()
+    except Unreachable:
+        raise
+    except Unauthorized as error:
+        raise ConfigError(
+            f"the server at {config.endpoint} refuses to be slowed down: {error.message}", hint=HINT
+        ) from error
+    except (DeployError, RequestError) as error:
+        raise ConfigError(
+            f"the server at {config.endpoint} has no hook for drills: {error.message}", hint=HINT
+        ) from error
+    try:
+        yield service
+    finally:
+        with suppress(SloError):
+            service.heal()

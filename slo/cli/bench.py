@@ -9,6 +9,7 @@ import click
 from rich.console import Console, RenderableType
 
 from slo.bench.baseline import BaselinePlan, run_baseline
+from slo.cli.live import progress_on
 from slo.cli.options import (
     Context,
     config_option,
@@ -19,7 +20,6 @@ from slo.cli.options import (
     measuring_options,
     target_options,
 )
-from slo.cli.progress import progress_on
 from slo.clock import SystemClock
 from slo.errors import StoreError
 from slo.page_client import server_facts

@@ -1,4 +1,4 @@
-"""`python launch_model_server.py`: launch, `--status`, `--stop`."""
+"""`slo init`, `launch`, `stop`, `status`, and `python launch_model_server.py`, which is the same in a checkout."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from rich.table import Table
 
 from slo.cli.options import Context, config_option, context, json_option
 from slo.cli.setup import print_stand_in
-from slo.config import ModelSection
+from slo.config import DEFAULT_PATH, ModelSection
 from slo.deploy.doctor import shown
 from slo.deploy.exclusive import SIGNALS
 from slo.deploy.foreign import launch_on
 from slo.deploy.handover import await_keeper, end_for_restart
 from slo.deploy.job import Launched
 from slo.deploy.keeper_link import KeeperFacts, keeper_command
-from slo.deploy.launch import launch
+from slo.deploy.launch import launch as bring_up
 from slo.deploy.plan import absolute
 from slo.deploy.progress import Progress
-from slo.deploy.status import status, stop
+from slo.deploy.status import status as find_status
+from slo.deploy.status import stop as end_server
+from slo.errors import ConfigError
+from slo.files import usual_folder, write_atomically
 from slo.settings import Device, Precision
 from slo.units import show_bytes, show_duration, show_ms
 
@@ -39,6 +42,8 @@ Credentials come from the environment alone:
   SLO_API_KEY                        a key of the server, instead of the one that a launch creates
   SLO_ADMIN_USER, SLO_ADMIN_PASSWORD an account that may launch models, for --endpoint
 """
+# A wheel carries the file inside the package; a checkout has it in configs/.
+_STARTERS = (Path(__file__).with_name("slo.yaml"), Path(__file__).parents[2] / DEFAULT_PATH)
 
 
 @click.command(help=HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -91,7 +96,7 @@ def launch_server(ctx: Context, *, stock: bool, path_given: bool, foreground: bo
     if ctx.config.server.endpoint:
         launched = launch_on(ctx.config, progress, path_required=required)
     else:
-        launched = launch(ctx.config, progress, stock=stock, path_required=required)
+        launched = bring_up(ctx.config, progress, stock=stock, path_required=required)
     if ctx.json:
         ctx.emit_json(_as_json(launched))
     else:
@@ -140,7 +145,7 @@ def _print_summary(ctx: Context, launched: Launched) -> None:
 
 def show_status(ctx: Context) -> int:
     """Print what is up; 0 if the model can be used, else 1."""
-    found = status(ctx.config)
+    found = find_status(ctx.config)
     if ctx.json:
         ctx.emit_json({**dataclasses.asdict(found), "stand_in": found.stand_in})
         return 0 if found.up else 1
@@ -182,7 +187,7 @@ def _kept(keeper: KeeperFacts | None) -> str:
 
 def stop_server(ctx: Context) -> int:
     """Stop what was started here; fine if nothing was."""
-    count = stop(ctx.config, say=lambda text: ctx.err.print(text, markup=False, highlight=False))
+    count = end_server(ctx.config, say=lambda text: ctx.err.print(text, markup=False, highlight=False))
     if ctx.json:
         ctx.emit_json({"stopped_processes": count})
     else:
@@ -197,3 +202,44 @@ def stay(ctx: Context) -> NoReturn:
     sys.stderr.flush()
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the keeper can act on one
     os.execv(command[0], command)  # noqa: S606
+
+
+@click.command(params=launch_model_server.params, help=HELP)
+@click.pass_context
+def launch(ctx: click.Context, /, **options: Any) -> int:
+    """Bring an embedding model up on Xinference, check it, and measure it for the first time."""
+    code: int = ctx.invoke(launch_model_server, **options)
+    return code
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path, dir_okay=False), default=DEFAULT_PATH)
+@click.option("--force", is_flag=True, help="Overwrite a file that is there.")
+def init(path: Path, force: bool) -> None:
+    """Write a settings file to start from: every setting with its default and a comment.
+
+    \b
+    Example:  slo init && slo launch
+    """
+    if path.exists() and not force:
+        raise ConfigError("is there already", where=str(path), hint="--force overwrites it")
+    text = next(place for place in _STARTERS if place.is_file()).read_text(encoding="utf-8")
+    usual_folder(path.parent)
+    write_atomically(path, text)
+    click.echo(f"wrote {path}")
+
+
+@click.command()
+@config_option
+@json_option
+def stop(config_path: Path | None, as_json: bool) -> int:
+    """Stop the server that was launched here; fine if none runs."""
+    return stop_server(context(config_path, as_json=as_json))
+
+
+@click.command()
+@config_option
+@json_option
+def status(config_path: Path | None, as_json: bool) -> int:
+    """Say what is up. Exit code 0 up, 1 not up."""
+    return show_status(context(config_path, as_json=as_json))

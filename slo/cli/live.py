@@ -1,20 +1,59 @@
 """
-How a load is doing, on stderr: one line rewritten every second on a terminal, a plain line every ten elsewhere.
+How far it is, and how a load is doing, always on stderr: a line rewritten on a terminal, plain lines elsewhere.
 
-Written directly, not through a layout engine: drawing must not delay the requests that it reports on.
+The line of a load is written directly, not through a layout engine: drawing must not delay the requests that it
+reports on.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from slo.bench.live import Live
 from slo.units import show_duration, show_ms, show_ratio
 
+STEPS = 5  # plain lines per phase
 PLAIN_EVERY_S = 10.0
+
+
+@contextmanager
+def progress_on(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A function of phase, done and total that shows them."""
+    if not console.is_terminal:
+        yield _plain(console)
+        return
+    bar = Progress(
+        TextColumn("{task.description:<8}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    tasks: dict[str, int] = {}
+    with bar:
+
+        def show(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                tasks[phase] = int(bar.add_task(phase, total=total))
+            bar.update(bar.task_ids[tasks[phase]], completed=done)
+
+        yield show
+
+
+def _plain(console: Console) -> Callable[[str, int, int], None]:
+    def show(phase: str, done: int, total: int) -> None:
+        if done * STEPS // total != (done - 1) * STEPS // total:
+            console.print(f"{phase} {done}/{total}", highlight=False)
+
+    return show
 
 
 class LiveLine:

@@ -27,16 +27,16 @@ UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 # Modules load when their command runs: `slo check` must not pay for plotting or for the server.
 COMMANDS: dict[str, str] = {
-    "init": "slo.cli.lifecycle",
-    "launch": "slo.cli.lifecycle",
-    "stop": "slo.cli.lifecycle",
-    "status": "slo.cli.lifecycle",
+    "init": "slo.cli.launch",
+    "launch": "slo.cli.launch",
+    "stop": "slo.cli.launch",
+    "status": "slo.cli.launch",
     "doctor": "slo.cli.setup",
     "validate": "slo.cli.setup",
     "similarity": "slo.cli.setup",
     "quantize": "slo.cli.quantize",
     "models": "slo.cli.models",
-    "golden": "slo.cli.known_vectors",
+    "golden": "slo.cli.record",
     "baseline": "slo.cli.bench",
     "compare": "slo.cli.bench",
     "load": "slo.cli.load",

@@ -2,8 +2,14 @@
 The server's main process: `xinference-local` in this interpreter, started a little better.
 
 Run as `python -m slo.deploy.entry [--stock] [--fork-server] [--admin-file FILE] [--log FILE BYTES] -- OPTIONS OF
-xinference-local`. In any case SIGHUP is ignored, the log is rotated and reopened (see `slo.deploy.logfile`),
-and a keeper that was killed is replaced (see `slo.deploy.keeper_guard`).
+xinference-local`. In any case:
+
+* The log is reopened when somebody has moved it, and rotated when it has grown. Only the main process writes to the
+  file (its children write into pipes that it reads), so it alone tends it: a thread looks once a second. No signal is
+  needed after a `logrotate`, and SIGHUP does nothing.
+* A keeper that was killed, or hangs, is replaced while the server it keeps still lives. One that ends as it should
+  removes its record (`keeper.json`); one that was killed leaves it. One in the foreground is its service manager's to
+  restart. A thread looks, so that the two keep each other.
 
 Seven things differ from the console script, none of them under `--stock`:
 
@@ -30,15 +36,24 @@ import json
 import os
 import signal
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
-from slo.deploy.keeper_guard import guard_for_ever
-from slo.deploy.logfile import tend_for_ever
-from slo.deploy.state import INSTANCE_VARIABLE
+from slo.clock import Clock, SystemClock
+from slo.deploy.keeper_link import living_keeper, pulse, start_keeper, was_killed
+from slo.deploy.state import INSTANCE_VARIABLE, read_state
+from slo.errors import StoreError
 from slo.files import private_folder
 from slo.host import raise_open_files
 from slo.logrecords import tame_log_records
 
+KEPT = 3  # predecessors: .1 is the youngest
+SIZE_LOOK_S = 1.0
+STANDARD = (1, 2)
+LOOK_S = 5.0
+HALTED_S = 30.0  # without a round, of which it does two a second
 QUICK_START = {"XINFERENCE_HEALTH_CHECK_INTERVAL": 0, "XINFERENCE_HEALTH_CHECK_FAILURE_THRESHOLD": 2000}
 # What the main, cluster and model processes import sooner or later.
 SHARED = (
@@ -46,6 +61,105 @@ SHARED = (
     "xinference.api.restful_api", "xoscar.backends.indigen.pool",
 )  # fmt: skip
 OURS = ("slo.serve.engine.engine", "slo.serve.install", "slo.serve.door.replicas")
+
+
+class LogFile:
+    """The file at `path`, which the open files `fds` write to. `most_bytes` bounds it with all predecessors."""
+
+    def __init__(self, path: Path, most_bytes: int, fds: tuple[int, ...] = STANDARD) -> None:
+        self._path = path
+        self._share_bytes = most_bytes // (KEPT + 1)
+        self._fds = fds
+
+    def tend(self) -> bool:
+        """Rotate or reopen, if that is due; True if it was. Raises OSError, and then goes on with the old file."""
+        try:
+            there, ours = self._path.stat(), os.fstat(self._fds[0])
+        except FileNotFoundError:
+            self._reopen()
+            return True
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            self._reopen()
+            return True
+        if there.st_size < self._share_bytes:
+            return False
+        for number in range(KEPT, 0, -1):
+            older = self._numbered(number)
+            with suppress(FileNotFoundError):
+                (self._numbered(number - 1) if number > 1 else self._path).replace(older)
+        self._reopen()
+        return True
+
+    def _numbered(self, number: int) -> Path:
+        return self._path.with_name(f"{self._path.name}.{number}")
+
+    def _reopen(self) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            for fd in self._fds:
+                os.dup2(fresh, fd)  # inheritable, as the standard files are
+        finally:
+            os.close(fresh)
+
+
+def tend_for_ever(path: Path, most_bytes: int) -> None:
+    """Tend the log of this process in a thread; started when nothing is forked from here any more."""
+    log = LogFile(path, most_bytes)
+
+    def look() -> None:
+        while True:
+            time.sleep(SIZE_LOOK_S)
+            with suppress(OSError):  # no permission, no space: the old file serves on
+                log.tend()
+
+    threading.Thread(target=look, daemon=True, name="slo-log").start()
+
+
+class KeeperGuard:
+    """Looks after the keeper of `state_dir` for the server `instance`. `look` once every few seconds."""
+
+    def __init__(self, state_dir: Path, instance: str, log: Path, clock: Clock) -> None:
+        self._state_dir = state_dir
+        self._instance = instance
+        self._log = log
+        self._clock = clock
+        self._seen: tuple[int, int | None] = (0, None)
+        self._since_s = self._looked_s = clock.monotonic()
+
+    def look(self) -> bool:
+        """Replace the keeper if that is due; True if it was. Raises OSError and `StoreError`."""
+        now_s = self._clock.monotonic()
+        awake = now_s - self._looked_s < HALTED_S / 2  # else this process did not run itself, and knows nothing
+        self._looked_s = now_s
+        keeper = living_keeper(self._state_dir)
+        if keeper is None:
+            state = read_state(self._state_dir) if was_killed(self._state_dir) else None
+            if state is None or state.instance != self._instance:
+                return False
+            start_keeper(self._state_dir, self._log)
+            return True
+        seen = (keeper.pid, pulse(keeper.pid))
+        if seen != self._seen or seen[1] is None or not awake:
+            self._seen, self._since_s = seen, now_s
+        elif now_s - self._since_s > HALTED_S and not keeper.foreground:
+            with suppress(ProcessLookupError):
+                os.kill(keeper.pid, signal.SIGKILL)  # its record stays: the next look replaces it
+        return False
+
+
+def guard_for_ever(state_dir: Path, instance: str, log: Path) -> None:
+    """Look in a thread; started when nothing is forked from here any more."""
+    clock = SystemClock()
+    guard = KeeperGuard(state_dir, instance, log, clock)
+
+    def look() -> None:
+        while True:
+            clock.sleep(LOOK_S)
+            with suppress(OSError, StoreError):  # no space, no memory: perhaps at the next look
+                guard.look()
+
+    threading.Thread(target=look, daemon=True, name="slo-keeper-guard").start()
 
 
 def main(arguments: list[str]) -> None:

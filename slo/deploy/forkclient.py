@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from slo.deploy.subreaper import adopting
-from slo.memory import offer_to_oom_killer
+from slo.host import offer_to_oom_killer
 
 HEADER = struct.Struct("!Q")
 READY = b"r"

@@ -10,6 +10,8 @@ copy lacks. Whoever asks (`slo.deploy.forkclient`) holds one end of a socket pai
 forked becomes a *direct child of the process that asked*: it is forked by a go-between that ends at once, and the
 asking process adopts orphans meanwhile. So exit codes, signals, `kill -9` and the death signal of xoscar need no help.
 Pages that nobody writes to are shared by all of them.
+
+Not every process can be copied (`obstacles`): a copy has one thread, and none of what a driver keeps in the kernel.
 """
 
 from __future__ import annotations
@@ -28,20 +30,63 @@ import signal
 import socket
 import struct
 import sys
+import threading
+import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slo.deploy.forkclient import ForkClient, install
-from slo.deploy.forksafety import company, unsafe
-from slo.memory import offer_to_oom_killer
+from slo.host import offer_to_oom_killer
 
+ACCELERATORS = ("/dev/nvidia", "/dev/kfd", "/dev/dri", "/dev/davinci")
+SETTLE_S = 1.0  # OpenBLAS ends its threads for a fork; the kernel may list them a moment longer
 PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 HEADER = struct.Struct("!Q")
 FDS = 4  # stdin, stdout, stderr, and the pipe that says "go"
 
 logger = logging.getLogger("xinference.slo")  # Xinference's console shows only loggers below its own name
+
+
+def unsafe() -> str:
+    """Why a copy of this process would not be as good as the original; empty if it would."""
+    if sys.platform != "linux":
+        return "it needs Linux"
+    if threading.active_count() != 1:
+        return f"threads run: {[thread.name for thread in threading.enumerate()]}"
+    fds = Path("/proc/self/fd")
+    devices = {str(target) for fd in fds.iterdir() if (target := _target(fd)).is_relative_to("/dev")}
+    if cards := sorted(device for device in devices if device.startswith(ACCELERATORS)):
+        return f"a driver is in use, which cannot be copied: {cards}"
+    return ""
+
+
+def _target(fd: Path) -> Path:
+    try:
+        return fd.readlink()
+    except FileNotFoundError:  # the listing's own descriptor
+        return Path()
+
+
+def company() -> list[str]:
+    """Names of this process's other threads, those counted in that are not Python's; empty if it is alone."""
+    deadline_s = time.monotonic() + SETTLE_S
+    while len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - names are enough
+        if time.monotonic() > deadline_s:
+            return _thread_names()
+        time.sleep(0.001)
+    return []
+
+
+def _thread_names() -> list[str]:
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        if task.name != str(os.getpid()):
+            with suppress(OSError):  # it has ended meanwhile
+                names.append((task / "comm").read_text(encoding="utf-8").strip())
+    return sorted(names)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import sys
 
 from slo.deploy import entry, forkserver
 from slo.deploy.forkclient import READY
-from slo.deploy.forksafety import company, unsafe
+from slo.deploy.forkserver import company, unsafe
 
 
 def main(arguments: list[str]) -> None:

@@ -14,12 +14,11 @@ from dataclasses import replace
 from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy.exclusive import exclusive
-from slo.deploy.health_route import PATIENCE_S, answers
 from slo.deploy.keeper_link import KeeperFacts, end_keeper, hurry_keeper, living_keeper, pulse
 from slo.deploy.marks import known_server
 from slo.deploy.plan import absolute
 from slo.deploy.process import stop_instance
-from slo.deploy.restarts import HANG_S
+from slo.deploy.restarts import HANG_S, PATIENCE_S, answers
 from slo.deploy.state import ServerState, read_state, write_state
 from slo.errors import StartError
 

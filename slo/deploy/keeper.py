@@ -23,9 +23,8 @@ from pathlib import Path
 from slo.clock import Clock, SystemClock
 from slo.deploy import keeper_link
 from slo.deploy.exclusive import SIGNALS, exclusive
-from slo.deploy.health_route import PATIENCE_S, answers
 from slo.deploy.process import append_log, ending, kill_instance, log_tail, spawn, stop_instance
-from slo.deploy.restarts import CLUSTER_HANG_S, HANG_S, Restarts, Silence
+from slo.deploy.restarts import CLUSTER_HANG_S, HANG_S, PATIENCE_S, Restarts, Silence, answers
 from slo.deploy.state import ServerState, forget_state, processes_of, read_state, write_state
 from slo.errors import EnvironmentProblem, StartError, StoreError
 from slo.notify import notify

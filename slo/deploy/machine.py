@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import pynvml
 
-from slo.cgroups import limits
+from slo.host import limits
 
 PACKAGES = ("xinference", "torch", "torchvision", "transformers", "sentence-transformers", "openvino", "uvloop")
 

@@ -7,7 +7,10 @@ server that cannot live is not to keep the machine busy with starting it.
 
 from __future__ import annotations
 
+import socket
+import time
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 STEADY_S = 120.0  # a server that lived for so long has recovered; the next death is a new story
 FIRST_PAUSE_S = 2.0
@@ -16,6 +19,7 @@ CAP_S = 60.0
 HANG_CHECKS = 4
 HANG_S = 10.0
 CLUSTER_HANG_S = 60.0  # its silence is no outage: requests go past it, and some of its work holds it up for long
+PATIENCE_S = 2.5  # for one answer, by those who keep a server
 
 
 @dataclass(slots=True)
@@ -69,3 +73,24 @@ class Silence:
     def begin(self, now_s: float) -> None:
         """Count from now: it has answered, is another process, or nobody has asked for a while."""
         self.since_s, self.missed = now_s, 0
+
+
+def answers(endpoint: str, path: str, *, timeout_s: float) -> bool:
+    """Whether `endpoint` begins an HTTP answer to `GET path` in time, whatever its status."""
+    parts = urlsplit(endpoint)
+    host, port = parts.hostname or "127.0.0.1", parts.port or 80
+    request = f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n".encode("ascii")
+    deadline_s = time.monotonic() + timeout_s
+    received = b""
+    try:
+        with socket.create_connection((host, port), timeout=timeout_s) as connection:
+            connection.sendall(request)
+            while len(received) < len(b"HTTP/1.1 "):
+                connection.settimeout(max(0.01, deadline_s - time.monotonic()))
+                piece = connection.recv(64)
+                if not piece:
+                    return False
+                received += piece
+    except OSError:
+        return False
+    return received.startswith(b"HTTP/")

@@ -10,12 +10,10 @@ from typing import Any
 from slo.addresses import is_loopback
 from slo.clock import Clock
 from slo.deploy import auth
-from slo.deploy.code import code_digest
-from slo.deploy.health_route import PATIENCE_S, answers
 from slo.deploy.job import Job
 from slo.deploy.keeper_link import restart_command
 from slo.deploy.machine import free_port
-from slo.deploy.marks import known_server, mark
+from slo.deploy.marks import code_digest, known_server, mark
 from slo.deploy.plan import differences, server_environment
 from slo.deploy.process import (
     ensure_running,
@@ -26,7 +24,7 @@ from slo.deploy.process import (
     spawn,
     stop_instance,
 )
-from slo.deploy.restarts import HANG_S, Silence
+from slo.deploy.restarts import HANG_S, PATIENCE_S, Silence, answers
 from slo.deploy.state import ServerState, forget_state, halted, start_of, write_state
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import ConfigError, StartError

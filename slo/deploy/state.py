@@ -20,7 +20,7 @@ import psutil
 
 from slo.errors import StoreError
 from slo.files import write_atomically
-from slo.memory import proportional_bytes
+from slo.host import proportional_bytes
 
 FORMAT = 1
 INSTANCE_VARIABLE = "XINFERENCE_SLO_INSTANCE"

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from slo.cli.attest import sign, signer
 from slo.cli.main import cli, run
 from slo.record_form import digest_of, packed, unpacked
 from slo.records import save_run
-from slo.signature import sign, signer
 from tests.report.made_runs import run as made_run
 from tests.stub_server import StubServer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from slo.cli.main import cli, run
-from slo.cli.period import incidents
+from slo.cli.report import incidents
 from slo.records import Sample
 from slo.watch.history.event_log import HistoryEvent, write
 from slo.watch.history.store import Store

@@ -2,7 +2,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from slo.cli.progress import progress_on
+from slo.cli.live import progress_on
 
 
 def shown(console: Console) -> None:

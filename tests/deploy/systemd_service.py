@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from slo.deploy import keeper
-from slo.deploy.health_route import answers
 from slo.deploy.process import spawn
+from slo.deploy.restarts import answers
 from slo.deploy.state import ServerState, write_state
 from tests.deploy.test_keeper import REVIVER, SERVER
 from tests.real_servers import until

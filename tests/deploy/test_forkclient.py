@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from slo.deploy import forksafety
+from slo.deploy import forkserver
 from slo.deploy.forkclient import ForkClient, _known
 
 
@@ -42,8 +42,8 @@ def test_harmless_variables_may_differ() -> None:
 
 
 def test_no_fork_beside_an_open_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forksafety, "ACCELERATORS", ("/dev/zero",))
+    monkeypatch.setattr(forkserver, "ACCELERATORS", ("/dev/zero",))
     monkeypatch.setattr("threading.active_count", lambda: 1)
-    assert forksafety.unsafe() == ""
+    assert forkserver.unsafe() == ""
     with Path("/dev/zero").open("rb"):
-        assert "a driver is in use" in forksafety.unsafe()
+        assert "a driver is in use" in forkserver.unsafe()

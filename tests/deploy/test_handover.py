@@ -16,10 +16,10 @@ import pytest
 from rich.console import Console
 
 from slo.clock import SystemClock
-from slo.deploy import handover, keeper_guard, server
+from slo.deploy import entry, handover, server
+from slo.deploy.entry import KeeperGuard
 from slo.deploy.handover import await_keeper, end_for_restart
 from slo.deploy.job import Job
-from slo.deploy.keeper_guard import KeeperGuard
 from slo.deploy.keeper_link import end_keeper, living_keeper
 from slo.deploy.machine import this_machine
 from slo.deploy.progress import Progress
@@ -159,7 +159,7 @@ def test_a_stop_while_the_server_is_down_says_what_it_did(kept: Kept) -> None:
 def test_a_keeper_that_was_killed_or_hangs_is_replaced_and_one_that_ended_is_not(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper_guard, "HALTED_S", 1.0)
+    monkeypatch.setattr(entry, "HALTED_S", 1.0)
     guard = KeeperGuard(kept.folder, kept.state.instance, kept.log, SystemClock())
     other = KeeperGuard(kept.folder, "another server's", kept.log, SystemClock())
     assert not guard.look(), "there never was one"

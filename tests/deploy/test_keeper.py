@@ -21,9 +21,9 @@ from slo.clock import SystemClock
 from slo.config import Config
 from slo.deploy.exclusive import exclusive
 from slo.deploy.handover import await_keeper, end_for_restart
-from slo.deploy.health_route import answers
 from slo.deploy.keeper_link import end_keeper, living_keeper, start_keeper, unit_of
 from slo.deploy.process import kill_instance, spawn
+from slo.deploy.restarts import answers
 from slo.deploy.revive import recorded_config
 from slo.deploy.state import ServerState, processes_of, read_state, write_state
 from slo.deploy.status import stop

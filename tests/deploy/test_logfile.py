@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slo.deploy.logfile import KEPT, LogFile
+from slo.deploy.entry import KEPT, LogFile
 
 
 class Log:

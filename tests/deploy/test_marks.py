@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from slo.config import Config
-from slo.deploy.code import code_digest
-from slo.deploy.marks import known_server, mark, marked_server
+from slo.deploy.marks import code_digest, known_server, mark, marked_server
 from slo.deploy.process import kill_instance, spawn
 from slo.deploy.state import INSTANCE_VARIABLE, ServerState, processes_of, read_state, write_state
 from slo.deploy.status import status, stop

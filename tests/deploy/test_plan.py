@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from slo.cgroups import Limits
 from slo.config import Config
 from slo.deploy.model_files import read_model
 from slo.deploy.plan import (
@@ -24,6 +23,7 @@ from slo.deploy.plan import (
     suited,
 )
 from slo.deploy.registration import STOCK_ENGINE, description, launch_body, same_model, threads_per_replica
+from slo.host import Limits
 
 
 def config(**sections: Any) -> Config:
@@ -167,10 +167,10 @@ def test_threads_follow_the_setting(tiny_model: Path) -> None:
 
 def test_threads_follow_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
     visible = len(os.sched_getaffinity(0))
-    monkeypatch.setattr("slo.cgroups.limits", lambda: Limits(cores=1.0))
+    monkeypatch.setattr("slo.host.limits", lambda: Limits(cores=1.0))
     assert threads_per_replica(1) == 1
     environment = server_environment(Config(), {"auth": False, "extension": False}, {})
     assert environment.get("OMP_NUM_THREADS") == ("1" if visible > 1 else None)
-    monkeypatch.setattr("slo.cgroups.limits", Limits)
+    monkeypatch.setattr("slo.host.limits", Limits)
     assert threads_per_replica(1) == visible
     assert "OMP_NUM_THREADS" not in server_environment(Config(), {"auth": False, "extension": False}, {})

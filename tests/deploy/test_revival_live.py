@@ -14,7 +14,7 @@ import requests
 from slo.deploy.keeper_link import living_keeper
 from slo.deploy.state import ServerState, processes_of, read_state
 from slo.deploy.status import status, stop
-from slo.memory import FIRST_TO_GO
+from slo.host import FIRST_TO_GO
 from tests.real_servers import until
 from tests.servers import Server, running, settings
 

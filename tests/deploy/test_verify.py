@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from slo.client import EmbeddingsClient
-from slo.deploy.verify import PROBES, WARMUP, first_verdict, samples_for, verify
+from slo.deploy.model import PROBES, WARMUP, first_verdict, samples_for, verify
 from slo.errors import VerifyError
 from slo.objective import Objective, Verdict
 from tests.stub_server import Reply, StubServer

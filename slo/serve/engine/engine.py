@@ -24,7 +24,7 @@ from xinference.model.embedding.custom import get_user_defined_embeddings
 from xinference.model.utils import parse_uri
 
 from slo.errors import SloError
-from slo.memory import offer_to_oom_killer
+from slo.host import offer_to_oom_killer
 from slo.serve.engine.artefacts import NotMade
 from slo.serve.engine.fidelity import Vectors
 from slo.serve.engine.helper import make_in_helper

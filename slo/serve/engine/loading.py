@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 
-from slo.cgroups import usable_cores
+from slo.host import usable_cores
 from slo.model_store import recipe
 from slo.serve.engine.artefacts import Artefacts
 from slo.serve.engine.calibration import CHINESE_SAMPLE, calibration_texts, held_out_texts

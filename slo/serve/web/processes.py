@@ -22,7 +22,7 @@ from pathlib import PurePath
 import psutil
 
 from slo.addresses import is_loopback
-from slo.memory import proportional_bytes
+from slo.host import proportional_bytes
 from slo.serve.door.lane import Lane, ServedReplica
 
 TREE_S = 10.0

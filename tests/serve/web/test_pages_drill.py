@@ -15,7 +15,7 @@ import requests
 from playwright.sync_api import Browser, expect
 from rich.console import Console
 
-from slo.cli.live_drill import live_service
+from slo.cli.alert import live_service
 from slo.client import EmbeddingsClient
 from slo.deploy.launch import launch
 from slo.deploy.progress import Progress
