@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 
 try:
-    from slo.cli.launch import launch_model_server
+    from slo.cli.launch_command import launch_model_server
     from slo.cli.main import run
 except ModuleNotFoundError as missing:
     sys.exit(f"error: {missing}\n  → install the package first: `make launch` does it, or `pip install -e .`")

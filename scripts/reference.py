@@ -23,7 +23,7 @@ from fastapi import FastAPI
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from slo.cli.launch import launch_model_server
+from slo.cli.launch_command import launch_model_server
 from slo.cli.main import COMMANDS, cli
 from slo.files import write_atomically
 from slo.serve.door.cache import Cache

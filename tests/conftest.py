@@ -23,9 +23,9 @@ from tests.servers import Server, running, settings
 
 # Files that measure real time, load the machine, or need the main thread's signals: never beside others.
 ALONE = frozenset(
-    "test_against_wrk test_load test_running test_interleaved test_soak test_session test_probes test_interrupt "
-    "test_exclusive test_outbox test_outbox_killed test_forkserver test_footprint test_real_prometheus "
-    "test_watch_commands test_loop test_alert test_stress_killed test_record".split()
+    "test_against_wrk test_load test_load_command test_conditions test_interleaved test_soak test_session test_probes "
+    "test_interrupt test_exclusive test_outbox test_outbox_killed test_forkserver test_footprint test_real_prometheus "
+    "test_watch test_loop test_alert test_stress_killed test_record".split()
 )
 
 

@@ -10,10 +10,9 @@ import yaml
 from rich.console import Console
 
 from slo.config import Config
-from slo.deploy.job import Launched
+from slo.deploy.job import Launched, Progress
 from slo.deploy.launch import launch
 from slo.deploy.machine import free_port
-from slo.deploy.progress import Progress
 from slo.deploy.status import stop
 
 

@@ -16,7 +16,7 @@ import pytest
 from slo.cli.main import cli
 from slo.config import Config
 from slo.deploy.keeper_link import quiet_environment
-from slo.deploy.plan import server_environment, without_secrets
+from slo.deploy.launch_plan import server_environment, without_secrets
 from slo.errors import StoreError
 from slo.files import private_folder, write_atomically
 from slo.host import user_name

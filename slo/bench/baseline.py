@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from slo.bench.failures import Failures
+from slo.bench.exchange import Failures
 from slo.bench.omission import kept_pace, waits_of
 from slo.bench.selfcheck import MOST_CACHED
 from slo.bench.verdict import judge_dependent, lasting

@@ -18,16 +18,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slo.bench.answers import AnswerCheck
-from slo.bench.exchange import OK, Exchange
-from slo.bench.failures import Failures, Row
-from slo.bench.integral import Integral
+from slo.bench.exchange import OK, Exchange, Failures, Row
 from slo.clock import Clock
 from slo.complaints import LONGEST
 from slo.errors import BadAnswer, Refused
 from slo.objective import Objective
 from slo.record_form import quantised
 from slo.records import Sample, Summary
-from slo.stats import rank
+from slo.stats import Integral, rank
 from slo.tally import Tally, summaries_of
 
 KEEP = 100_000

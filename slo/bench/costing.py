@@ -8,11 +8,10 @@ from dataclasses import replace
 from itertools import islice
 from statistics import median
 
-from slo.bench.closed_loop import closed_loop
+from slo.bench.conditions import Stopper, run_load
 from slo.bench.exchange import Exchange
-from slo.bench.open_loop import drain
+from slo.bench.open_loop import closed_loop, drain
 from slo.bench.plan import BUSY_CLIENTS, SPECIAL_TOKENS, Timed, median_of
-from slo.bench.running import Stopper, run_load
 from slo.bench.session import Session, started
 from slo.errors import Interrupted, RunError
 from slo.texts import CLASSES

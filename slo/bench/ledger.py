@@ -14,7 +14,7 @@ from typing import Any
 
 from slo.bench.answers import Comparison, Kept
 from slo.bench.collect import GOOD, Collector
-from slo.bench.failures import Failures
+from slo.bench.exchange import Failures
 from slo.bench.selfcheck import SelfCheck, self_check
 from slo.bench.session import Load
 from slo.errors import BadAnswer

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from slo.bench.dependence import cautious_size
+from slo.bench.verdict import cautious_size
 from slo.objective import Objective
 from slo.records import Sample
 from slo.sentences import say

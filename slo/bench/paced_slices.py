@@ -12,8 +12,8 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from slo.bench.dependence import effective_size
 from slo.bench.omission import MOST, Waits, meanwhile
+from slo.bench.verdict import effective_size
 from slo.objective import Objective
 from slo.record_form import pack_bytes, unpack_bytes
 from slo.stats import rank

@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 
 from slo.bench.capacity import Probe
-from slo.bench.closed_loop import closed_loop
-from slo.bench.dependence import effective_size
+from slo.bench.conditions import Stopper, run_load
 from slo.bench.exchange import Exchange, Service
 from slo.bench.load import LoadPlan, load_once
-from slo.bench.open_loop import drain, open_loop
-from slo.bench.running import Stopper, run_load
+from slo.bench.open_loop import closed_loop, drain, open_loop
 from slo.bench.schedule import Schedule, poisson
 from slo.bench.sequential import FIRST_LOOK, MOST, Fates, SequentialTest
 from slo.bench.session import Load, Session, evidence, self_checked, started
+from slo.bench.verdict import effective_size
 from slo.client import EmbeddingsClient
 from slo.clock import Clock
 from slo.errors import Interrupted, RequestError

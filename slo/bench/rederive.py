@@ -22,7 +22,6 @@ from typing import Any
 
 from slo.bench.baseline import judge_on_pace, kept_grid_s
 from slo.bench.collect import BAD, CACHED, GOOD, LATE_MS, Second
-from slo.bench.dependence import effective_size
 from slo.bench.load import drifting
 from slo.bench.paced_slices import reckoned_again
 from slo.bench.rederive_search import WHOLE, searched_again
@@ -30,7 +29,7 @@ from slo.bench.schedule import parse_arrivals
 from slo.bench.selfcheck import checked_again, with_cache
 from slo.bench.slices import Row
 from slo.bench.soak_record import conclude_soak
-from slo.bench.verdict import conclude
+from slo.bench.verdict import conclude, effective_size
 from slo.errors import ConfigError, Refused
 from slo.objective import Objective, Verdict
 from slo.record_form import NESTED, digest_of, finite, unpack_bytes, unpacked

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from slo.bench.capacity import Capacity, Probe, climb, find_capacity, largest_met
-from slo.bench.dependence import effective_size
 from slo.bench.probes import computed_share, confidence_of_two, confirmed_probe
 from slo.bench.selfcheck import checked_again, with_cache
 from slo.bench.sequential import SequentialTest
+from slo.bench.verdict import effective_size
 from slo.objective import Objective, Verdict
 from slo.record_form import unpack_bytes, unpack_rows
 from slo.records import Run, Sample

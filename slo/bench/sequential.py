@@ -5,7 +5,7 @@ Looking k times at one stream and stopping at the first "proof" would be wrong m
 share α: the i-th of them, at nᵢ samples, may use α·(nᵢ − nᵢ₋₁)/n_max, and by the union bound the chance of a false
 "met" (or a false "missed") over all looks stays below α. Looks grow by half each time. At each, the counts are first
 reduced to what dependent requests weigh: in a queue near its limit that is a tenth or less. Of the two weights in
-`dependence` it is the one by the flag "bad": a look steers a search; what is claimed in the end is proven by a
+`verdict` it is the one by the flag "bad": a look steers a search; what is claimed in the end is proven by a
 confirmation, which is weighed with caution.
 
 Requests are counted in order of due time, each as soon as its fate is known: when answered, or when it is older
@@ -17,9 +17,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 
-from slo.bench.dependence import effective_size
 from slo.bench.exchange import Exchange
-from slo.bench.verdict import judge_dependent
+from slo.bench.verdict import effective_size, judge_dependent
 from slo.objective import Objective, Verdict
 
 FIRST_LOOK = 100

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from slo.bench.answers import AnswerCheck, Comparison, Encoding, Kept, compare, decode
 from slo.bench.collect import KEEP, UNKNOWN, Collector
+from slo.bench.conditions import priority_name
 from slo.bench.exchange import OK, Exchange
 from slo.bench.live import Live, live
 from slo.bench.resources import Monitor, Reading, resource_summary
-from slo.bench.running import priority_name
 from slo.bench.selfcheck import Instrument, SelfCheck, check_run, with_cache
 from slo.bench.verdict import Conclusion
 from slo.bench.wire import Pool, Target

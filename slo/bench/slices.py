@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from slo.bench.dependence import cautious_size
 from slo.bench.exchange import Exchange
 from slo.bench.omission import Waits
 from slo.bench.paced_slices import paced_row, paced_rows
 from slo.bench.stationary import trend
+from slo.bench.verdict import cautious_size
 from slo.errors import BadAnswer, StoreError
 from slo.files import private_folder, write_atomically
 from slo.objective import Objective

@@ -9,7 +9,6 @@ import click
 from rich.console import Console, RenderableType
 
 from slo.bench.baseline import BaselinePlan, run_baseline
-from slo.cli.live import progress_on
 from slo.cli.options import (
     Context,
     config_option,
@@ -20,6 +19,7 @@ from slo.cli.options import (
     measuring_options,
     target_options,
 )
+from slo.cli.progress_line import progress_on
 from slo.clock import SystemClock
 from slo.errors import StoreError
 from slo.page_client import server_facts
@@ -78,7 +78,7 @@ def baseline(
     ctx = context(config_path, as_json=as_json, **target, **changes)
     known: dict[str, Any] = {}
     if golden_file is not None:
-        from slo.cli.loading import golden_likeness  # noqa: PLC0415 - numpy, as below
+        from slo.cli.load_options import golden_likeness  # noqa: PLC0415 - numpy, as below
 
         known = golden_likeness(ctx, golden_file)
     run = _baseline(ctx, classes)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from slo.bench.conditions import Stopper
 from slo.bench.golden_file import Likeness, likeness, references, usual_texts
 from slo.bench.interleaved import Duel, Outcome, interleave
 from slo.bench.load import LoadPlan, load_once
 from slo.bench.resources import server_root
-from slo.bench.running import Stopper
 from slo.bench.schedule import parse_arrivals
 from slo.bench.session import Session
 from slo.bench.wire import target
 from slo.bench.workload import Workload
-from slo.cli.live import LiveLine
-from slo.cli.loading import drawn, vector_length
+from slo.cli.load_options import drawn, vector_length
 from slo.cli.options import Context, context
+from slo.cli.progress_line import LiveLine
 from slo.errors import ConfigError, Interrupted, RunError
 from slo.page_client import server_facts
 from slo.records import Run, Sample, save_run

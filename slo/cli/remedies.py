@@ -29,7 +29,7 @@ from slo.watch.wiring import enabled_remedies
 
 PATIENCE_S = 10.0  # for an order that is carried out at once
 
-_RUN = "import sys; from slo.cli.launch import launch_model_server as m; from slo.cli.main import run; "
+_RUN = "import sys; from slo.cli.launch_command import launch_model_server as m; from slo.cli.main import run; "
 _RESTART = "sys.exit(run(m, [*sys.argv[1:], '--restart']))"
 _LAUNCH = "sys.exit(run(m, sys.argv[1:]))"
 

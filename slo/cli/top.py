@@ -20,7 +20,7 @@ from slo.cli.options import Context, config_option, context, json_option, target
 from slo.client import server_address
 from slo.errors import RequestError
 from slo.page_client import PageClient
-from slo.report.board import board_view, state_of
+from slo.report.screen import board_view, state_of
 
 PERIOD_S = 2.0
 SLOW_S = 10.0  # history changes slowly

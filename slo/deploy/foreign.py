@@ -12,12 +12,11 @@ from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy import auth, source
 from slo.deploy.exclusive import interruptible
-from slo.deploy.job import Job, Launched
+from slo.deploy.job import Job, Launched, Progress
+from slo.deploy.launch_plan import Engine, absolute, model_plan
 from slo.deploy.machine import this_machine
 from slo.deploy.model import check_answers, start_model
 from slo.deploy.model_files import ModelFiles
-from slo.deploy.plan import Engine, absolute, model_plan
-from slo.deploy.progress import Progress
 from slo.deploy.registration import OPENVINO, STAND_IN_REVISION, STOCK_ENGINE, ensure_registered, wait_ready
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import ModelSourceError, Unreachable

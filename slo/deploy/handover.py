@@ -15,8 +15,8 @@ from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy.exclusive import exclusive
 from slo.deploy.keeper_link import KeeperFacts, end_keeper, hurry_keeper, living_keeper, pulse
+from slo.deploy.launch_plan import absolute
 from slo.deploy.marks import known_server
-from slo.deploy.plan import absolute
 from slo.deploy.process import stop_instance
 from slo.deploy.restarts import HANG_S, PATIENCE_S, answers
 from slo.deploy.state import ServerState, read_state, write_state

@@ -15,14 +15,13 @@ from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy import auth, doctor, source
 from slo.deploy.exclusive import exclusive, interruptible
-from slo.deploy.job import Job, Launched
+from slo.deploy.job import Job, Launched, Progress
 from slo.deploy.keeper_link import start_keeper
+from slo.deploy.launch_plan import Engine, absolute, choose_engine, model_plan, server_settings, suited
 from slo.deploy.machine import Machine, this_machine
 from slo.deploy.model import check_answers, ensure_model
 from slo.deploy.model_files import ModelFiles, read_model
-from slo.deploy.plan import Engine, absolute, choose_engine, model_plan, server_settings, suited
 from slo.deploy.process import append_log, log_tail
-from slo.deploy.progress import Progress
 from slo.deploy.registration import STOCK_ENGINE, ModelPlan, ensure_registered
 from slo.deploy.relaunch import make_way
 from slo.deploy.server import living_server, same_server, start_server, wait_for_workers

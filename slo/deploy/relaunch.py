@@ -18,7 +18,7 @@ from typing import Any
 
 from slo.deploy.job import Job
 from slo.deploy.keeper_link import living_keeper
-from slo.deploy.plan import differences, without_secrets
+from slo.deploy.launch_plan import differences, without_secrets
 from slo.deploy.process import kill_instance
 from slo.deploy.registration import (
     OPENVINO,

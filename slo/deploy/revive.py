@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from slo.config import Config
+from slo.deploy.job import Progress
 from slo.deploy.launch import launch
-from slo.deploy.progress import Progress
 from slo.deploy.state import read_state
 from slo.errors import Interrupted, SloError, StoreError
 

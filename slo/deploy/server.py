@@ -12,9 +12,9 @@ from slo.clock import Clock
 from slo.deploy import auth
 from slo.deploy.job import Job
 from slo.deploy.keeper_link import restart_command
+from slo.deploy.launch_plan import differences, server_environment
 from slo.deploy.machine import free_port
 from slo.deploy.marks import code_digest, known_server, mark
-from slo.deploy.plan import differences, server_environment
 from slo.deploy.process import (
     ensure_running,
     entry_command,

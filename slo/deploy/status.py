@@ -12,8 +12,8 @@ from slo.config import Config
 from slo.deploy import auth
 from slo.deploy.exclusive import exclusive
 from slo.deploy.keeper_link import KeeperFacts, end_keeper, living_keeper
+from slo.deploy.launch_plan import absolute
 from slo.deploy.marks import code_digest, known_server
-from slo.deploy.plan import absolute
 from slo.deploy.process import stop_instance
 from slo.deploy.state import forget_state, memory_of, processes_of, start_of
 from slo.deploy.xinference_api import XinferenceApi

@@ -12,8 +12,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from slo.bench.conditions import Stopper
 from slo.bench.load import LoadPlan, load_once
-from slo.bench.running import Stopper
 from slo.bench.schedule import parse_arrivals
 from slo.bench.session import Session
 from slo.bench.soak import SoakPlan, soak

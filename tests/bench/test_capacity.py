@@ -10,12 +10,11 @@ from statistics import fmean, quantiles
 import pytest
 
 from slo.bench.capacity import Capacity, Probe, climb, find_capacity, largest_met
-from slo.bench.dependence import effective_size
 from slo.bench.edge import SLOPE
 from slo.bench.probes import coarse_test, fine_test
 from slo.bench.queueing import md1_capacity
 from slo.bench.sequential import SequentialTest
-from slo.bench.verdict import conclude
+from slo.bench.verdict import conclude, effective_size
 from slo.objective import Objective, Verdict
 from tests.bench.simulated import MM1_CAPACITY, SERVICE_S, THRESHOLD_S, bad, md1, mm1
 

@@ -8,9 +8,9 @@ import pytest
 
 from slo.bench.collect import BAD, CACHED, GOOD, Collector, Second, parse_timing
 from slo.bench.exchange import Exchange
-from slo.bench.integral import Integral
 from slo.clock import ManualClock
 from slo.objective import Objective
+from slo.stats import Integral
 
 GOAL = Objective()
 

@@ -24,7 +24,7 @@ from slo.clock import ManualClock
 from slo.objective import Objective, Verdict
 from slo.record_form import digest_of, pack_bytes, packed, unpack_bytes, unpacked
 from slo.records import Run, Sample
-from slo.report.load import stress_rows
+from slo.report.load_tables import stress_rows
 from slo.units import show_ratio
 from tests.bench.virtual_load import Shape, in_virtual_time, virtual_session
 from tests.stub_server import vector_of

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from slo.bench.capacity import find_capacity
+from slo.bench.conditions import Stopper
 from slo.bench.own_texts import OwnTexts, read_texts
 from slo.bench.probes import coarse_test, confirmed_probe, rate_probe
-from slo.bench.running import Stopper
 from slo.bench.session import Session
 from slo.bench.workload import Workload
 from slo.errors import ConfigError

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from slo.bench.conditions import Stopper
 from slo.bench.probes import clients_probe, coarse_test, confirmation, cool_down, fine_test, rate_probe
-from slo.bench.running import Stopper
 from slo.client import EmbeddingsClient
 from slo.clock import ManualClock
 from slo.errors import Interrupted

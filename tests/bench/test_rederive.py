@@ -233,8 +233,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Data:
     with pytest.MonkeyPatch.context() as patch:
         in_virtual_time(patch, Shape(service_ms=14.0))
         patch.chdir(folder)
-        patch.setattr("slo.cli.capacity.make_session", lambda *_args, **_given: virtual_session())
-        patch.setattr("slo.cli.capacity._Search.cool_down", lambda _self: None)
+        patch.setattr("slo.cli.capacity_command.make_session", lambda *_args, **_given: virtual_session())
+        patch.setattr("slo.cli.capacity_command._Search.cool_down", lambda _self: None)
         words = ["capacity", "--floor", "20", "--ceiling", "80", "--least", "4s", "--confirm", "20s", "--ladder"]
         assert command(cli, words) in (0, 3)
     _, data = read_record("last:capacity", folder / ".slo")

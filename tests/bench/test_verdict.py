@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.simulate_verdicts import cell, power
-from slo.bench.dependence import cautious_size, effective_size
-from slo.bench.verdict import Conclusion, conclude, judge_dependent, lasting
+from slo.bench.verdict import Conclusion, cautious_size, conclude, effective_size, judge_dependent, lasting
 from slo.objective import Objective, Verdict, judge
 
 GOAL = Objective()

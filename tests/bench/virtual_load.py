@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from slo.bench.conditions import Stopper
 from slo.bench.exchange import OK, Exchange
-from slo.bench.running import Stopper
 from slo.bench.session import Session
 from slo.bench.wire import target
 from slo.bench.workload import Workload
@@ -95,7 +95,7 @@ class FormulaPool:
 
 
 def run_here(main: Callable[[Stopper], Awaitable[T]], stopper: Stopper | None = None) -> T:
-    """What `slo.bench.running.run_load` does, in virtual time."""
+    """What `slo.bench.conditions.run_load` does, in virtual time."""
 
     async def wrapped(_clock: VirtualClock) -> T:
         return await main(stopper or Stopper())

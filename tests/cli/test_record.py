@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slo.bench.trace import read_trace
+from slo.bench.schedule import read_trace
 from slo.cli.main import cli, run
 from tests.stub_server import StubServer
 

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from slo.cli.main import cli, run
 from slo.page_client import PageClient
-from slo.report.board import block, board_view, state_of
+from slo.report.screen import block, board_view, state_of
 from tests.serve.scene import MODEL, Scene, Site, serving
 
 

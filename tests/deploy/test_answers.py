@@ -12,10 +12,9 @@ from rich.console import Console
 from slo.clock import ManualClock
 from slo.config import Config
 from slo.deploy import model as stage
-from slo.deploy.job import Job
+from slo.deploy.job import Job, Progress
 from slo.deploy.machine import this_machine
 from slo.deploy.model import Verified
-from slo.deploy.progress import Progress
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import BadRequest, Refused, RequestError, RequestTimeout, ServerFault, Unreachable
 from tests.deploy.fake_api import FakeApi

@@ -11,8 +11,8 @@ import pytest
 import requests
 from rich.console import Console
 
+from slo.deploy.job import Progress
 from slo.deploy.launch import launch
-from slo.deploy.progress import Progress
 from tests.servers import running, settings
 
 pytestmark = pytest.mark.server

@@ -19,10 +19,9 @@ from slo.clock import SystemClock
 from slo.deploy import entry, handover, server
 from slo.deploy.entry import KeeperGuard
 from slo.deploy.handover import await_keeper, end_for_restart
-from slo.deploy.job import Job
+from slo.deploy.job import Job, Progress
 from slo.deploy.keeper_link import end_keeper, living_keeper
 from slo.deploy.machine import this_machine
-from slo.deploy.progress import Progress
 from slo.deploy.server import living_server
 from slo.deploy.state import halted, processes_of
 from slo.deploy.subreaper import adopting

@@ -13,8 +13,8 @@ import pytest
 import requests
 from rich.console import Console
 
+from slo.deploy.job import Progress
 from slo.deploy.launch import launch
-from slo.deploy.progress import Progress
 from slo.deploy.status import status, stop
 from tests.servers import settings
 

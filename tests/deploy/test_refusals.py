@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from slo.cli.launch import launch_model_server
+from slo.cli.launch_command import launch_model_server
 from slo.cli.main import run
 from slo.config import Config
 from slo.deploy.state import ServerState, processes_of, read_state, write_state

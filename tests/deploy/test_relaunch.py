@@ -17,10 +17,9 @@ from slo.clock import ManualClock
 from slo.config import Config
 from slo.deploy import model as stage
 from slo.deploy import relaunch
-from slo.deploy.job import Job
+from slo.deploy.job import Job, Progress
 from slo.deploy.machine import this_machine
 from slo.deploy.model import ensure_model
-from slo.deploy.progress import Progress
 from slo.deploy.registration import ModelPlan, description, ensure_registered
 from slo.deploy.relaunch import make_way
 from slo.deploy.running import STOP_TIMEOUT_S, stop_model

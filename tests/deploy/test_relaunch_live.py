@@ -15,8 +15,8 @@ from rich.console import Console
 from slo.client import EmbeddingsClient
 from slo.config import Config
 from slo.deploy import machine, relaunch
+from slo.deploy.job import Progress
 from slo.deploy.launch import launch
-from slo.deploy.progress import Progress
 from slo.deploy.state import read_state
 from slo.errors import DeployError
 from tests.real_servers import until

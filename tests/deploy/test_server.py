@@ -16,13 +16,13 @@ import pytest
 import requests
 from rich.console import Console
 
-from slo.cli.launch import launch_model_server
+from slo.cli.launch_command import launch_model_server
 from slo.cli.main import cli, run
 from slo.client import EmbeddingsClient
 from slo.deploy.doctor import Level, check_port
+from slo.deploy.job import Progress
 from slo.deploy.launch import launch
 from slo.deploy.marks import known_server
-from slo.deploy.progress import Progress
 from slo.deploy.registration import STAND_IN_REVISION
 from slo.deploy.state import processes_of, read_state
 from slo.deploy.status import status, stop

@@ -4,20 +4,28 @@ The packed forward pass in torch: source of the OpenVINO graph, the engine on GP
 BERT, RoBERTa and XLM-RoBERTa share one skeleton; this module borrows the weights of the Hugging Face model and works
 on one row of tokens (see `packing`) instead of batch × length. With CLS pooling the last layer computes its queries
 and everything behind them for the CLS rows only: 5 % less work.
+
+`convert` traces its packed forward pass into an OpenVINO graph with integer inputs, those of a `Pass`.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import numpy as np
+import openvino as ov
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModel
 from transformers.utils import logging
 
-from slo.errors import ModelSourceError
-from slo.serve.engine.model_files import ModelFiles, Pooling
+from slo.errors import ModelSourceError, QuantizeError
+from slo.serve.engine.model_files import FALL_BACK, ModelFiles, Pooling
+from slo.serve.engine.openvino_forward import core
+from slo.serve.engine.packing import INPUTS, Shapes, pack
 
 # DDP and torch.compile put these before every name; the checkpoint is whole without them.
 UNWRAPPED = {r"^(?:module\.|_orig_mod\.)+": ""}
@@ -27,6 +35,7 @@ BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # counted nu
 SHOWN_KEYS = 4
 
 HIDDEN_FROM = -30000.0  # added to the scores of tokens that are not one's own; fits into half precision
+TOLERANCE = 1e-4  # largest element-wise difference between torch and the graph, both in fp32
 
 
 class PackedLayer(nn.Module):  # type: ignore[misc]
@@ -148,3 +157,45 @@ def _harmless(name: str) -> bool:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - SHOWN_KEYS} more" if len(names) > SHOWN_KEYS else ""
     return ", ".join(names[:SHOWN_KEYS]) + more
+
+
+def convert(files: ModelFiles) -> ov.Model:
+    """Convert and prove it: the graph must give torch's own vectors on shapes it was not traced with.
+
+    Raises QuantizeError when the model does not fit the BERT skeleton or the two disagree.
+    """
+    try:
+        encoder = load_encoder(files)
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise ModelSourceError(f"the weights in {files.directory} cannot be read: {error}") from error
+    except (AttributeError, ValueError) as error:
+        raise QuantizeError(
+            f"{files.directory} does not load as a {files.family} encoder: {error}", hint=FALL_BACK
+        ) from error
+
+    def example(lengths: list[int]) -> tuple[torch.Tensor, ...]:
+        texts = [[(7 * length + place) % 97 + 1 for place in range(length)] for length in lengths]
+        shapes = Shapes.up_to(512, 512)
+        packed = pack(
+            texts, range(len(texts)), shapes, pooling=files.pooling, first_position=files.first_position, laid_out=True
+        )
+        return tuple(torch.from_numpy(array) for array in packed.inputs().values())
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing is deprecated in torch, yet it is what OpenVINO's front end does
+        traced = example([7, 5])
+        shapes = [ov.PartialShape([-1] * tensor.dim()) for tensor in traced]
+        model = ov.convert_model(encoder, example_input=traced, input=shapes)
+        check = example([3, 20, 11])
+        expected = encoder(*check).numpy()
+    for name, port in zip(INPUTS, model.inputs, strict=True):
+        port.set_names({name})
+        port.node.set_friendly_name(name)
+        port.node.set_element_type(ov.Type.i32)
+    model.validate_nodes_and_infer_types()
+    compiled = core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    difference = float(np.abs(compiled([tensor.numpy() for tensor in check])[0] - expected).max())
+    scale = max(1.0, float(np.abs(expected).max()))
+    if not difference <= TOLERANCE * scale:
+        raise QuantizeError(f"the converted graph differs from torch by {difference:.1e}", hint=FALL_BACK)
+    return model

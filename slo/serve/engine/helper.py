@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from slo.errors import ModelSourceError, QuantizeError, SloError
+from slo.serve.engine.artefacts import Progress
 from slo.serve.engine.loading import Workshop
-from slo.serve.engine.progress import Progress
 
 LAST_LINES = 12
 

@@ -13,7 +13,7 @@ import openvino as ov
 
 from slo.host import usable_cores
 from slo.model_store import recipe
-from slo.serve.engine.artefacts import Artefacts
+from slo.serve.engine.artefacts import Artefacts, Progress, silent
 from slo.serve.engine.calibration import CHINESE_SAMPLE, calibration_texts, held_out_texts
 from slo.serve.engine.fidelity import Fidelity, Vectors, compare
 from slo.serve.engine.model_files import read_model
@@ -26,7 +26,6 @@ from slo.serve.engine.openvino_forward import (
 )
 from slo.serve.engine.packing import Pass
 from slo.serve.engine.precision import Choice, Precision, choose
-from slo.serve.engine.progress import Progress, silent
 from slo.serve.engine.refusals import remembered
 from slo.serve.engine.retrieval import Pairs, ndcg
 from slo.serve.engine.runtime import Runtime
@@ -73,7 +72,7 @@ class Workshop:
 
     def fp32_graph(self) -> Path:
         def make(folder: Path) -> None:
-            from slo.serve.engine.convert import convert  # noqa: PLC0415 - brings torch
+            from slo.serve.engine.encoder import convert  # noqa: PLC0415 - brings torch
             from slo.serve.engine.reference import require_agreement  # noqa: PLC0415
 
             self.progress("converting", 0.0)
@@ -92,7 +91,7 @@ class Workshop:
 
     def _quantise(self, folder: Path, first: int, pairs: Pairs | None) -> None:
         """Into `folder`: the graph by the first recipe from number `first` that passes, and that number."""
-        from slo.serve.engine.quantize import RECIPES, quantize  # noqa: PLC0415 - brings nncf and torch
+        from slo.serve.engine.quantisation import RECIPES, quantize  # noqa: PLC0415 - brings nncf and torch
 
         fp32, hint = self.fp32_graph(), supported_precisions()["int8"]
         for number in range(first, len(RECIPES)):
@@ -108,7 +107,7 @@ class Workshop:
 
     def _quantise_better(self, pairs: Pairs) -> bool:
         """Put a slower recipe's int8 graph in the place of one that finds too little; False if none is left."""
-        from slo.serve.engine.quantize import RECIPES  # noqa: PLC0415 - brings nncf and torch
+        from slo.serve.engine.quantisation import RECIPES  # noqa: PLC0415 - brings nncf and torch
 
         number = self.recipe_number()
         if number + 1 >= len(RECIPES):

@@ -17,8 +17,8 @@ from rich.console import Console
 
 from slo.cli.alert import live_service
 from slo.client import EmbeddingsClient
+from slo.deploy.job import Progress
 from slo.deploy.launch import launch
-from slo.deploy.progress import Progress
 from slo.deploy.status import stop
 from slo.errors import RequestError
 from tests.servers import Server, running, settings

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from slo.serve.engine import digests
-from slo.serve.engine.digests import WORTH_BYTES, Digests
+from slo.serve.engine import artefacts
+from slo.serve.engine.artefacts import WORTH_BYTES, Digests
 from slo.serve.engine.model_files import file_digest
 
 
@@ -26,7 +26,7 @@ class Counted:
 
 @pytest.fixture
 def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(digests, "SETTLED_NS", 0)
+    monkeypatch.setattr(artefacts, "SETTLED_NS", 0)
     file = tmp_path / "weights.bin"
     file.write_bytes(b"a" * WORTH_BYTES)
     return file
@@ -59,7 +59,7 @@ def test_a_changed_file_is_read_again(weights: Path, tmp_path: Path, change: str
 
 
 def test_a_file_just_written_is_not_remembered(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(digests, "SETTLED_NS", 10**12)
+    monkeypatch.setattr(artefacts, "SETTLED_NS", 10**12)
     remember = Digests(tmp_path / "digests.json")
     assert remember(weights) == file_digest(weights)
     assert not (tmp_path / "digests.json").exists()

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import nncf
 import openvino as ov
 
+from slo.serve.engine.artefacts import Progress
 from slo.serve.engine.packing import Pass
-from slo.serve.engine.progress import Progress
 
 
 @dataclass(frozen=True)

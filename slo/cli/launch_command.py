@@ -20,11 +20,10 @@ from slo.deploy.doctor import shown
 from slo.deploy.exclusive import SIGNALS
 from slo.deploy.foreign import launch_on
 from slo.deploy.handover import await_keeper, end_for_restart
-from slo.deploy.job import Launched
+from slo.deploy.job import Launched, Progress
 from slo.deploy.keeper_link import KeeperFacts, keeper_command
 from slo.deploy.launch import launch as bring_up
-from slo.deploy.plan import absolute
-from slo.deploy.progress import Progress
+from slo.deploy.launch_plan import absolute
 from slo.deploy.status import status as find_status
 from slo.deploy.status import stop as end_server
 from slo.errors import ConfigError

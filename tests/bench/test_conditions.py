@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from slo.bench.running import Stopper, priority_name, run_load
+from slo.bench.conditions import Stopper, priority_name, run_load
 from slo.errors import RunError
 
 

@@ -16,14 +16,14 @@ from slo.bench.session import Session
 from slo.bench.slices import FORMAT, KIND, Row, read_slices
 from slo.bench.soak import MOST_SLICES, SoakPlan, soak
 from slo.cli.bench import publish, wide
-from slo.cli.live import LiveLine
-from slo.cli.loading import DURATION, drawn, make_session, resolved, workload_options
+from slo.cli.load_options import DURATION, drawn, make_session, resolved, workload_options
 from slo.cli.options import Context, context, given_options
+from slo.cli.progress_line import LiveLine
 from slo.clock import iso
 from slo.errors import ConfigError, RunError, StoreError
 from slo.objective import Objective
 from slo.records import Run, load_run
-from slo.report.load import load_report, slice_line, stress_report
+from slo.report.load_tables import load_report, slice_line, stress_report
 from slo.report.table import comparison_report
 from slo.units import parse_duration
 

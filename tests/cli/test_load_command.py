@@ -218,7 +218,7 @@ def test_ctrl_c_in_the_ladder_keeps_the_rate_that_was_proven(
     def stopped(*_: object, **__: object) -> list[object]:
         raise Interrupted("stopped")
 
-    monkeypatch.setattr("slo.cli.capacity.climb", stopped)
+    monkeypatch.setattr("slo.cli.capacity_command.climb", stopped)
     words = ("capacity", "--floor", "30", "--ceiling", "30", "--least", "2s", "--confirm", "5s", "--ladder")
     assert slo(endpoint, *words) == 130
     out = capfd.readouterr().out

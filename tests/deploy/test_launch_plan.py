@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from slo.config import Config
-from slo.deploy.model_files import read_model
-from slo.deploy.plan import (
+from slo.deploy.launch_plan import (
     Engine,
     absolute,
     choose_engine,
@@ -22,6 +21,7 @@ from slo.deploy.plan import (
     server_settings,
     suited,
 )
+from slo.deploy.model_files import read_model
 from slo.deploy.registration import STOCK_ENGINE, description, launch_body, same_model, threads_per_replica
 from slo.host import Limits
 

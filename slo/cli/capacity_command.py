@@ -12,10 +12,11 @@ from typing import Any
 import click
 
 from slo.bench.capacity import LADDER, PRECISION, Capacity, Probe, Prober, climb, find_capacity, largest_met
-from slo.bench.concurrency import concurrency as callers_plan
+from slo.bench.conditions import Stopper
 from slo.bench.costing import busy_throughput, cached_cost, idle_costs, mix_sizes
 from slo.bench.load import LoadPlan, load_once
 from slo.bench.plan import BUSY_CLIENTS, HEADROOM, Model, Planned, fit_line, plan_clients, plan_rate, slowdown
+from slo.bench.plan import concurrency as callers_plan
 from slo.bench.probes import (
     LEAST_S,
     clients_probe,
@@ -26,20 +27,19 @@ from slo.bench.probes import (
     fine_test,
     rate_probe,
 )
-from slo.bench.running import Stopper
 from slo.bench.schedule import parse_arrivals
 from slo.bench.sequential import SequentialTest
 from slo.bench.session import Session
 from slo.cli.bench import publish
-from slo.cli.live import LiveLine
-from slo.cli.load import TARGET
-from slo.cli.loading import DURATION, drawn, make_session, workload_options
+from slo.cli.load_command import TARGET
+from slo.cli.load_options import DURATION, drawn, make_session, workload_options
 from slo.cli.options import Context, context
+from slo.cli.progress_line import LiveLine
 from slo.errors import Interrupted
 from slo.host import host_facts
 from slo.objective import Objective, Verdict
 from slo.records import Run
-from slo.report.load import capacity_report, plan_report
+from slo.report.load_tables import capacity_report, plan_report
 from slo.sentences import say
 from slo.stats import nearest_rank
 from slo.units import show_ms, show_ratio

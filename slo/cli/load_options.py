@@ -9,13 +9,11 @@ from typing import Any, TypeVar
 import click
 
 from slo.bench.golden_file import check_golden
-from slo.bench.lengths import WORKLOADS
 from slo.bench.own_texts import read_texts
 from slo.bench.resources import server_root
 from slo.bench.session import Session
 from slo.bench.wire import target
-from slo.bench.workload import Workload, parse_mix
-from slo.cli.live import LiveLine
+from slo.bench.workload import WORKLOADS, Workload, parse_mix
 from slo.cli.options import (
     Context,
     config_option,
@@ -26,6 +24,7 @@ from slo.cli.options import (
     repeating,
     target_options,
 )
+from slo.cli.progress_line import LiveLine
 from slo.clock import SystemClock
 from slo.errors import BadRequest, ConfigError, RequestError, RequestTimeout, RunError, Unauthorized, Unreachable
 from slo.page_client import server_facts
