@@ -13,6 +13,9 @@ from __future__ import annotations
 import sys
 
 try:
+    from slo.interrupt import end_at_once
+
+    end_at_once()
     from slo.cli.launch_command import launch_model_server
     from slo.cli.main import run
 except ModuleNotFoundError as missing:

@@ -28,7 +28,9 @@ find_python() {
   exit 2
 }
 
-if [ ! -x "$venv/bin/python" ]; then
+# An installation that was interrupted, or a Python that was removed since, leaves one that does not run.
+if ! "$venv/bin/python" -c 'import pip' >/dev/null 2>&1; then
+  rm -rf "$venv"
   python=$(find_python)
   echo "creating $venv with $("$python" --version)" >&2
   "$python" -m venv "$venv" || {

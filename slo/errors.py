@@ -21,7 +21,7 @@ Everything that can go wrong, as one tree::
     ├── RunError                a measurement could not be carried out as planned
     ├── StoreError              history or records cannot be read or written
     ├── DeliveryError           an alert could not be delivered
-    └── Interrupted             the user stopped it; what was started is undone (exit code 130)
+    └── Interrupted             the user stopped it; what was started is undone (exit code 128 + signal)
 
 Every message says what is wrong, where, and what to do next. Facts stay attributes.
 """
@@ -174,6 +174,10 @@ class DeliveryError(SloError):
 
 
 class Interrupted(SloError):
-    """The user stopped the work (Ctrl-C)."""
+    """The user stopped the work: Ctrl-C, or another signal. The exit code is a shell's, 128 and the signal's number."""
 
     exit_code = 130
+
+    def __init__(self, message: str, *, signal_number: int = 2, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = 128 + signal_number

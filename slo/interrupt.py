@@ -4,14 +4,17 @@ Ending a wait from outside: a hard wall bound, and a stop by SIGTERM or Ctrl-C w
 Both raise from a signal handler, the one way to leave a blocking read in Python at once (a socket timeout bounds
 each read, not their sum). Signals belong to the main thread; elsewhere `wall_limit` bounds nothing, and whoever
 uses it checks the clock as well.
+
+This module is the first that a command imports, so it imports little itself.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
@@ -23,6 +26,46 @@ class TimeUp(BaseException):
 
 class StopRequested(BaseException):
     """SIGTERM or SIGINT arrived. Not an `Exception`, as above."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived: whatever heeds Ctrl-C heeds it alike."""
+
+
+def end_at_once() -> None:
+    """From now on SIGINT and SIGTERM end this process with one line: for as long as there is nothing to undo.
+
+    Importing a command takes a second or more, and an exception in the middle of it would be a traceback.
+    """
+    _handle(_leave)
+
+
+@contextmanager
+def ending(*, at_once: bool = False) -> Iterator[None]:
+    """Inside, SIGINT raises KeyboardInterrupt and SIGTERM `Terminated`; or, `at_once`, as `end_at_once` has it."""
+    before = _handle(_leave if at_once else _raise)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Have both signals handled by `handler`, one that nohup or a shell has turned off apart; what there was before."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    return {number: signal.signal(number, handler) for number, was in found.items() if was is not signal.SIG_IGN}
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    os.write(2, b"stopped\n")
+    os._exit(128 + number)
+
+
+def _raise(number: int, _frame: FrameType | None) -> None:
+    raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
 
 @contextmanager

@@ -1,11 +1,16 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
+import click
 import pytest
 
-from slo.interrupt import StopRequested, StopSwitch, TimeUp, wall_limit
+from slo.cli.main import run
+from slo.interrupt import StopRequested, StopSwitch, TimeUp, ending, wall_limit
 
 
 def in_a_moment(number: signal.Signals, after_s: float = 0.05) -> threading.Timer:
@@ -85,3 +90,62 @@ def test_other_errors_pass_through() -> None:
 def test_a_stop_request_is_no_ordinary_exception() -> None:
     assert not issubclass(StopRequested, Exception)
     assert not issubclass(TimeUp, Exception)
+
+
+ROOT = Path(__file__).parent.parent
+# Sends itself the signal when the module of that name is about to be imported.
+WHILE_IMPORTING = """
+import os, runpy, sys
+
+moment, number, program = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == moment:
+            os.kill(os.getpid(), number)
+
+sys.meta_path.insert(0, Finder())
+sys.argv = sys.argv[3:]
+(runpy.run_path if program.endswith(".py") else runpy.run_module)(program, run_name="__main__")
+"""
+LAUNCHER = str(ROOT / "launch_model_server.py")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize("moment", ["click", "slo.config", "numpy", "slo.deploy.launch"])
+@pytest.mark.parametrize("program", [[LAUNCHER], ["slo", "launch"]], ids=["script", "command"])
+def test_a_signal_while_a_command_is_imported_is_one_line(
+    tmp_path: Path, program: list[str], moment: str, number: signal.Signals
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WHILE_IMPORTING, moment, str(number.value), *program],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "stopped\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_signal_while_a_command_works_ends_it_by_an_exception(number: signal.Signals) -> None:
+    undone = []
+
+    @click.command()
+    def work() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            undone.append(True)
+
+    before = signal.getsignal(number)
+    assert run(work, []) == 128 + number
+    assert undone == [True]
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_the_shell_has_turned_off_stays_off() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with ending():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,8 +1,8 @@
 """
 The entry point: `slo SUBCOMMAND`, exit codes, and the one place where errors become text.
 
-0 objective met or done · 1 objective missed or outage · 2 usage or set-up · 3 unproven · 130 stopped by the user
-141 whoever read the output has gone (`slo … | head`)
+0 objective met or done · 1 objective missed or outage · 2 usage or set-up · 3 unproven
+130 stopped by Ctrl-C, 143 by SIGTERM · 141 whoever read the output has gone (`slo … | head`)
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import click
 
 from slo import __version__
 from slo.errors import SloError
+from slo.interrupt import Terminated, ending
 
 UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
@@ -70,7 +71,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
+        with ending(at_once=True):
+            command = getattr(importlib.import_module(COMMANDS[cmd_name]), cmd_name)
         assert isinstance(command, click.Command)  # noqa: S101
         return command
 
@@ -114,7 +116,8 @@ def run(command: click.Command, arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     stdout = sys.stdout
     try:
-        code = _exit_code(command, arguments)
+        with ending():
+            code = _exit_code(command, arguments)
         stdout.flush()  # else Python does it after us, complains, and leaves with 120
     except (OSError, SystemExit) as error:
         # On a closed pipe click and rich leave with 1, which here means that the objective was missed.
@@ -141,9 +144,9 @@ def _exit_code(command: click.Command, arguments: list[str] | None) -> int:
     except click.ClickException as error:
         error.show()
         return 2
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as stop:  # click makes the one of the other
         click.echo("stopped", err=True)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(stop.__cause__ or stop, Terminated) else signal.SIGINT)
     return code if isinstance(code, int) else 0
 
 

@@ -11,7 +11,7 @@ xinference-local`. In any case:
   removes its record (`keeper.json`); one that was killed leaves it. One in the foreground is its service manager's to
   restart. A thread looks, so that the two keep each other.
 
-Seven things differ from the console script, none of them under `--stock`:
+Eight things differ from the console script, none of them under `--stock`:
 
 * uvloop. On asyncio's own loop the inherited listening socket lacks TCP_NODELAY and every answer on a kept-alive
   connection waits 40 ms for the client's delayed acknowledgement (notes, section 10).
@@ -20,6 +20,8 @@ Seven things differ from the console script, none of them under `--stock`:
 * No fixed sleep before the first health check of the cluster: 5 s that every start would pay. By then the cluster has
   registered itself, so the check succeeds at once; should it not, it is repeated quickly instead of slowly. Only this
   process is changed, its children keep the usual heartbeat.
+* When the cluster process is gone this one ends at once: Xinference would first stop politely what can answer nothing
+  any more, and the server would be down for those five to thirty seconds, too.
 * OpenVINO reports no import to its maker, and has no thread to do so: nothing can be forked beside a thread.
 * As many files may be open as the system allows: at 1024, the usual soft limit, idle connections alone end the server.
 * Log records cannot be forged by what clients send (see `slo.logrecords`).
@@ -33,13 +35,16 @@ import gc
 import importlib
 import importlib.util
 import json
+import logging
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from slo.clock import Clock, SystemClock
 from slo.deploy.keeper_link import living_keeper, pulse, start_keeper, was_killed
@@ -60,6 +65,7 @@ SHARED = (
     "xinference.deploy.local", "xinference.deploy.local_host", "xinference.deploy.cmdline", "xinference.core.model",
     "xinference.api.restful_api", "xoscar.backends.indigen.pool",
 )  # fmt: skip
+logger = logging.getLogger("xinference.slo")  # Xinference's console shows only loggers below its own name
 OURS = ("slo.serve.engine.engine", "slo.serve.install", "slo.serve.door.replicas")
 
 
@@ -181,6 +187,7 @@ def main(arguments: list[str]) -> None:
             if opened is not None:
                 install(opened)
         _quick_start()
+        _end_with_cluster()
     if "--log" in ours:
         place = ours.index("--log")
         tend_for_ever(Path(ours[place + 1]), int(ours[place + 2]))
@@ -224,6 +231,25 @@ def _quick_start() -> None:
     for name, module in list(sys.modules.items()):
         if name.startswith("xinference."):
             vars(module).update({key: value for key, value in QUICK_START.items() if key in vars(module)})
+
+
+def _end_with_cluster() -> None:
+    """Have Xinference's look at its cluster process, ten times a second, end all that is left of a dead one."""
+    from xinference.deploy.local_host import LocalHost
+
+    look = LocalHost.check
+
+    def check(host: Any) -> None:
+        code = host.cluster.poll() if host.cluster is not None else None
+        if code is not None:
+            logger.error("the cluster process %d ended (code %d), and the server with it", host.cluster.pid, code)
+            host.owner.kill()
+            for folder in (host.directory, Path(host.worker_socket).parent):  # its temporary files
+                shutil.rmtree(folder, ignore_errors=True)
+            os._exit(1)
+        look(host)
+
+    LocalHost.check = check
 
 
 def create_admin(file: Path) -> None:

@@ -40,10 +40,10 @@ from typing import Any
 
 from slo.deploy.forkclient import ForkClient, install
 from slo.host import offer_to_oom_killer
+from slo.tied import PR_SET_NAME, PR_SET_PDEATHSIG, prctl
 
 ACCELERATORS = ("/dev/nvidia", "/dev/kfd", "/dev/dri", "/dev/davinci")
 SETTLE_S = 1.0  # OpenBLAS ends its threads for a fork; the kernel may list them a moment longer
-PR_SET_PDEATHSIG, PR_SET_NAME = 1, 15
 HEADER = struct.Struct("!Q")
 FDS = 4  # stdin, stdout, stderr, and the pipe that says "go"
 
@@ -151,14 +151,6 @@ def run(task: Task) -> None:
         sys.path[0] = str(Path(arguments[0]).parent)
         runpy.run_path(arguments[0], run_name="__main__")
     return None
-
-
-def prctl(option: int, argument: int | ctypes.c_char_p) -> None:
-    """Linux's prctl with one argument. Raises OSError."""
-    library = ctypes.CDLL(None, use_errno=True)
-    value = argument if isinstance(argument, ctypes.c_char_p) else ctypes.c_ulong(argument)
-    if library.prctl(option, value, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
 
 
 def serve(control: socket.socket, parent: int) -> Task:

@@ -22,10 +22,10 @@ from pathlib import Path
 
 from slo.clock import Clock, SystemClock
 from slo.deploy import keeper_link
-from slo.deploy.exclusive import SIGNALS, exclusive
+from slo.deploy.exclusive import HALTED_S, SIGNALS, Holder, exclusive
 from slo.deploy.process import append_log, ending, kill_instance, log_tail, spawn, stop_instance
 from slo.deploy.restarts import CLUSTER_HANG_S, HANG_S, PATIENCE_S, Restarts, Silence, answers
-from slo.deploy.state import ServerState, forget_state, processes_of, read_state, write_state
+from slo.deploy.state import ServerState, forget_state, halted, processes_of, read_state, write_state
 from slo.errors import EnvironmentProblem, StartError, StoreError
 from slo.notify import notify
 
@@ -54,6 +54,8 @@ class Keeper:
         self._known: ServerState | None = None
         self._launcher = 0  # pid of a start under way
         self._launcher_end_s = 0.0  # by when it must have ended
+        self._launcher_runs_s = 0.0  # when it was last seen not halted
+        self._holder = Holder(clock)
         self._statuses: dict[int, int] = {}  # of children that ended, by pid
         self._why = ""
         self._checked_s = self._cluster_checked_s = self._stepped_s = clock.monotonic()
@@ -139,7 +141,7 @@ class Keeper:
     def _ended(self, state: ServerState, why: str, now_s: float) -> None:
         """End what is left of the server, unless somebody is at work on it; note when to start it again."""
         try:
-            with exclusive(self._state_dir, wait_s=0.0, clock=self._clock, on_wait=_ignore):
+            with exclusive(self._state_dir, wait_s=0.0, clock=self._clock, on_wait=_ignore, holder=self._holder):
                 if read_state(self._state_dir) != state:
                     return  # stopped or launched meanwhile
                 kill_instance(state.instance, clock=self._clock)
@@ -176,14 +178,18 @@ class Keeper:
         environment = keeper_link.quiet_environment(os.environ)
         try:
             self._launcher = spawn(command, environment=environment, log=Path(state.log))
-            self._launcher_end_s = self._clock.monotonic() + _launch_limit_s(state)
+            self._launcher_runs_s = self._clock.monotonic()
+            self._launcher_end_s = self._launcher_runs_s + _launch_limit_s(state)
         except OSError as error:
             self._note_death(f"it cannot be started: {error.strerror}", self._clock.monotonic())
 
     def _await_launcher(self, now_s: float) -> None:
         status = self._statuses.pop(self._launcher, None)
         if status is None:
-            if now_s > self._launcher_end_s:  # all that it waits for has ended by then: it hangs itself
+            if not halted(self._launcher):
+                self._launcher_runs_s = now_s
+            # It was stopped by a signal, or all that it waits for has ended by then: it hangs itself.
+            if now_s - self._launcher_runs_s > HALTED_S or now_s > self._launcher_end_s:
                 os.kill(self._launcher, signal.SIGKILL)
             return
         self._launcher = 0

@@ -10,7 +10,6 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from slo.deploy.model_files import ModelFiles
 from slo.deploy.registration import OPENVINO, STOCK_ENGINE, ModelPlan, threads_per_replica
 from slo.errors import SloError
 from slo.host import usable_cores
+from slo.tied import tied_command
 
 EXTENSION = "slo.serve.extension"
 ENGINE = "slo.serve.engine.engine"  # published by the extension
@@ -66,7 +66,7 @@ def suited(engine: Engine, directory: Path, models_dir: Path) -> Engine:
     """
     if engine.name != OPENVINO:
         return engine
-    command = [sys.executable, "-m", REFUSALS, str(directory), str(models_dir)]
+    command = tied_command(REFUSALS, str(directory), str(models_dir))
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode != SloError.exit_code or not done.stdout:
         return engine

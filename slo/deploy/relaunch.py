@@ -11,7 +11,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from dataclasses import replace
 from typing import Any
@@ -34,6 +33,7 @@ from slo.deploy.running import begin_launch, settled, states_of, stop_model
 from slo.deploy.state import ServerState, write_state
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import DeployError, RegisterError, RequestError, SloError
+from slo.tied import tied_command
 
 PROGRAM = "slo.serve.engine.rehearsal"
 PROGRESS = re.compile(r"openvino engine: ([a-z0-9 ]+ \d+ %)")  # as `slo.serve.engine.helper` prints it
@@ -47,10 +47,9 @@ def prove(job: Job, plan: ModelPlan) -> None:
     Takes as long as a first start: conversion and quantisation included. Raises `DeployError` with what is wrong, if
     anything is, or if it takes longer than `server.launch_timeout`.
     """
-    command = [
-        sys.executable, "-m", PROGRAM, plan.engine, plan.device, plan.precision or "auto", plan.directory,
-        str(job.models_dir),
-    ]  # fmt: skip
+    command = tied_command(
+        PROGRAM, plan.engine, plan.device, plan.precision or "auto", plan.directory, str(job.models_dir)
+    )
     environment = without_secrets(os.environ)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as out, tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         process = subprocess.Popen(

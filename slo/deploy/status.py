@@ -109,13 +109,16 @@ def stop(config: Config, *, say: Callable[[str], None], clock: Clock | None = No
     # First the one who would start it again, and any start of its that is under way; in the foreground it stops the
     # server itself.
     kept = end_keeper(config.state_dir, clock)
-    with exclusive(config.state_dir, wait_s=config.server.stop_timeout if kept else 0.0, clock=clock, on_wait=say):
+    wait_s = config.server.stop_timeout  # for another stop; a launch is broken off
+    with exclusive(config.state_dir, wait_s=wait_s, clock=clock, on_wait=say, breaks_off=True) as broken_off:
         own = known_server(config.state_dir)
         if own is not None:
             count = max(count, stop_instance(own, timeout_s=config.server.stop_timeout, clock=clock))
             forget_state(config.state_dir)
         if kept and not count:
             say("the server was down; its keeper, which would have started it again, has ended")
+            return 1
+        if broken_off and not count:
             return 1
         if count:
             say(f"{count} processes stopped in {time.monotonic() - start_s:.1f} s")

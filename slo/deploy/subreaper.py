@@ -7,14 +7,14 @@ import ctypes
 import threading
 from collections.abc import Iterator
 
-PR_SET_CHILD_SUBREAPER, PR_GET_CHILD_SUBREAPER = 36, 37
+from slo.tied import PR_GET_CHILD_SUBREAPER, PR_SET_CHILD_SUBREAPER, prctl
+
 _LOCK = threading.RLock()  # the flag is the process's: who changes it for a while must put back what was there
 
 
 def set_adopting(adopts: bool) -> None:
     """Adopt orphans from now on, or leave them to others. Raises OSError where that cannot be had."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(adopts), 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "orphans cannot be adopted")
+    prctl(PR_SET_CHILD_SUBREAPER, int(adopts))
 
 
 @contextlib.contextmanager
@@ -22,8 +22,7 @@ def adopting(adopts: bool) -> Iterator[None]:
     """As `set_adopting`, as long as this lasts."""
     before = ctypes.c_int()
     with _LOCK:
-        if ctypes.CDLL(None, use_errno=True).prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before), 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "orphans cannot be adopted")
+        prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(before))
         set_adopting(adopts)
         try:
             yield

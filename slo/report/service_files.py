@@ -46,6 +46,8 @@ Type=notify
 NotifyAccess=main
 {common}ExecStart={at.slo} launch --foreground --config {at.config}
 TimeoutStartSec=15min
+# Stopped while it starts.
+SuccessExitStatus=143
 TimeoutStopSec=60
 WatchdogSec=90
 Restart=on-failure
@@ -73,6 +75,7 @@ Type=notify
 NotifyAccess=main
 {common}ExecStart={at.slo} watch --config {at.config}
 WatchdogSec={silence_s}
+SuccessExitStatus=143
 Restart=always
 RestartSec=5
 TimeoutStopSec=30

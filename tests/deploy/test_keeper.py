@@ -59,7 +59,8 @@ write_state(folder, replace(state, instance=instance).started(pid))
 """
 KEEPER = """
 import sys
-from slo.deploy import keeper
+from slo.deploy import exclusive, keeper
+exclusive.HALTED_S = keeper.HALTED_S = 1.0
 sys.exit(keeper.main([sys.argv[1], *sys.argv[3:]], reviver=(sys.executable, "-c", open(sys.argv[2]).read())))
 """
 
@@ -240,6 +241,42 @@ def test_who_holds_the_lock_is_not_disturbed(kept: Kept) -> None:
         time.sleep(2)
         assert kept.revivals() == 0, "a launch or a stop is at work"
     until("then it is its turn", lambda: kept.state.pid != first.pid and kept.up())
+
+
+LAUNCH = """
+import sys
+from pathlib import Path
+from slo.clock import SystemClock
+from slo.deploy.exclusive import exclusive, interruptible
+with interruptible(), exclusive(Path(sys.argv[1]), wait_s=0.0, clock=SystemClock(), on_wait=print):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_halted_launch_does_not_keep_a_dead_server_down(kept: Kept) -> None:
+    kept.keep()
+    first = kept.state
+    command = [sys.executable, "-c", LAUNCH, str(kept.folder)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as launch:
+        assert launch.stdout is not None
+        assert launch.stdout.readline() == b"held\n"
+        launch.send_signal(signal.SIGSTOP)
+        os.kill(first.pid, signal.SIGKILL)
+        until("it is back all the same", lambda: kept.state.pid != first.pid and kept.up())
+        launch.kill()
+
+
+def test_a_start_that_was_halted_is_begun_anew(kept: Kept) -> None:
+    halting = (
+        "import os, signal, sys\nif not (__import__('pathlib').Path(sys.argv[1]) / 'revivals').exists():\n"
+        "    open(sys.argv[1] + '/revivals', 'w').close(); os.kill(os.getpid(), signal.SIGSTOP)\n"
+    )
+    kept.keep(reviver=halting + REVIVER)
+    first = kept.state
+    os.kill(first.pid, signal.SIGKILL)
+    until("it is back", lambda: kept.state.pid != first.pid and kept.up())
 
 
 @pytest.mark.parametrize("loss", ["removed", "damaged"])

@@ -132,7 +132,7 @@ def test_an_interrupted_launch_is_undone(config: Config, tmp_path: Path, number:
         assert processes_of(state.instance)
         launcher.send_signal(number)
         _, error = launcher.communicate(timeout=20)
-    assert launcher.returncode == 130
+    assert launcher.returncode == 128 + number
     assert f"stopped by {number.name}" in error
     assert processes_of(state.instance) == []
     assert set(left_behind(config)) <= {"model_server.log"}

@@ -67,6 +67,8 @@ def test_what_was_killed_comes_back_with_its_model(kept: Server, victim: str) ->
     until("it serves", lambda: served(kept), PATIENCE_S)
     until("told", lambda: (facts := living_keeper(kept.state_dir)) and facts.next_s is None and facts.restarts, 60)
     assert processes_of(before.instance) == []
+    if victim == "cluster":  # main does not first stop politely what can answer nothing any more
+        assert f"the cluster process {children[0].pid} ended (code -9)" in kept.log.read_text(encoding="utf-8")
     assert now(kept).model == before.model
     assert status(kept.config).up
 

@@ -20,6 +20,7 @@ The change time cannot be set by a program, so a file that was written to is alw
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -119,6 +120,7 @@ class Artefacts:
         with self._lock(name):
             if is_intact(final, self.digests):  # another process made it while this one waited
                 return final
+            self._sweep(name)
             with fresh_tree(final) as fresh:
                 make(fresh)
                 _seal(fresh)
@@ -151,6 +153,12 @@ class Artefacts:
     def compiled(self) -> Path:
         """Where OpenVINO keeps compiled kernels."""
         return self.directory / "compiled"
+
+    def _sweep(self, name: str) -> None:
+        """Remove what a process that was killed has left of the folder `name`."""
+        for path in self.directory.iterdir():
+            if path.is_dir() and re.fullmatch(rf"\.{re.escape(name)}\.[^.]+(\.old)?", path.name):
+                shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
     def _lock(self, name: str) -> Iterator[None]:

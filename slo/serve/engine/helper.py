@@ -2,6 +2,7 @@
 Conversion and quantisation in a process of their own: `python -m slo.serve.engine.helper MODEL CACHE PRECISION`.
 
 The serving process stays small that way: torch, transformers and NNCF would otherwise stay in its memory for good.
+The helper ends with whoever waits for it (`slo.tied`): a launch that is broken off leaves no quantiser at work.
 Progress goes to stderr; an expected failure comes back on stdout as one JSON object.
 """
 
@@ -15,13 +16,14 @@ from pathlib import Path
 from slo.errors import ModelSourceError, QuantizeError, SloError
 from slo.serve.engine.artefacts import Progress
 from slo.serve.engine.loading import Workshop
+from slo.tied import tied_command
 
 LAST_LINES = 12
 
 
 def make_in_helper(directory: Path, cache: Path, precision: str) -> None:
     """Make what is missing and return when it is there. Raises what the helper raised."""
-    command = [sys.executable, "-m", "slo.serve.engine.helper", str(directory), str(cache), precision]
+    command = tied_command("slo.serve.engine.helper", str(directory), str(cache), precision)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     assert process.stderr is not None and process.stdout is not None  # noqa: S101 - both were asked for
     tail: list[str] = []

@@ -72,6 +72,22 @@ def test_a_spoilt_folder_is_made_anew(model: Path, tmp_path: Path, spoil: object
     assert (artefacts.folder("fp32", write_number) / "number").read_text(encoding="utf-8") == "42"
 
 
+def test_what_a_killed_process_left_of_a_folder_goes_when_it_is_made(model: Path, tmp_path: Path) -> None:
+    artefacts = Artefacts(model, tmp_path)
+    left = artefacts.directory / ".fp32.k2x9_abc"
+    left.mkdir()
+    (left / "graph.bin").write_bytes(b"half")
+    other = artefacts.directory / ".int8.k2x9_abc"  # perhaps of one that is at work right now
+    other.mkdir()
+
+    def make(folder: Path) -> None:
+        (folder / "graph.bin").write_text("whole", encoding="utf-8")
+
+    artefacts.folder("fp32", make)
+    assert not left.exists()
+    assert other.exists()
+
+
 def test_two_that_start_together_make_it_once(model: Path, tmp_path: Path) -> None:
     made: list[Path] = []
     gate = threading.Barrier(2, timeout=10)
