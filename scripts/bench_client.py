@@ -29,8 +29,8 @@ from statistics import median
 
 import orjson
 
-from slo.bench.load import LoadPlan, load_once
 from slo.bench.conditions import Stopper
+from slo.bench.load import LoadPlan, load_once
 from slo.bench.schedule import parse_arrivals
 from slo.bench.session import Session
 from slo.bench.soak import SoakPlan, soak
