@@ -28,10 +28,10 @@ from rich.console import Console
 from rich.table import Table
 
 from slo.deploy.standin import write_standin
+from slo.serve.engine.fidelity import Precision
 from slo.serve.engine.loading import Workshop, cores
 from slo.serve.engine.openvino_forward import OpenVinoForward, cpu_kind, supported_precisions
 from slo.serve.engine.packing import Pass, Shapes, pack
-from slo.serve.engine.precision import Precision
 from slo.serve.engine.runtime import Forward
 from slo.serve.engine.torch_forward import DTYPES, TorchForward
 

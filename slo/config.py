@@ -19,13 +19,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
-from slo.channel_secrets import CHANNEL_SECRETS, NAMED_PREFIX
 from slo.errors import ConfigError
 from slo.objective import Objective, latency_thresholds_ms, parse_objective
-from slo.settings import Address, Device, Duration, ListeningHost, Precision, Section, Size, switch
-from slo.settings_alerts import AlertsSection, named_secrets
+from slo.settings import Address, Device, Duration, ListeningHost, Precision, Section, Size, read_yaml, switch
+from slo.settings_alerts import CHANNEL_SECRETS, NAMED_PREFIX, AlertsSection, named_secrets
 from slo.settings_watch import WatchSection
-from slo.yaml_file import read_yaml
 
 DEFAULT_PATH = Path("configs/slo.yaml")
 

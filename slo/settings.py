@@ -1,14 +1,19 @@
-"""What every section of the configuration is made of: immutable models, and values with units."""
+"""
+What every section of the configuration is made of: immutable models, and values with units.
+
+YAML as we read it is the safe kind, in which a key may stand only once.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
+import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from slo.errors import SloError
@@ -83,3 +88,26 @@ class Section(BaseModel):
                 yield (name,), f"a value is wanted here, not true or false, got {value!r}"
             if value == "" and Path in kinds:
                 yield (name,), "the path is empty: give one" + (", or null" if type(None) in kinds else "")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping that names a key twice: plain YAML keeps the last one and loses the first without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        first: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+                continue
+            line = key.start_mark.line + 1
+            if key.value in first:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} stands here a second time, after line {first[key.value]}",
+                    key.start_mark,
+                )  # fmt: skip
+            first[key.value] = line
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: str) -> Any:
+    """The value of `text`. Raises `yaml.YAMLError`, a repeated key included, with its place."""
+    return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe loader

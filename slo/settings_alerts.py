@@ -1,4 +1,8 @@
-"""The section `alerts` of the configuration: who is told, by which channels."""
+"""
+The section `alerts` of the configuration: who is told, by which channels.
+
+Also which environment variables hold secrets of channels (`channel_secrets`).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from slo.channel_secrets import PARTS, secret_variable
 from slo.settings import Address, Duration, Section
 
+NAMED_PREFIX = "SLO_CHANNEL_"  # of channels of alerts.more, followed by their name
+PARTS = {
+    "webhook": ("URL", "SECRET"), "dingtalk": ("URL", "SECRET"), "feishu": ("URL", "SECRET"), "wecom": ("URL",),
+    "slack": ("URL",), "smtp": ("PASSWORD",),
+}  # fmt: skip
 # Secrets of alert channels: read where the channel is made, never part of the configuration.
+
+
+def secret_variable(name: str, part: str, *, named: bool) -> str:
+    """The environment variable for the `part` (URL, SECRET, PASSWORD) of a channel's secrets."""
+    return f"{NAMED_PREFIX if named else 'SLO_'}{name.upper()}_{part}"
+
+
+CHANNEL_SECRETS = frozenset(secret_variable(kind, part, named=False) for kind, parts in PARTS.items() for part in parts)
+
+
+def is_channel_secret(variable: str) -> bool:
+    """Does this environment variable hold the secret of a channel? The server and its keeper need none of them."""
+    return variable in CHANNEL_SECRETS or variable.startswith(NAMED_PREFIX)
 
 
 class RoutesSection(Section):

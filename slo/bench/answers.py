@@ -43,7 +43,7 @@ class Kept:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ReferenceCheck:
     """What the comparison with references gave. `unverified`: the reference failed or came from a cache."""
 
     compared: int = 0
@@ -113,7 +113,7 @@ def _vector(value: Any) -> NDArray[np.float32]:
     return np.asarray(value, dtype=np.float32)
 
 
-def compare(kept: list[Kept], references: list[NDArray[np.float32] | None]) -> Comparison:
+def compare(kept: list[Kept], references: list[NDArray[np.float32] | None]) -> ReferenceCheck:
     """Cosine of each kept answer with its reference, the least over the texts of a request; and with each other."""
     wrong: list[Kept] = twins(kept)
     twin_sequences = {answer.sequence for answer in wrong}
@@ -127,7 +127,7 @@ def compare(kept: list[Kept], references: list[NDArray[np.float32] | None]) -> C
         if not cosine >= LEAST_COSINE and answer.sequence not in twin_sequences:
             wrong.append(answer)
     compared = len(kept) - unverified
-    return Comparison(
+    return ReferenceCheck(
         compared=compared, wrong=tuple(wrong), unverified=unverified, least_cosine=least, alike=len(twin_sequences)
     )
 

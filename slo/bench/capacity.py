@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from slo.bench.edge import Edge, Point, fit_edge
+from slo.bench.edge import Edge, EdgePoint, fit_edge
 from slo.objective import Verdict
 
 LADDER = (1, 2, 5, 10, 20, 50)
@@ -174,7 +174,7 @@ def _followed(
 def _fit(probes: Sequence[Probe], low: float, high: float) -> Edge:
     """The edge by all valid probes; `low` where nothing failed."""
     points = [
-        Point(rate=p.load, bad=p.total - p.good, total=p.total, effective=p.effective or p.total)
+        EdgePoint(rate=p.load, bad=p.total - p.good, total=p.total, effective=p.effective or p.total)
         for p in _valid(probes)
     ]
     found = None if high == math.inf else fit_edge(points, math.sqrt(low * high), 1 - probes[0].target)

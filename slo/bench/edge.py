@@ -29,7 +29,7 @@ Z95 = 1.96
 
 
 @dataclass(frozen=True, kw_only=True)
-class Point:
+class EdgePoint:
     """What a probe at one rate gave: `bad` of `total` requests, that weigh as `effective` independent ones."""
 
     rate: float
@@ -57,7 +57,7 @@ class Edge:
         return (self.high - self.low) / 2 / self.rate
 
 
-def fit_edge(points: Sequence[Point], around: float, tolerated: float) -> Edge | None:
+def fit_edge(points: Sequence[EdgePoint], around: float, tolerated: float) -> Edge | None:
     """The rate at which the bad ratio is `tolerated`, from the points near `around`; None if there is none."""
     close = [point for point in points if abs(math.log(point.rate / around)) < NEAR and point.total]
     if not close:
@@ -89,7 +89,7 @@ def fit_edge(points: Sequence[Point], around: float, tolerated: float) -> Edge |
     return Edge(rate=rate, low=low, high=high)
 
 
-def clustering(points: Sequence[Point]) -> float:
+def clustering(points: Sequence[EdgePoint]) -> float:
     """D over all points, each weighing by what was bad in it and what was good."""
     weights = [point.bad * (point.total - point.bad) / point.total for point in points]
     if not sum(weights):

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from slo.bench.answers import Comparison, Kept
+from slo.bench.answers import Kept, ReferenceCheck
 from slo.bench.collect import GOOD, Collector
 from slo.bench.exchange import Failures
 from slo.bench.selfcheck import SelfCheck, self_check
@@ -48,7 +48,7 @@ def taken(load: Load, seconds: float, now_s: float) -> Row:
     }
 
 
-def answers_row(comparison: Comparison, wrong: Iterable[tuple[str, bool]]) -> Row:
+def answers_row(comparison: ReferenceCheck, wrong: Iterable[tuple[str, bool]]) -> Row:
     """What the references said; `wrong` holds class and "counted as good" of each wrong answer."""
     return {
         "compared": comparison.compared,

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from slo.bench.answers import AnswerCheck, Comparison, Encoding, Kept, compare, decode
+from slo.bench.answers import AnswerCheck, Encoding, Kept, ReferenceCheck, compare, decode
 from slo.bench.collect import KEEP, UNKNOWN, Collector
 from slo.bench.conditions import priority_name
 from slo.bench.exchange import OK, Exchange
@@ -157,7 +157,7 @@ async def started(
         await pool.close()
 
 
-async def verified(load: Load) -> Comparison:
+async def verified(load: Load) -> ReferenceCheck:
     """The kept answers against their references. Wrong ones become bad."""
     comparison = await referred(load.session, load.check.kept)
     for kept in comparison.wrong:
@@ -165,7 +165,7 @@ async def verified(load: Load) -> Comparison:
     return comparison
 
 
-async def referred(session: Session, answers: list[Kept]) -> Comparison:
+async def referred(session: Session, answers: list[Kept]) -> ReferenceCheck:
     """`answers` against those to the same texts asked again: one at a time, past any cache, and with time to wait.
 
     May be used while a load runs: it adds one request in flight. A server that lets two in a row time out is asked no
@@ -204,7 +204,7 @@ def record(
     *,
     conclusion: Conclusion,
     check: SelfCheck,
-    comparison: Comparison,
+    comparison: ReferenceCheck,
     settings: dict[str, Any],
     details: dict[str, Any],
 ) -> Run:
@@ -293,7 +293,7 @@ def tally_figures(tally: Tally) -> dict[str, Any]:
     }
 
 
-def notes(load: Load, comparison: Comparison, check: SelfCheck) -> list[str]:
+def notes(load: Load, comparison: ReferenceCheck, check: SelfCheck) -> list[str]:
     """What a reader should know beside the figures."""
     collector, found = load.collector, list(check.remarks)
     if collector.cached.total:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from slo.bench.answers import Comparison, Kept
+from slo.bench.answers import Kept, ReferenceCheck
 from slo.bench.conditions import Stopper, priority_name, run_load
 from slo.bench.ledger import answers_row, taken, was_good
 from slo.bench.open_loop import closed_loop, drain
@@ -141,7 +141,7 @@ class _Session:
         self._number = rows[-1]["session"] + 1 if rows else 0
         self._first = True
         self._slice = Slice(0.0)
-        self._comparing: list[tuple[dict[int, tuple[str, bool]], asyncio.Task[Comparison]]] = []
+        self._comparing: list[tuple[dict[int, tuple[str, bool]], asyncio.Task[ReferenceCheck]]] = []
 
     async def run(self, stopper: Stopper) -> None:
         """Warm up, then go on until the time is over or `stopper` asks."""

@@ -32,8 +32,8 @@ from slo.bench.sequential import SequentialTest
 from slo.bench.session import Session
 from slo.cli.bench import publish
 from slo.cli.load_command import TARGET
-from slo.cli.load_options import DURATION, drawn, make_session, workload_options
-from slo.cli.options import Context, context
+from slo.cli.load_options import drawn, make_session, workload_options
+from slo.cli.options import DURATION, Context, context
 from slo.cli.progress_line import LiveLine
 from slo.errors import Interrupted
 from slo.host import host_facts

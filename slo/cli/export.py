@@ -13,11 +13,9 @@ from slo.config import DEFAULT_PATH, Config
 from slo.errors import ConfigError
 from slo.files import usual_folder, write_atomically
 from slo.host import user_name
-from slo.report.alertmanager import alertmanager_file
 from slo.report.grafana import dashboard_file, provisioning_files
 from slo.report.openslo import openslo_file, read_openslo
-from slo.report.prometheus import rules_file
-from slo.report.prometheus_scrape import prometheus_file
+from slo.report.prometheus import alertmanager_file, prometheus_file, rules_file
 from slo.report.prometheus_tests import tests_file
 from slo.report.promise import BurnWindow, Promise
 from slo.report.service_files import Installation, cron_lines, systemd_units

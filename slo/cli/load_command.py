@@ -16,8 +16,8 @@ from slo.bench.session import Session
 from slo.bench.slices import FORMAT, KIND, Row, read_slices
 from slo.bench.soak import MOST_SLICES, SoakPlan, soak
 from slo.cli.bench import publish, wide
-from slo.cli.load_options import DURATION, drawn, make_session, resolved, workload_options
-from slo.cli.options import Context, context, given_options
+from slo.cli.load_options import drawn, make_session, resolved, workload_options
+from slo.cli.options import DURATION, Context, context, given_options
 from slo.cli.progress_line import LiveLine
 from slo.clock import iso
 from slo.errors import ConfigError, RunError, StoreError

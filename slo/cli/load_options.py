@@ -26,29 +26,12 @@ from slo.cli.options import (
 )
 from slo.cli.progress_line import LiveLine
 from slo.clock import SystemClock
-from slo.errors import BadRequest, ConfigError, RequestError, RequestTimeout, RunError, Unauthorized, Unreachable
+from slo.errors import BadRequest, RequestError, RequestTimeout, RunError, Unauthorized, Unreachable
 from slo.page_client import server_facts
 from slo.texts import SEED_EXAMPLES
-from slo.units import parse_duration
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 FEWEST_CONNECTIONS = 1
-
-
-class DurationType(click.ParamType):
-    """Seconds, from `30s`, `24h` or a bare number."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """What click calls."""
-        try:
-            return parse_duration(value)
-        except ConfigError as error:
-            self.fail(f"{error.message}; {error.hint}", param, ctx)
-
-
-DURATION = DurationType()
 
 
 def workload_options(command: Command) -> Command:

@@ -18,6 +18,7 @@ from slo.client import NO_EXTRAS, EmbeddingsClient, Extras, OwnTraffic
 from slo.config import Config, load
 from slo.errors import ConfigError
 from slo.http import ApiKey, find_api_key
+from slo.units import parse_duration
 
 BODY = '{"dimensions": 256}'
 BODY_HINT = f"write --extra-body '{BODY}'"
@@ -25,6 +26,28 @@ FIXED = frozenset({"host", "content-length", "content-type", "transfer-encoding"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class DurationType(click.ParamType):
+    """Seconds, from `30s`, `24h` or a bare number."""
+
+    name = "duration"
+
+    def __init__(self, *, above_zero: bool = False) -> None:
+        self._above_zero = above_zero
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """What click calls."""
+        try:
+            seconds = parse_duration(value)
+        except ConfigError as error:
+            self.fail(f"{error.message}; {error.hint}", param, ctx)
+        if self._above_zero and seconds <= 0:
+            self.fail("must be above zero", param, ctx)
+        return seconds
+
+
+DURATION = DurationType()
 
 
 @dataclass(frozen=True)

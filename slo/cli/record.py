@@ -13,8 +13,7 @@ import click
 from slo.bench.golden_file import references, usual_texts, write_golden
 from slo.bench.own_texts import read_texts
 from slo.bench.schedule import parse_trace
-from slo.cli.load_options import DURATION
-from slo.cli.options import config_option, context, json_option, target_options
+from slo.cli.options import DURATION, config_option, context, json_option, target_options
 from slo.client import server_address
 from slo.files import usual_folder, write_atomically
 from slo.page_client import PageClient

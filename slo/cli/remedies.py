@@ -18,12 +18,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from slo.addresses import is_loopback
-from slo.channel_secrets import is_channel_secret
 from slo.config import Config
 from slo.deploy import auth
 from slo.deploy.xinference_api import Account, XinferenceApi
 from slo.errors import EnvironmentProblem, SloError
 from slo.files import private_folder
+from slo.settings_alerts import is_channel_secret
 from slo.watch.remediation import Executor, Remedy, Undo
 from slo.watch.wiring import enabled_remedies
 

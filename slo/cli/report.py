@@ -18,7 +18,7 @@ from slo.files import usual_folder, write_atomically
 from slo.records import Run, load_run
 from slo.report.html import html_report
 from slo.report.markdown import markdown_report
-from slo.report.period import Change, Incident, Period, Slot
+from slo.report.period import Incident, Period, PeriodSlot, RecordedChange
 from slo.report.plots import Plot, main_plot
 from slo.report.png import chinese_font, png
 from slo.report.story import Story, tell
@@ -47,7 +47,7 @@ def period_of(ctx: Context, length_s: float, now_s: float) -> Period:
         for begin in range(start_s, math.ceil(now_s), slot_s):
             counts = store.counts(goal.event, begin, begin + slot_s)
             p95_ms = _p95_ms(store.minutes(begin, begin + slot_s))
-            slots.append(Slot(start_s=begin, good=counts.good, total=counts.total, p95_ms=p95_ms))
+            slots.append(PeriodSlot(start_s=begin, good=counts.good, total=counts.total, p95_ms=p95_ms))
         everything = store.counts(goal.event, start_s, now_s, with_maintenance=True)
         slices = store.slices(goal, start_s, now_s)
         alerts = event_log.read(store, "alert", start_s)
@@ -92,9 +92,9 @@ def _p95_ms(minutes: Iterable[Minute]) -> float:
     return total.quantile(0.95) * 1000
 
 
-def _change(event: HistoryEvent) -> Change:
+def _change(event: HistoryEvent) -> RecordedChange:
     text = f"{event.subject}: {event.text}" if event.text else event.subject
-    return Change(at_s=event.at_s, text=text, author=event.author)
+    return RecordedChange(at_s=event.at_s, text=text, author=event.author)
 
 
 @click.command()

@@ -12,16 +12,16 @@ from typing import Any
 import click
 import orjson
 
-from slo.cli.options import Context, config_option, context, json_option, target_options
+from slo.cli.options import Context, DurationType, config_option, context, json_option, target_options
 from slo.cli.patrol import on_patrol
 from slo.client import embeddings_url
 from slo.clock import Clock, SystemClock
-from slo.errors import ConfigError, StoreError
+from slo.errors import StoreError
 from slo.http import HttpClient
 from slo.interrupt import StopSwitch
 from slo.notify import notify
 from slo.texts import mix
-from slo.units import parse_duration, show_duration
+from slo.units import show_duration
 from slo.watch.checker import CheckResult, check_of_users, from_history, from_server
 from slo.watch.checker import check as run_check
 from slo.watch.history.journal import Journal
@@ -35,25 +35,11 @@ from slo.watch.wiring import goals_of, history_path, interval_of
 
 ATTEMPTS = 4  # probes that may hang within one bound, so that an outage is seen before it
 ROOM = 1.2  # how much longer than the threshold a probe is waited for, at least
-
-
-class DurationType(click.ParamType):
-    """`30s`, `5m` or a number of seconds, above zero."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            seconds = parse_duration(value)
-        except ConfigError as error:
-            self.fail(f"{error.message}; {error.hint}", param, ctx)
-        if seconds <= 0:
-            self.fail("must be above zero", param, ctx)
-        return seconds
+TIMEOUT = DurationType(above_zero=True)
 
 
 @click.command()
-@click.option("--timeout", type=DurationType(), default="30s", show_default=True, help="Give up after this long.")
+@click.option("--timeout", type=TIMEOUT, default="30s", show_default=True, help="Give up after this long.")
 @click.option("--probes", "by_probes", is_flag=True, help="Send probes, whatever is known of users' requests.")
 @target_options
 @config_option

@@ -12,7 +12,7 @@ from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy import auth, source
 from slo.deploy.exclusive import interruptible
-from slo.deploy.job import Job, Launched, Progress
+from slo.deploy.job import Launched, LaunchJob, Progress
 from slo.deploy.launch_plan import Engine, absolute, model_plan
 from slo.deploy.machine import this_machine
 from slo.deploy.model import check_answers, start_model
@@ -34,7 +34,7 @@ def launch_on(
     start_s = clock.monotonic()
     key = find_api_key(config.client.api_key_file or config.state_dir / auth.KEY_FILE)
     with interruptible(), ExitStack() as undo:
-        job = Job(config=config, progress=progress, clock=clock, machine=this_machine(), undo=undo)
+        job = LaunchJob(config=config, progress=progress, clock=clock, machine=this_machine(), undo=undo)
         with progress.stage("server"):
             api = _connect(config, key)
             undo.callback(api.close)
@@ -83,7 +83,7 @@ def _connect(config: Config, key: ApiKey | None) -> XinferenceApi:
     )
 
 
-def _files(job: Job, api: XinferenceApi, *, running: bool, required: bool) -> ModelFiles:
+def _files(job: LaunchJob, api: XinferenceApi, *, running: bool, required: bool) -> ModelFiles:
     """The model's files on this machine; of a model that runs already, what its server says will do."""
     files = source.on_disk(job.config.model, job.models_dir, required=required)
     if files is not None:
@@ -101,7 +101,7 @@ def _files(job: Job, api: XinferenceApi, *, running: bool, required: bool) -> Mo
     )
 
 
-def _engine(job: Job, api: XinferenceApi) -> Engine:
+def _engine(job: LaunchJob, api: XinferenceApi) -> Engine:
     """The engine of the running model, else the configured one if that server offers it."""
     name, asked = job.config.model.name, job.config.server.engine
     for model in api.models():

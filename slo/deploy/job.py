@@ -67,7 +67,7 @@ class Progress:
 
 
 @dataclass(kw_only=True)
-class Job:
+class LaunchJob:
     """One launch under way: what it works with, and how to undo what it has done so far."""
 
     config: Config

@@ -24,7 +24,7 @@ from slo.clock import Clock, SystemClock
 from slo.deploy import keeper_link
 from slo.deploy.exclusive import HALTED_S, SIGNALS, Holder, exclusive
 from slo.deploy.process import append_log, ending, kill_instance, log_tail, spawn, stop_instance
-from slo.deploy.restarts import CLUSTER_HANG_S, HANG_S, PATIENCE_S, Restarts, Silence, answers
+from slo.deploy.restarts import CLUSTER_HANG_S, HANG_S, PATIENCE_S, Restarts, SilentChecks, answers
 from slo.deploy.state import ServerState, forget_state, halted, processes_of, read_state, write_state
 from slo.errors import EnvironmentProblem, StartError, StoreError
 from slo.notify import notify
@@ -49,8 +49,8 @@ class Keeper:
         self._unit = unit
         self._clock = clock
         self._restarts = Restarts()
-        self._api = Silence(HANG_S, clock.monotonic())
-        self._cluster = Silence(CLUSTER_HANG_S, clock.monotonic())
+        self._api = SilentChecks(HANG_S, clock.monotonic())
+        self._cluster = SilentChecks(CLUSTER_HANG_S, clock.monotonic())
         self._known: ServerState | None = None
         self._launcher = 0  # pid of a start under way
         self._launcher_end_s = 0.0  # by when it must have ended

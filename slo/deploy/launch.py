@@ -15,18 +15,17 @@ from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy import auth, doctor, source
 from slo.deploy.exclusive import exclusive, interruptible
-from slo.deploy.job import Job, Launched, Progress
+from slo.deploy.job import Launched, LaunchJob, Progress
 from slo.deploy.keeper_link import start_keeper
 from slo.deploy.launch_plan import Engine, absolute, choose_engine, model_plan, server_settings, suited
 from slo.deploy.machine import Machine, this_machine
 from slo.deploy.model import check_answers, ensure_model
-from slo.deploy.model_files import ModelFiles, read_model
+from slo.deploy.model_files import ModelFiles, read_model, require_plain
 from slo.deploy.process import append_log, log_tail
 from slo.deploy.registration import STOCK_ENGINE, ModelPlan, ensure_registered
 from slo.deploy.relaunch import make_way
 from slo.deploy.server import living_server, same_server, start_server, wait_for_workers
 from slo.deploy.state import ServerState, read_state, write_state
-from slo.deploy.weight_names import require_plain
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import (
     DeployError,
@@ -65,7 +64,7 @@ def launch(
     start_s = clock.monotonic()
     lock = exclusive(config.state_dir, wait_s=config.server.start_timeout, clock=clock, on_wait=progress.say)
     with interruptible(), lock, ExitStack() as undo:
-        job = Job(
+        job = LaunchJob(
             config=config, progress=progress, clock=clock, machine=machine or this_machine(), undo=undo, stock=stock,
             path_required=path_required, hubs=source.hubs(config.model) if hubs is None else hubs,
             revive=revive is not None,
@@ -95,7 +94,7 @@ def _dead(config: Config, instance: str) -> bool:
     return own is not None and own.instance == instance and not own.alive
 
 
-def _bring_up(job: Job, start_s: float) -> Launched:
+def _bring_up(job: LaunchJob, start_s: float) -> Launched:
     config, progress = job.config, job.progress
     engine = choose_engine(config, stock=job.stock)
     with progress.stage("checks"):
@@ -148,7 +147,7 @@ def _bring_up(job: Job, start_s: float) -> Launched:
 
 
 def _suited_model_up(
-    job: Job, api: XinferenceApi, state: ServerState, files: ModelFiles, engine: Engine
+    job: LaunchJob, api: XinferenceApi, state: ServerState, files: ModelFiles, engine: Engine
 ) -> tuple[ModelPlan, int, ApiKey | None]:
     """Bring the model up with `engine`, or with the one that it turns out to be for when it is converted.
 
@@ -167,7 +166,7 @@ def _suited_model_up(
     return plan, *_model_up(job, api, read_state(job.config.state_dir) or state, plan)
 
 
-def _model_up(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPlan) -> tuple[int, ApiKey | None]:
+def _model_up(job: LaunchJob, api: XinferenceApi, state: ServerState, plan: ModelPlan) -> tuple[int, ApiKey | None]:
     """Bring the model of `plan` up on our server: how many replicas are ready, and the key that users need, if any."""
     make_way(job, api, state, plan)
     with job.progress.stage("registration"):
@@ -178,13 +177,13 @@ def _model_up(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPlan)
     return count, key
 
 
-def _prune(job: Job) -> None:
+def _prune(job: LaunchJob) -> None:
     """Remove graphs that were not used for long, beyond the bound. The model that serves now holds its own."""
     for entry in prune(job.models_dir, job.config.model.max_artefacts):
         job.progress.say(f"removed {entry.path}, not used for long ({show_bytes(entry.size_bytes)})")
 
 
-def _announce(job: Job, api: XinferenceApi, name: str) -> None:
+def _announce(job: LaunchJob, api: XinferenceApi, name: str) -> None:
     """Tell the door that this name is coming: clients are to wait for it (503), not to give up (404)."""
 
     def tell(expected: bool) -> None:
@@ -196,7 +195,7 @@ def _announce(job: Job, api: XinferenceApi, name: str) -> None:
     job.undo.callback(tell, False)
 
 
-def _files_on_disk(job: Job, own: ServerState | None) -> ModelFiles | None:
+def _files_on_disk(job: LaunchJob, own: ServerState | None) -> ModelFiles | None:
     """Model files that need no network; on a running server also the stand-in that it already uses."""
     files = source.on_disk(job.config.model, job.models_dir, required=job.path_required)
     if files is None and own and own.model.get("stand_in") and job.config.model.stand_in != "off":
@@ -204,7 +203,7 @@ def _files_on_disk(job: Job, own: ServerState | None) -> ModelFiles | None:
     return files
 
 
-def _check(job: Job, files: ModelFiles | None, own: ServerState | None) -> None:
+def _check(job: LaunchJob, files: ModelFiles | None, own: ServerState | None) -> None:
     checks = doctor.examine(job.config, job.machine, files, own=own)
     doctor.require(checks)
     warnings = [check for check in checks if check.level is doctor.Level.WARN]

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from slo.channel_secrets import is_channel_secret
 from slo.config import Config
 from slo.deploy.auth import wants_auth
 from slo.deploy.model_files import ModelFiles
 from slo.deploy.registration import OPENVINO, STOCK_ENGINE, ModelPlan, threads_per_replica
 from slo.errors import SloError
 from slo.host import usable_cores
+from slo.settings_alerts import is_channel_secret
 from slo.tied import tied_command
 
 EXTENSION = "slo.serve.extension"

@@ -17,7 +17,7 @@ from itertools import islice
 from pathlib import Path
 
 from slo.client import EmbeddingsClient, cosine
-from slo.deploy.job import Job
+from slo.deploy.job import LaunchJob
 from slo.deploy.model_files import ModelFiles
 from slo.deploy.process import ensure_running
 from slo.deploy.registration import OPENVINO, POLL_S, STOCK_ENGINE, ModelPlan, launch_body, wait_ready
@@ -119,7 +119,7 @@ def first_verdict(client: EmbeddingsClient, objective: Objective, *, dimension: 
     return summarize("first", one_by_one(client, islice(texts, PROBES), dimension=dimension), objective)
 
 
-def ensure_model(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPlan) -> int:
+def ensure_model(job: LaunchJob, api: XinferenceApi, state: ServerState, plan: ModelPlan) -> int:
     """The model of `plan` on our server: found, completed, or launched; `make_way` has stopped any other.
 
     Returns how many replicas are ready: those planned, more if somebody has added some, or fewer where one cannot be
@@ -185,7 +185,7 @@ def _end_of(log: Path, offset: int) -> bytes:
         return file.read()
 
 
-def start_model(job: Job, api: XinferenceApi, plan: ModelPlan) -> None:
+def start_model(job: LaunchJob, api: XinferenceApi, plan: ModelPlan) -> None:
     """Begin to launch the model, to be terminated again if this launch does not end well."""
     job.changed = True
     refused = False
@@ -206,7 +206,7 @@ def start_model(job: Job, api: XinferenceApi, plan: ModelPlan) -> None:
 
 
 def check_answers(
-    job: Job, api: XinferenceApi, plan: ModelPlan, files: ModelFiles, key: ApiKey | None
+    job: LaunchJob, api: XinferenceApi, plan: ModelPlan, files: ModelFiles, key: ApiKey | None
 ) -> Summary | None:
     """Verify the model; after a change also measure it for a first verdict."""
     config, progress = job.config, job.progress
@@ -229,7 +229,7 @@ def check_answers(
 
 
 def _verified(
-    job: Job, api: XinferenceApi, client: EmbeddingsClient, files: ModelFiles, plan: ModelPlan | None, *,
+    job: LaunchJob, api: XinferenceApi, client: EmbeddingsClient, files: ModelFiles, plan: ModelPlan | None, *,
     normalizes: bool = True,
 ) -> Verified:  # fmt: skip
     """The verdict on the first answers.
@@ -264,7 +264,7 @@ def _verified(
             job.clock.sleep(POLL_S)
 
 
-def _wait(job: Job, api: XinferenceApi, uid: str) -> None:
+def _wait(job: LaunchJob, api: XinferenceApi, uid: str) -> None:
     wait_ready(
         api, uid, timeout_s=job.config.server.launch_timeout, clock=job.clock,
         still_running=lambda: None, on_progress=job.progress.busy,

@@ -15,7 +15,7 @@ import tempfile
 from dataclasses import replace
 from typing import Any
 
-from slo.deploy.job import Job
+from slo.deploy.job import LaunchJob
 from slo.deploy.keeper_link import living_keeper
 from slo.deploy.launch_plan import differences, without_secrets
 from slo.deploy.process import kill_instance
@@ -41,7 +41,7 @@ TAIL_CHARACTERS = 600
 AGAIN_S = (2.0, 10.0)  # what a failed launch has left may still be in the way
 
 
-def prove(job: Job, plan: ModelPlan) -> None:
+def prove(job: LaunchJob, plan: ModelPlan) -> None:
     """Load the files of `plan` and embed a few texts with them, beside the model that serves.
 
     Takes as long as a first start: conversion and quantisation included. Raises `DeployError` with what is wrong, if
@@ -80,7 +80,7 @@ def prove(job: Job, plan: ModelPlan) -> None:
     )
 
 
-def _wait(job: Job, process: subprocess.Popen[bytes], said: Any) -> int:
+def _wait(job: LaunchJob, process: subprocess.Popen[bytes], said: Any) -> int:
     deadline_s = job.clock.monotonic() + job.config.server.launch_timeout
     while (code := process.poll()) is None:
         if job.clock.monotonic() > deadline_s:
@@ -100,7 +100,7 @@ def _last(said: Any) -> str:
     return f"{found[-1]} (once per model)" if found else ""
 
 
-def make_way(job: Job, api: XinferenceApi, state: ServerState, plan: ModelPlan) -> None:
+def make_way(job: LaunchJob, api: XinferenceApi, state: ServerState, plan: ModelPlan) -> None:
     """Stop the model under the name of `plan`, if it has to be another one and the new files have proven themselves.
 
     Raises `DeployError` before anything was changed if they fail. From then on the launch's undoing puts the former
@@ -133,7 +133,7 @@ def _reasons(api: XinferenceApi, state: ServerState, plan: ModelPlan, states: se
     return changed
 
 
-def _tried(job: Job, api: XinferenceApi, plan: ModelPlan) -> None:
+def _tried(job: LaunchJob, api: XinferenceApi, plan: ModelPlan) -> None:
     try:
         if plan.engine not in (OPENVINO, STOCK_ENGINE):
             # Cannot be tried beside the server; but it can say whether it has that engine at all.
@@ -150,7 +150,7 @@ def _tried(job: Job, api: XinferenceApi, plan: ModelPlan) -> None:
     job.progress.note("the new files answer")
 
 
-def _put_back(job: Job, api: XinferenceApi, state: ServerState, former: ModelPlan) -> None:
+def _put_back(job: LaunchJob, api: XinferenceApi, state: ServerState, former: ModelPlan) -> None:
     """Launch `former` again after its successor failed. Tells how that ends; never raises what can be expected."""
     say = job.progress.say
     say(f"{former.name}: the launch failed; what served before is put back ({former.directory})", style="yellow")
@@ -170,7 +170,7 @@ def _put_back(job: Job, api: XinferenceApi, state: ServerState, former: ModelPla
             return
 
 
-def _launch_former(job: Job, api: XinferenceApi, state: ServerState, former: ModelPlan) -> None:
+def _launch_former(job: LaunchJob, api: XinferenceApi, state: ServerState, former: ModelPlan) -> None:
     if states_of(api, former.name):
         stop_model(job, api, former.name)
     wanted, known = description(former), api.registration(former.name)
@@ -185,7 +185,7 @@ def _launch_former(job: Job, api: XinferenceApi, state: ServerState, former: Mod
     )  # fmt: skip
 
 
-def _start_anew(job: Job, state: ServerState, former: ModelPlan) -> None:
+def _start_anew(job: LaunchJob, state: ServerState, former: ModelPlan) -> None:
     """The last resort: have the keeper start the server anew, which then launches what its record says."""
     if living_keeper(job.config.state_dir) is None:
         job.progress.say("launch it with --restart", style="bold red")

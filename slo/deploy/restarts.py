@@ -55,7 +55,7 @@ class Restarts:
 
 
 @dataclass(slots=True)
-class Silence:
+class SilentChecks:
     """Answers of one part of the server, one question after another. Hung: none for `limit_s`, and to several."""
 
     limit_s: float

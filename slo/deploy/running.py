@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slo.deploy.job import Job
+from slo.deploy.job import LaunchJob
 from slo.deploy.machine import program_of
 from slo.deploy.registration import POLL_S
 from slo.deploy.state import processes_of, read_state
@@ -27,7 +27,7 @@ ENDED = frozenset({"ERROR", "TERMINATED"})  # rows that the server keeps of repl
 RESTART_HINT = "the server is stuck: slo launch --restart"
 
 
-def _loading(job: Job, api: XinferenceApi, uid: str) -> list[int]:
+def _loading(job: LaunchJob, api: XinferenceApi, uid: str) -> list[int]:
     """Pids of processes of the model on our server.
 
     When one replica of a launch fails, the server forgets the others while they still load, and clears away by name
@@ -40,7 +40,7 @@ def _loading(job: Job, api: XinferenceApi, uid: str) -> list[int]:
     return [process.pid for process in processes_of(own.instance) if program_of(process, length=300).startswith(title)]
 
 
-def begin_launch(job: Job, api: XinferenceApi, uid: str, body: dict[str, Any]) -> None:
+def begin_launch(job: LaunchJob, api: XinferenceApi, uid: str, body: dict[str, Any]) -> None:
     """Begin to launch the model. Refused because it is there after all (nobody saw it), it is stopped first, once."""
     try:
         api.launch(body)
@@ -57,7 +57,7 @@ def states_of(api: XinferenceApi, uid: str) -> set[str]:
     return {str(replica.get("status")) for replica in api.replicas(uid)}
 
 
-def settled(job: Job, api: XinferenceApi, uid: str) -> set[str]:
+def settled(job: LaunchJob, api: XinferenceApi, uid: str) -> set[str]:
     """The states of the replicas once none of them is on its way out, or back. Raises `RegisterError` in time."""
     deadline_s = job.clock.monotonic() + job.config.server.launch_timeout
     told = False
@@ -74,7 +74,7 @@ def settled(job: Job, api: XinferenceApi, uid: str) -> set[str]:
     return states
 
 
-def stop_model(job: Job, api: XinferenceApi, uid: str) -> None:
+def stop_model(job: LaunchJob, api: XinferenceApi, uid: str) -> None:
     """Stop the model, a launch under way included, and return when it is gone. Raises `RegisterError` in time."""
     begun_s = job.clock.monotonic()
     gone = cancelled = lingers = False

@@ -10,7 +10,7 @@ from typing import Any
 from slo.addresses import is_loopback
 from slo.clock import Clock
 from slo.deploy import auth
-from slo.deploy.job import Job
+from slo.deploy.job import LaunchJob
 from slo.deploy.keeper_link import restart_command
 from slo.deploy.launch_plan import differences, server_environment
 from slo.deploy.machine import free_port
@@ -24,13 +24,13 @@ from slo.deploy.process import (
     spawn,
     stop_instance,
 )
-from slo.deploy.restarts import HANG_S, PATIENCE_S, Silence, answers
+from slo.deploy.restarts import HANG_S, PATIENCE_S, SilentChecks, answers
 from slo.deploy.state import ServerState, forget_state, halted, start_of, write_state
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import ConfigError, StartError
 
 
-def living_server(job: Job) -> ServerState | None:
+def living_server(job: LaunchJob) -> ServerState | None:
     """The server that we started earlier, if it still runs. What is left of a dead one is cleared away."""
     own = known_server(job.config.state_dir)
     if own is None:
@@ -57,9 +57,9 @@ def living_server(job: Job) -> ServerState | None:
     return None
 
 
-def _hangs(job: Job, own: ServerState) -> bool:
+def _hangs(job: LaunchJob, own: ServerState) -> bool:
     """Did nobody answer for as long as a keeper would wait? One that has just been started need not answer yet."""
-    silence, start = Silence(HANG_S, job.clock.monotonic()), start_of(own.pid)
+    silence, start = SilentChecks(HANG_S, job.clock.monotonic()), start_of(own.pid)
     young = start is not None and job.clock.wall() - start.created_s < job.config.server.start_timeout
     if young and not halted(own.pid):
         return False
@@ -84,7 +84,7 @@ def same_server(own: ServerState, settings: dict[str, Any], state_dir: Path) -> 
     return own
 
 
-def start_server(job: Job, settings: dict[str, Any]) -> ServerState:
+def start_server(job: LaunchJob, settings: dict[str, Any]) -> ServerState:
     """A server process, started and recorded; not ready yet."""
     config, server = job.config, job.config.server
     instance = secrets.token_hex(8)
@@ -140,7 +140,7 @@ def _keep_only_a_telling_log(log: Path) -> None:
         log.unlink()
 
 
-def wait_for_workers(job: Job, api: XinferenceApi, state: ServerState) -> None:
+def wait_for_workers(job: LaunchJob, api: XinferenceApi, state: ServerState) -> None:
     deadline_s = job.clock.monotonic() + job.config.server.start_timeout
     while not api.workers():
         ensure_running(state, job.log_offset)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from slo.report.plots import Plot, Tone, Trace
+from slo.report.plots import Plot, PlotTrace, Tone
 
 COLOURS: dict[Tone, str] = {
     "main": "#2f6fd0", "soft": "#8d99a8", "good": "#12895f", "bad": "#cf3a30", "warn": "#c98500", "a": "#e08a2e",
@@ -40,7 +40,7 @@ def figure(plot: Plot) -> dict[str, Any]:
     return {"data": [_trace(trace) for trace in plot.traces], "layout": layout}
 
 
-def _trace(trace: Trace) -> dict[str, Any]:
+def _trace(trace: PlotTrace) -> dict[str, Any]:
     colour = COLOURS[trace.tone]
     data: dict[str, Any] = {
         "name": escape(trace.name),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from slo import __version__
 from slo.clock import iso
 from slo.objective import Objective, judge
-from slo.report.plots import Plot, Trace
+from slo.report.plots import Plot, PlotTrace
 from slo.report.story import Part, Story, Table
 from slo.report.strings import Words
 from slo.stats import wilson
@@ -25,7 +25,7 @@ DAY_S = 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slot:
+class PeriodSlot:
     """An hour or a day: requests, good ones, and the P95 of the answered ones (NaN without any)."""
 
     start_s: float
@@ -44,7 +44,7 @@ class Incident:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class RecordedChange:
     """Something that was done, by a person or automatically."""
 
     at_s: float
@@ -60,12 +60,12 @@ class Period:
     objective: Objective
     start_s: float
     end_s: float
-    slots: Sequence[Slot]
+    slots: Sequence[PeriodSlot]
     slot_s: int
     slices: tuple[int, int, int]
     excused: int
     incidents: Sequence[Incident]
-    changes: Sequence[Change]
+    changes: Sequence[RecordedChange]
     stand_in: bool = False
 
     @property
@@ -183,6 +183,6 @@ def p95_plot(period: Period, words: Words) -> Plot | None:
     limit = period.objective.threshold_ms
     return Plot(
         key="period", title=words("over_time"), x_title=words("axis.days"), y_title=words("axis.p95"),
-        traces=[Trace(name="P95", kind="line", x=days, y=values)], limit=limit,
+        traces=[PlotTrace(name="P95", kind="line", x=days, y=values)], limit=limit,
         limit_label=words("limit", ms=f"{limit:g}"),
     )  # fmt: skip

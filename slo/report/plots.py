@@ -36,7 +36,7 @@ def ordered(run: Run) -> list[Summary]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trace:
+class PlotTrace:
     """One row of bars, line or cloud. `low` and `high` are ends of intervals."""
 
     name: str
@@ -56,7 +56,7 @@ class Plot:
     title: str
     x_title: str
     y_title: str
-    traces: Sequence[Trace]
+    traces: Sequence[PlotTrace]
     limit: float | None = None
     limit_on: Literal["x", "y"] = "y"
     limit_label: str = ""
@@ -94,7 +94,7 @@ def distribution(run: Run, words: Words) -> Plot | None:
     width = _round_width(end / BINS)
     bins = math.ceil(end / width)
     starts = [round((index + 0.5) * width, 6) for index in range(bins)]
-    traces: list[Trace] = []
+    traces: list[PlotTrace] = []
     for tone, name in zip(_cycle(), _classes(run), strict=False):
         counts = [0] * bins
         for sample in answered:
@@ -102,7 +102,7 @@ def distribution(run: Run, words: Words) -> Plot | None:
                 # (a, b] as everywhere: 150 ms itself lies below the limit.
                 counts[min(bins - 1, max(0, math.ceil(sample.latency_ms / width) - 1))] += 1
         shares = [100 * count / len(run.samples) for count in counts]
-        traces.append(Trace(name=words.named("class", name), kind="bars", x=starts, y=shares, tone=tone))
+        traces.append(PlotTrace(name=words.named("class", name), kind="bars", x=starts, y=shares, tone=tone))
     return Plot(
         key="distribution", title=words("distribution"), x_title=words("axis.latency"), y_title=words("axis.share"),
         traces=traces, limit=limit, limit_on="x", limit_label=words("limit", ms=f"{limit:g}"), stacked=True,
@@ -117,10 +117,10 @@ def over_time(run: Run, words: Words) -> Plot | None:
         return None
     times, axis = _times([t for t, _, _ in rows])
     limit = run.objective.threshold_ms
-    traces = [Trace(name="P95", kind="line", x=times, y=[_finite(p95) for _, _, p95 in rows])]
+    traces = [PlotTrace(name="P95", kind="line", x=times, y=[_finite(p95) for _, _, p95 in rows])]
     if any(p50 is not None for _, p50, _ in rows):
         p50s = [_finite(p50) for _, p50, _ in rows]
-        traces.append(Trace(name="P50", kind="dotted", x=times, y=p50s, tone="soft"))
+        traces.append(PlotTrace(name="P50", kind="dotted", x=times, y=p50s, tone="soft"))
     return Plot(
         key="over_time", title=words("over_time"), x_title=words(axis), y_title=words("axis.latency"), traces=traces,
         limit=limit, limit_label=words("limit", ms=f"{limit:g}"), note=words("gap") if None in traces[0].y else "",
@@ -139,7 +139,7 @@ def good_over_time(run: Run, words: Words) -> Plot | None:
     target = 100 * run.objective.target
     return Plot(
         key="good_over_time", title=words("good_over_time"), x_title=words(axis), y_title=words("axis.good"),
-        traces=[Trace(name=words("good"), kind="line", x=times, y=shares)], limit=target,
+        traces=[PlotTrace(name=words("good"), kind="line", x=times, y=shares)], limit=target,
         limit_label=words("at_least", share=f"{target:g}"),
     )  # fmt: skip
 
@@ -147,13 +147,13 @@ def good_over_time(run: Run, words: Words) -> Plot | None:
 def capacity_curve(run: Run, words: Words) -> Plot | None:
     """P95 against the arrival rate, from the probes of the search; a point's colour is its verdict."""
     searches = run.details.get("searches", {})
-    traces: list[Trace] = []
+    traces: list[PlotTrace] = []
     for tone, (name, found) in zip(_cycle(), searches.items(), strict=False):
         probes = sorted(found["probes"], key=lambda probe: probe["load"])
         title = words.named("search", words.named("class", name))
         lined = [probe for probe in probes if probe["p95_ms"] is not None]
         traces.append(
-            Trace(name=title, kind="line", x=[p["load"] for p in lined], y=[p["p95_ms"] for p in lined], tone=tone)
+            PlotTrace(name=title, kind="line", x=[p["load"] for p in lined], y=[p["p95_ms"] for p in lined], tone=tone)
         )
     everything = [probe for found in searches.values() for probe in found["probes"]]
     limit = run.objective.threshold_ms
@@ -164,7 +164,7 @@ def capacity_curve(run: Run, words: Words) -> Plot | None:
         if fitting:
             loads = [probe["load"] for probe in fitting]
             p95s = [edge_ms if probe["p95_ms"] is None else probe["p95_ms"] for probe in fitting]
-            traces.append(Trace(name=words(f"probe.{verdict}"), kind="points", x=loads, y=p95s, tone=tone))
+            traces.append(PlotTrace(name=words(f"probe.{verdict}"), kind="points", x=loads, y=p95s, tone=tone))
     if not everything:
         return None
     failed = any(probe["p95_ms"] is None for probe in everything)
@@ -183,7 +183,7 @@ def stages(run: Run, words: Words) -> Plot | None:
     }
     if not found:
         return None
-    trace = Trace(name=words("axis.mean"), kind="bars", x=list(found), y=list(found.values()))
+    trace = PlotTrace(name=words("axis.mean"), kind="bars", x=list(found), y=list(found.values()))
     return Plot(
         key="stages", title=words("stages"), x_title=words("axis.stage"), y_title=words("axis.mean"), traces=[trace]
     )
@@ -198,7 +198,7 @@ def before_after(before: Run, after: Run, words: Words) -> Plot | None:
     limit = after.objective.threshold_ms
     sides: tuple[tuple[str, Tone, dict[str, Summary]], ...] = (("before", "soft", first), ("after", "main", second))
     traces = [
-        Trace(
+        PlotTrace(
             name=words(which), kind="bars", tone=tone, x=[words.named("class", name) for name in names],
             y=[_finite(of[name].p95_ms) for name in names],
             low=[_finite(of[name].p95_low_ms) for name in names],

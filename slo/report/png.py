@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from slo.report.figure import COLOURS
-from slo.report.plots import Plot, Trace
+from slo.report.plots import Plot, PlotTrace
 
 WIDTH, HEIGHT, SCALE = 1000, 560, 2
 LEFT, RIGHT, TOP, BOTTOM = 84, 30, 118, 70
@@ -114,7 +114,7 @@ class Canvas:
         self._text(((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 34), self.plot.x_title, 15, SOFT, "ma")
         self._text((LEFT - 56, TOP - 30), self.plot.y_title, 15, SOFT)
 
-    def _trace(self, trace: Trace, index: int) -> None:
+    def _trace(self, trace: PlotTrace, index: int) -> None:
         colour = COLOURS[trace.tone]
         if trace.kind == "bars":
             self._bars(trace, index, colour)
@@ -128,7 +128,7 @@ class Canvas:
             if one and other:
                 self._line([one, other], colour, 3 if trace.kind == "line" else 1.5)
 
-    def _bars(self, trace: Trace, index: int, colour: str) -> None:
+    def _bars(self, trace: PlotTrace, index: int, colour: str) -> None:
         total = 1 if self.plot.stacked else len(self.plot.traces)
         places = range(len(trace.x)) if self.names else [float(x) for x in trace.x]
         step = abs(self.x(places[1]) - self.x(places[0])) if len(places) > 1 else (WIDTH - LEFT - RIGHT) / 2

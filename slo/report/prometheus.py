@@ -4,12 +4,18 @@ Recording and burn-rate rules for Prometheus, under Sloth's names, so that its d
 Three groups for each promise (SLI, metadata, alerts) and one for the watch itself. Numbers are written as literals: a
 computed `1 - 0.95` would print 0.050000000000000044. The 30-day ratio adds rates of good and of all requests, so busy
 hours count for more than quiet ones, unlike Sloth's own average of ratios.
+
+Beside the rules: what Prometheus scrapes, and a configuration for Alertmanager that suits them: who is woken, who reads
+it later, what hides what. A critical burn hides the page and the ticket of the same objective: they would say the same
+later. Everything of one model comes in one message.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -23,6 +29,12 @@ ALIVE = "slo_watcher_last_success_timestamp_seconds"
 FAILED = "slo_alert_last_failure_timestamp_seconds"
 
 Rule = dict[str, Any]
+_SAME = ["model", "slo", "instance"]
+METRICS_PATH = "/slo/metrics"
+SCRAPED_EVERY = "15s"  # the dashboard's data source says so as well
+WITHOUT_KEY = (
+    "# With authentication on, set client.api_key_file and export again: the key is then read from that file.\n"
+)
 
 
 def rules_file(promises: Sequence[Promise], *, runbook: str, header: str = "") -> str:
@@ -196,3 +208,61 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _text)
+
+
+def alertmanager_file(*, urgent_url: str, ticket_url: str, header: str = "") -> str:
+    """The YAML. The two addresses take Alertmanager's webhooks, for what wakes people and for what can wait."""
+    data: dict[str, Any] = {
+        "global": {"resolve_timeout": "5m"},
+        "route": {
+            "receiver": "slo-tickets",
+            "group_by": ["alertname", "model", "instance"],
+            "group_wait": "30s",
+            "group_interval": "5m",
+            "repeat_interval": "4h",
+            "routes": [
+                {
+                    "receiver": "slo-urgent",
+                    "matchers": ['severity=~"critical|page"'],
+                    "group_wait": "10s",  # the rules have waited already
+                    "repeat_interval": "1h",
+                }
+            ],
+        },
+        "inhibit_rules": [
+            _hides('severity="critical"', 'severity=~"page|ticket"'),
+            _hides('severity="page"', 'severity="ticket"'),
+        ],
+        "receivers": [_receiver("slo-urgent", urgent_url), _receiver("slo-tickets", ticket_url)],
+    }
+    return header + to_yaml(data)
+
+
+def _hides(source: str, target: str) -> dict[str, Any]:
+    return {
+        "source_matchers": ['alertname=~".+BudgetBurn"', source],
+        "target_matchers": ['alertname=~".+BudgetBurn"', target],
+        "equal": _SAME,
+    }
+
+
+def _receiver(name: str, url: str) -> dict[str, Any]:
+    return {"name": name, "webhook_configs": [{"url": url, "send_resolved": True}]}
+
+
+def prometheus_file(endpoint: str, *, rules: str, alertmanager: str, key_file: Path | None, header: str = "") -> str:
+    """YAML. `rules` lies beside it; `key_file` holds the API key, which is never written here."""
+    address = urlsplit(endpoint)
+    job = {
+        "job_name": JOB,
+        "scheme": address.scheme,
+        "metrics_path": f"{address.path.removesuffix('/v1').rstrip('/')}{METRICS_PATH}",
+        **({"authorization": {"type": "Bearer", "credentials_file": str(key_file)}} if key_file else {}),
+        "static_configs": [{"targets": [address.netloc]}],
+    }
+    return header + ("" if key_file else WITHOUT_KEY) + to_yaml({
+        "global": {"scrape_interval": SCRAPED_EVERY, "evaluation_interval": "30s"},
+        "rule_files": [rules],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+        "scrape_configs": [job],
+    })  # fmt: skip

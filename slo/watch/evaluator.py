@@ -18,16 +18,14 @@ from slo.watch.alerting.grouping import TIERS, Group, GroupMember, Notice, Tier,
 from slo.watch.alerting.round import Round, Settings, labels_of
 from slo.watch.alerting.rules import Condition, Rule, check_names
 from slo.watch.budget.budget import Budget, day_left_s
-from slo.watch.checkpoint import KEY, load_checkpoint
+from slo.watch.checkpoint import KEY, ClockCheck, load_checkpoint, next_slot
 from slo.watch.history.buffered import BufferedHistory
 from slo.watch.history.compaction import compact
 from slo.watch.history.event_log import HistoryEvent, maintenance, silences, write
 from slo.watch.history.store import Store
 from slo.watch.model.counts import Counts, Minute, Slices
-from slo.watch.model.maintenance import Maintenance, covering
 from slo.watch.model.objectives import Goal
-from slo.watch.model.silences import Silence, muted_by
-from slo.watch.wall_clock import ClockCheck, next_slot
+from slo.watch.model.silences import Maintenance, Silence, covering, muted_by
 
 COMPACT_EVERY_S = 3600
 DAMAGE_TOLD_S = 900  # how long the alert on a damaged history goes on

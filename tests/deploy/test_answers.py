@@ -12,7 +12,7 @@ from rich.console import Console
 from slo.clock import ManualClock
 from slo.config import Config
 from slo.deploy import model as stage
-from slo.deploy.job import Job, Progress
+from slo.deploy.job import LaunchJob, Progress
 from slo.deploy.machine import this_machine
 from slo.deploy.model import Verified
 from slo.deploy.xinference_api import XinferenceApi
@@ -24,16 +24,16 @@ GOOD = Verified(dimension=128, related=0.9, unrelated=0.1)
 URL = "http://127.0.0.1:1"
 
 
-def job_of(folder: Path) -> Job:
+def job_of(folder: Path) -> LaunchJob:
     config = Config.model_validate({"state_dir": folder / "state", "server": {"log": folder / "log"}})
     with (folder / "said").open("w", encoding="utf-8") as said:
         progress = Progress(Console(file=said, width=200))
     progress.say = lambda *_, **__: None  # type: ignore[method-assign]
     progress.busy = lambda *_: None  # type: ignore[method-assign]
-    return Job(config=config, progress=progress, clock=ManualClock(), machine=this_machine(), undo=ExitStack())
+    return LaunchJob(config=config, progress=progress, clock=ManualClock(), machine=this_machine(), undo=ExitStack())
 
 
-def verified(job: Job, api: FakeApi, bad: list[RequestError], monkeypatch: pytest.MonkeyPatch) -> Verified:
+def verified(job: LaunchJob, api: FakeApi, bad: list[RequestError], monkeypatch: pytest.MonkeyPatch) -> Verified:
     """The verdict when the first answers are `bad` and the next ones good."""
 
     def answer(*_: object, **__: object) -> Verified:

@@ -19,7 +19,7 @@ from slo.clock import SystemClock
 from slo.deploy import entry, handover, server
 from slo.deploy.entry import KeeperGuard
 from slo.deploy.handover import await_keeper, end_for_restart
-from slo.deploy.job import Job, Progress
+from slo.deploy.job import LaunchJob, Progress
 from slo.deploy.keeper_link import end_keeper, living_keeper
 from slo.deploy.machine import this_machine
 from slo.deploy.server import living_server
@@ -106,7 +106,7 @@ def test_a_server_that_hangs_without_a_keeper_is_ended_by_a_launch(kept: Kept, m
     monkeypatch.setattr(server, "PATIENCE_S", 0.2)
     before = kept.state
     with ExitStack() as undo:
-        job = Job(
+        job = LaunchJob(
             config=config_of(kept.folder), progress=Progress(Console(file=io.StringIO())), clock=SystemClock(),
             machine=this_machine(), undo=undo,
         )  # fmt: skip

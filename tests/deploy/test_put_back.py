@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from slo.deploy import relaunch
-from slo.deploy.job import Job
+from slo.deploy.job import LaunchJob
 from slo.deploy.keeper_link import KeeperFacts
 from slo.deploy.registration import description
 from slo.deploy.running import SETTLE_S, stop_model
@@ -24,7 +24,7 @@ __all__ = ["job"]  # the fixture
 @pytest.mark.parametrize("refusals", [1, 2, 3])
 @pytest.mark.parametrize("kept", [True, False])
 def test_what_a_failed_launch_has_left_does_not_keep_the_old_model_away(
-    job: Job, monkeypatch: pytest.MonkeyPatch, refusals: int, kept: bool
+    job: LaunchJob, monkeypatch: pytest.MonkeyPatch, refusals: int, kept: bool
 ) -> None:
     api, ended = fake(job, "READY"), list[str]()
     api.registered = description(OTHER)
@@ -51,7 +51,7 @@ def test_what_a_failed_launch_has_left_does_not_keep_the_old_model_away(
         assert recorded is not None and recorded.model == OTHER.to_json() and recorded.launch["ordered"]
 
 
-def test_a_stop_waits_for_replicas_that_still_load_when_the_server_has_forgotten_them(job: Job) -> None:
+def test_a_stop_waits_for_replicas_that_still_load_when_the_server_has_forgotten_them(job: LaunchJob) -> None:
     api = fake(job, "ERROR")
     write_state(job.config.state_dir, server(job))
     pid = os.posix_spawn("/bin/sleep", ["Model: m-rep1", "600"], {INSTANCE_VARIABLE: "i"})

@@ -17,7 +17,7 @@ from slo.clock import ManualClock
 from slo.config import Config
 from slo.deploy import model as stage
 from slo.deploy import relaunch
-from slo.deploy.job import Job, Progress
+from slo.deploy.job import LaunchJob, Progress
 from slo.deploy.machine import this_machine
 from slo.deploy.model import ensure_model
 from slo.deploy.registration import ModelPlan, description, ensure_registered
@@ -35,23 +35,23 @@ PLAN = ModelPlan(
 
 
 @pytest.fixture
-def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Job:
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LaunchJob:
     monkeypatch.setattr(stage, "ensure_running", lambda *_: None)
     config = Config.model_validate({"state_dir": tmp_path / "state", "server": {"log": tmp_path / "log"}})
     progress = Progress(Console(file=io.StringIO(), width=200))
     progress.say = lambda *_, **__: None  # type: ignore[method-assign]
     progress.busy = lambda *_: None  # type: ignore[method-assign]
-    return Job(config=config, progress=progress, clock=ManualClock(), machine=this_machine(), undo=ExitStack())
+    return LaunchJob(config=config, progress=progress, clock=ManualClock(), machine=this_machine(), undo=ExitStack())
 
 
-def server(job: Job) -> ServerState:
+def server(job: LaunchJob) -> ServerState:
     return ServerState(
         instance="i", endpoint="http://127.0.0.1:1", log=str(job.config.server.log), server={}, pid=1, created_s=0.0,
         metrics_port=1,
     )  # fmt: skip
 
 
-def launch(job: Job, api: FakeApi, *, before: ModelPlan | None = PLAN) -> list[str]:
+def launch(job: LaunchJob, api: FakeApi, *, before: ModelPlan | None = PLAN) -> list[str]:
     """The orders that a launch gave; the model is ready after it."""
     state = server(job) if before is None else server(job).with_model(before.to_json())
     make_way(job, cast("XinferenceApi", api), state, PLAN)
@@ -60,11 +60,11 @@ def launch(job: Job, api: FakeApi, *, before: ModelPlan | None = PLAN) -> list[s
     return api.orders
 
 
-def fake(job: Job, state: str = "") -> FakeApi:
+def fake(job: LaunchJob, state: str = "") -> FakeApi:
     return FakeApi(cast("ManualClock", job.clock), state)
 
 
-def test_a_model_that_is_up_is_left_alone(job: Job) -> None:
+def test_a_model_that_is_up_is_left_alone(job: LaunchJob) -> None:
     assert launch(job, fake(job, "READY")) == []
     assert not job.changed
 
@@ -78,7 +78,7 @@ def test_a_model_that_is_up_is_left_alone(job: Job) -> None:
     ],
 )
 def test_replicas_that_are_missing_are_added_and_those_that_run_are_counted(
-    job: Job, there: int, refuses: bool, orders: list[str], count: int
+    job: LaunchJob, there: int, refuses: bool, orders: list[str], count: int
 ) -> None:
     api, plan = fake(job, "READY"), replace(PLAN, replicas=3)
     api.added, api.refuses_more = there - 1, refuses
@@ -88,7 +88,7 @@ def test_replicas_that_are_missing_are_added_and_those_that_run_are_counted(
     assert job.changed == (count == 3)
 
 
-def test_xinferences_own_recovery_is_waited_for_and_not_disturbed(job: Job) -> None:
+def test_xinferences_own_recovery_is_waited_for_and_not_disturbed(job: LaunchJob) -> None:
     api = fake(job, "TERMINATING")
     api.launching = True
     api.later(17, api.ready)
@@ -96,25 +96,25 @@ def test_xinferences_own_recovery_is_waited_for_and_not_disturbed(job: Job) -> N
     assert job.clock.monotonic() >= 17
 
 
-def test_a_recovery_that_fails_is_followed_by_a_launch(job: Job) -> None:
+def test_a_recovery_that_fails_is_followed_by_a_launch(job: LaunchJob) -> None:
     api = fake(job, "TERMINATING")
     api.later(4, api.gone)
     assert launch(job, api) == ["launch"]
 
 
-def test_a_recovery_without_end_is_an_error_in_time(job: Job) -> None:
+def test_a_recovery_without_end_is_an_error_in_time(job: LaunchJob) -> None:
     with pytest.raises(RegisterError, match="neither back nor gone after 300 s") as caught:
         launch(job, fake(job, "TERMINATING"))
     assert "--restart" in (caught.value.hint or "")
     assert job.clock.monotonic() < 301
 
 
-def test_a_failed_replica_is_stopped_and_gone_before_the_launch(job: Job) -> None:
+def test_a_failed_replica_is_stopped_and_gone_before_the_launch(job: LaunchJob) -> None:
     assert launch(job, fake(job, "ERROR")) == ["terminate", "launch"]
     assert job.clock.monotonic() >= 2 + 5
 
 
-def test_a_failed_launch_is_cleared_away_before_the_next_one_which_it_would_take_with_it(job: Job) -> None:
+def test_a_failed_launch_is_cleared_away_before_the_next_one_which_it_would_take_with_it(job: LaunchJob) -> None:
     api = fake(job, "ERROR")
     api.failed = True
     api.later(20, lambda: setattr(api, "failed", False))
@@ -122,25 +122,25 @@ def test_a_failed_launch_is_cleared_away_before_the_next_one_which_it_would_take
     assert job.clock.monotonic() >= 20
 
 
-def test_the_row_that_a_failed_launch_leaves_is_not_taken_for_the_next_one(job: Job) -> None:
+def test_the_row_that_a_failed_launch_leaves_is_not_taken_for_the_next_one(job: LaunchJob) -> None:
     api = fake(job, "ERROR")
     api.known = False  # to the supervisor, who has cleared the launch away
     assert launch(job, api) == ["terminate", "launch"]
 
 
-def test_a_launch_under_way_with_other_settings_is_cancelled(job: Job) -> None:
+def test_a_launch_under_way_with_other_settings_is_cancelled(job: LaunchJob) -> None:
     api = fake(job, "CREATING")
     api.launching = True
     assert launch(job, api, before=None) == ["terminate", "cancel", "terminate", "launch"]
 
 
-def test_a_launch_refused_as_already_there_is_repeated_once(job: Job) -> None:
+def test_a_launch_refused_as_already_there_is_repeated_once(job: LaunchJob) -> None:
     api = fake(job)
     api.known = True  # to the supervisor, while no replica shows
     assert launch(job, api) == ["launch", "terminate", "launch"]
 
 
-def test_a_launch_refused_twice_is_an_error_and_stops_nothing_of_others(job: Job) -> None:
+def test_a_launch_refused_twice_is_an_error_and_stops_nothing_of_others(job: LaunchJob) -> None:
     api = fake(job)
 
     def refuse(_: dict[str, Any]) -> None:
@@ -154,21 +154,21 @@ def test_a_launch_refused_twice_is_an_error_and_stops_nothing_of_others(job: Job
     assert api.orders == ["launch", "terminate", "launch"]
 
 
-def test_a_launch_that_does_not_end_well_is_undone(job: Job) -> None:
+def test_a_launch_that_does_not_end_well_is_undone(job: LaunchJob) -> None:
     api = fake(job)
     launch(job, api)
     job.undo.close()
     assert api.orders == ["launch", "terminate"]
 
 
-def test_an_interrupted_launch_is_cancelled_where_it_cannot_be_stopped(job: Job) -> None:
+def test_an_interrupted_launch_is_cancelled_where_it_cannot_be_stopped(job: LaunchJob) -> None:
     api = fake(job)
     stage.start_model(job, cast("XinferenceApi", api), PLAN)
     job.undo.close()
     assert api.orders == ["launch", "terminate", "cancel", "terminate"]
 
 
-def test_a_model_that_will_not_go_is_an_error_in_time(job: Job) -> None:
+def test_a_model_that_will_not_go_is_an_error_in_time(job: LaunchJob) -> None:
     api = fake(job, "READY")
     api.gone = lambda: None  # type: ignore[method-assign]
     with pytest.raises(RegisterError, match="not gone 60 s after it was told to stop"):
@@ -176,7 +176,7 @@ def test_a_model_that_will_not_go_is_an_error_in_time(job: Job) -> None:
     assert job.clock.monotonic() < STOP_TIMEOUT_S + 1
 
 
-def test_a_model_given_up_by_the_server_does_not_hold_a_launch_for_ever(job: Job) -> None:
+def test_a_model_given_up_by_the_server_does_not_hold_a_launch_for_ever(job: LaunchJob) -> None:
     api = fake(job)
     api.later(3, api.gone)
     api.ready = lambda: None  # type: ignore[method-assign]
@@ -188,7 +188,7 @@ def test_a_model_given_up_by_the_server_does_not_hold_a_launch_for_ever(job: Job
 OTHER = replace(PLAN, directory="/other", stand_in=False)
 
 
-def swap(job: Job, api: FakeApi, monkeypatch: pytest.MonkeyPatch, problem: str = "") -> None:
+def swap(job: LaunchJob, api: FakeApi, monkeypatch: pytest.MonkeyPatch, problem: str = "") -> None:
     """A launch of PLAN in the place of OTHER, whose trial ends with `problem`."""
 
     def prove(*_: object) -> None:
@@ -203,7 +203,7 @@ def swap(job: Job, api: FakeApi, monkeypatch: pytest.MonkeyPatch, problem: str =
     ensure_model(job, cast("XinferenceApi", api), state, PLAN)
 
 
-def test_files_that_fail_their_trial_leave_the_old_model_alone(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_fail_their_trial_leave_the_old_model_alone(job: LaunchJob, monkeypatch: pytest.MonkeyPatch) -> None:
     api = fake(job, "READY")
     with pytest.raises(DeployError, match=r"weights are damaged\. Nothing was changed: m goes on as it was"):
         swap(job, api, monkeypatch, "the weights are damaged")
@@ -212,7 +212,7 @@ def test_files_that_fail_their_trial_leave_the_old_model_alone(job: Job, monkeyp
     assert api.state == "READY"
 
 
-def test_the_old_model_goes_after_the_trial_of_the_new_one(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_model_goes_after_the_trial_of_the_new_one(job: LaunchJob, monkeypatch: pytest.MonkeyPatch) -> None:
     api = fake(job, "READY")
     api.registered = description(OTHER)
     swap(job, api, monkeypatch)
@@ -220,7 +220,9 @@ def test_the_old_model_goes_after_the_trial_of_the_new_one(job: Job, monkeypatch
     assert api.registered == description(PLAN)
 
 
-def test_a_launch_that_fails_after_its_trial_puts_the_old_model_back(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launch_that_fails_after_its_trial_puts_the_old_model_back(
+    job: LaunchJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     api = fake(job, "READY")
     api.registered = description(OTHER)
     swap(job, api, monkeypatch)
@@ -233,7 +235,7 @@ def test_a_launch_that_fails_after_its_trial_puts_the_old_model_back(job: Job, m
     assert recorded.model == OTHER.to_json()
 
 
-def test_a_refused_registration_puts_the_old_model_back(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_registration_puts_the_old_model_back(job: LaunchJob, monkeypatch: pytest.MonkeyPatch) -> None:
     api, registered = fake(job, "READY"), description(OTHER)
     api.registered = registered
 
@@ -249,7 +251,7 @@ def test_a_refused_registration_puts_the_old_model_back(job: Job, monkeypatch: p
     assert (api.state, api.registered) == ("READY", registered)
 
 
-def test_an_engine_that_the_server_lacks_stops_nothing(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_the_server_lacks_stops_nothing(job: LaunchJob, monkeypatch: pytest.MonkeyPatch) -> None:
     api = fake(job, "READY")
     api.engine_names = {"openvino", "sentence_transformers"}
     state = server(job).with_model(OTHER.to_json())
@@ -299,7 +301,7 @@ def test_of_exceptions_that_led_to_one_another_the_one_that_was_raised_is_told(t
     assert stage.failure_in(log, 0, "m") == "/m: the tokenizer cannot be read"
 
 
-def test_a_failed_launch_is_cleared_away_by_the_server_before_the_next_one(job: Job) -> None:
+def test_a_failed_launch_is_cleared_away_by_the_server_before_the_next_one(job: LaunchJob) -> None:
     """Cancelled or overtaken, the server's clearing would take the next launch of that name with it."""
     api = fake(job, "ERROR")
     api.launching = True
@@ -309,7 +311,7 @@ def test_a_failed_launch_is_cleared_away_by_the_server_before_the_next_one(job: 
     assert 3 <= job.clock.monotonic() < 4
 
 
-def test_a_failed_launch_that_is_never_cleared_away_is_cancelled(job: Job) -> None:
+def test_a_failed_launch_that_is_never_cleared_away_is_cancelled(job: LaunchJob) -> None:
     api = fake(job, "ERROR")
     api.launching = True
     stop_model(job, cast("XinferenceApi", api), "m")
@@ -335,7 +337,7 @@ def test_what_becomes_of_an_order_to_stop(status: int, said: str, ending: str, m
     assert api.terminate("m") == ending
 
 
-def test_the_engines_own_reason_is_told(job: Job) -> None:
+def test_the_engines_own_reason_is_told(job: LaunchJob) -> None:
     api = fake(job)
 
     def refuse(_: dict[str, Any]) -> None:

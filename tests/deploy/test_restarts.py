@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slo.deploy.restarts import CAP_S, HANG_CHECKS, HANG_S, STEADY_S, Restarts, Silence
+from slo.deploy.restarts import CAP_S, HANG_CHECKS, HANG_S, STEADY_S, Restarts, SilentChecks
 
 
 def test_a_first_death_is_repaired_at_once_and_a_crash_loop_is_slowed_down() -> None:
@@ -46,7 +46,7 @@ def test_a_start_that_fails_for_long_is_no_life() -> None:
 
 
 def test_a_hang_takes_time_and_questions() -> None:
-    silence = Silence(HANG_S, 190.0)
+    silence = SilentChecks(HANG_S, 190.0)
     assert not silence.heard(200.0, answered=True)
     outcomes = [silence.heard(200.0 + 2.5 * (number + 1), answered=False) for number in range(6)]
     assert outcomes.index(True) == max(HANG_CHECKS, int(HANG_S / 2.5)) - 1

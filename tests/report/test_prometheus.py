@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from slo.errors import ConfigError
-from slo.report.prometheus import rules_file
+from slo.report.prometheus import alertmanager_file, rules_file
 from slo.report.prometheus_tests import tests_file as unit_tests_file
 from slo.report.promise import BurnWindow, Promise, literal, promql_window
 from tests.real_servers import program, run
@@ -103,3 +103,25 @@ def test_windows_are_written_in_whole_units(seconds: int, text: str) -> None:
 @pytest.mark.parametrize(("value", "text"), [(0.05, "0.05"), (1 - 0.95, "0.05"), (8, "8"), (14.4, "14.4"), (0, "0")])
 def test_numbers_are_written_as_people_write_them(value: float, text: str) -> None:
     assert literal(value) == text
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    file = tmp_path / "alertmanager.yml"
+    file.write_text(alertmanager_file(urgent_url="http://u.example/x", ticket_url="http://t.example/x"))
+    return file
+
+
+def test_amtool_accepts_it(config: Path) -> None:
+    checked = run(program("amtool"), "check-config", str(config))
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("severity", "receiver"),
+    [("critical", "slo-urgent"), ("page", "slo-urgent"), ("ticket", "slo-tickets"), ("info", "slo-tickets")],
+)
+def test_the_severity_chooses_the_receiver(config: Path, severity: str, receiver: str) -> None:
+    command = ("config", "routes", "test", f"--config.file={config}", f"--verify.receivers={receiver}")
+    tested = run(program("amtool"), *command, f"severity={severity}")
+    assert tested.returncode == 0, tested.stdout

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from slo.report.alertmanager import alertmanager_file
 from slo.report.grafana import marks, panels
-from slo.report.prometheus import rules_file
+from slo.report.prometheus import alertmanager_file, rules_file
 from tests.real_servers import alertmanager, get_json, prometheus, until
 from tests.report.promises import P95, QUICK
 from tests.report.tiny_exporter import TinyExporter

@@ -12,7 +12,7 @@ import numpy as np
 
 from slo.serve.door.batcher import Embedded, ReplicaLost
 from slo.serve.door.cache import Vector
-from slo.serve.door.planner import Load
+from slo.serve.door.planner import ReplicaLoad
 from slo.serve.door.problem import Problem
 
 DIMENSIONS = 8
@@ -35,7 +35,7 @@ class FakeReplica:
     """Answers as the engine does. `behave(call number, texts)` gives seconds to take, or an error to raise."""
 
     def __init__(self, uid: str = "rep0", port: int = 1, behave: Behaviour = lambda *_: 0.0, **status: Any) -> None:
-        self.load = Load()
+        self.load = ReplicaLoad()
         self.identity = (uid, f"127.0.0.1:{port}")
         self.status: dict[str, Any] = {"fingerprint": "w1", "dimensions": DIMENSIONS, "max_tokens": 512, **status}
         self.calls: list[list[str]] = []

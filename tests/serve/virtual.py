@@ -18,7 +18,7 @@ from slo.serve.door.cache import Cache
 from slo.serve.door.call import Call
 from slo.serve.door.directory import Directory
 from slo.serve.door.front import Front
-from slo.serve.door.planner import Load
+from slo.serve.door.planner import ReplicaLoad
 from slo.serve.telemetry.telemetry import Telemetry
 from tests.serve.fakes import FakeFinder
 
@@ -62,7 +62,7 @@ class SlowReplica:
     slowness: float = 1.0
     identity: tuple[str, str] = ("rep0", "127.0.0.1:1")
     status: dict[str, Any] = field(default_factory=lambda: {"fingerprint": "w", "max_tokens": 512})
-    load: Load = field(default_factory=Load)
+    load: ReplicaLoad = field(default_factory=ReplicaLoad)
     computed: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -10,8 +10,7 @@ from slo.clock import ManualClock
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
 from slo.watch.delivery.policy import ChannelRoutes, RetryPolicy
-from slo.watch.delivery.sinks.limiter import Limit
-from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Sink
+from slo.watch.delivery.sinks.outcome import Delivered, Limit, Outcome, Sink
 from slo.watch.model.notification import Notification
 
 Answer = Callable[[Notification], Outcome]

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from slo.errors import StoreError
 from slo.watch.alerting.rules import NO_DATA_ALERT, STORE_ALERT
 from slo.watch.history.event_log import add_maintenance, add_silence, read
-from slo.watch.model.maintenance import Maintenance
-from slo.watch.model.silences import Silence, parse_matcher
+from slo.watch.model.silences import Maintenance, Silence, parse_matcher
 from tests.watch.simulated import Simulation, simulation, traffic
 
 GOOD = {"good": 600}

@@ -24,9 +24,8 @@ from slo.watch.history.event_log import add_maintenance, add_silence
 from slo.watch.history.store import Store
 from slo.watch.loop import Report, Reporter, Rhythm, watch
 from slo.watch.model.counts import Counts
-from slo.watch.model.maintenance import Maintenance
 from slo.watch.model.notification import Notification
-from slo.watch.model.silences import Silence, parse_matcher
+from slo.watch.model.silences import Maintenance, Silence, parse_matcher
 from slo.watch.server_health import ServerHealth
 from slo.watch.sli.probe import ProbeTally
 from slo.watch.watcher import Outside, Watcher

@@ -48,7 +48,7 @@ class Fitness(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class HealthVerdict:
     """What is thought of a process, and why; `test` asks for a pass with a known text."""
 
     fitness: Fitness
@@ -68,7 +68,7 @@ class Signs:
     slowness: float = 0.0  # logarithm of real by predicted time, exponentially forgotten
     broken: str = ""  # why its test failed
     leaving: bool = False
-    verdict: Verdict = Verdict(Fitness.FIT)
+    verdict: HealthVerdict = HealthVerdict(Fitness.FIT)
 
 
 class Health:
@@ -146,13 +146,13 @@ class Health:
         signs, counted_s = self._of(who, now_s), self._counted(now_s)
         return max(counted_s - signs.answered_s, counted_s - signs.progress_s if signs.passes_s else 0.0)
 
-    def judge(self, who: Identity, now_s: float, *, computing: bool) -> Verdict:
+    def judge(self, who: Identity, now_s: float, *, computing: bool) -> HealthVerdict:
         """`computing`: the process was seen to use the processor, or to wait for it."""
         signs = self._of(who, now_s)
         signs.verdict = self._judge(who, signs, now_s, COMPUTING if computing else 1.0)
         return signs.verdict
 
-    def _judge(self, who: Identity, signs: Signs, now_s: float, factor: float) -> Verdict:
+    def _judge(self, who: Identity, signs: Signs, now_s: float, factor: float) -> HealthVerdict:
         counted_s = self._counted(now_s)
         silent_s = counted_s - signs.answered_s
         running_s = counted_s - signs.progress_s if signs.passes_s else 0.0
@@ -176,14 +176,14 @@ class Health:
             f"{slow:.0f} times slower than the others": slow >= SLOW,
         }
         if self._patience_s and (reason := _first(deadly)):
-            return Verdict(Fitness.DEAD, reason)
+            return HealthVerdict(Fitness.DEAD, reason)
         if signs.leaving:
-            return Verdict(Fitness.LEAVING, "it is being stopped")
+            return HealthVerdict(Fitness.LEAVING, "it is being stopped")
         if silent_s >= SILENT_S:
-            return Verdict(Fitness.SILENT, f"no status for {silent_s:.1f} s")
+            return HealthVerdict(Fitness.SILENT, f"no status for {silent_s:.1f} s")
         if reason := _first(doubtful):
-            return Verdict(Fitness.DOUBTED, reason, test=bool(signs.broken) or signs.failures >= FAILURES)
-        return Verdict(Fitness.FIT)
+            return HealthVerdict(Fitness.DOUBTED, reason, test=bool(signs.broken) or signs.failures >= FAILURES)
+        return HealthVerdict(Fitness.FIT)
 
     def _recent(self, who: Identity, now_s: float) -> list[float]:
         """When processes of this name that were there before had to be ended, lately."""

@@ -13,7 +13,7 @@ import logging
 
 import numpy as np
 
-from slo.serve.door.health import COMPUTING, Fitness, Identity, Verdict
+from slo.serve.door.health import COMPUTING, Fitness, HealthVerdict, Identity
 from slo.serve.door.lane import Lane, ServedReplica
 from slo.serve.door.passes import ReplicaLost, vectors_of
 from slo.serve.engine.model_process import ModelProcess
@@ -68,7 +68,7 @@ class Liveness:
         for notes in (self._asked_s, self._seen, self._ordered_s):
             for gone in notes.keys() - watched.keys():
                 notes.pop(gone)
-        changed: list[tuple[ServedReplica, Verdict]] = []
+        changed: list[tuple[ServedReplica, HealthVerdict]] = []
         for who, replica in watched.items():
             if now_s - self._asked_s.get(who, -STATUS_S) >= STATUS_S and self._begin("status", replica):
                 self._asked_s[who] = now_s
@@ -85,7 +85,7 @@ class Liveness:
         for replica, verdict in changed:
             self._act(replica, verdict)
 
-    def _act(self, replica: ServedReplica, verdict: Verdict) -> None:
+    def _act(self, replica: ServedReplica, verdict: HealthVerdict) -> None:
         uid = replica.identity[0]
         if verdict.fitness is Fitness.FIT:
             logger.warning("xinference-slo: %s serves again", uid)
@@ -96,7 +96,7 @@ class Liveness:
         if verdict.fitness is Fitness.DEAD or elsewhere:
             replica.give_up(verdict.reason)
 
-    def _order_end(self, replica: ServedReplica, verdict: Verdict, now_s: float) -> None:
+    def _order_end(self, replica: ServedReplica, verdict: HealthVerdict, now_s: float) -> None:
         if replica.identity not in self._ordered_s:
             self._lane.health.was_ended(replica.identity, now_s)
             self._count("replica", "ended")

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from slo.serve.door.cache import Vector
-from slo.serve.door.planner import Load
+from slo.serve.door.planner import ReplicaLoad
 from slo.serve.telemetry.telemetry import PassTiming
 
 # What an engine answers: float32 vectors row by row, tokens and characters not read per text, milliseconds by stage.
@@ -32,7 +32,7 @@ class Replica(Protocol):
     identity: tuple[str, str]
 
     @property
-    def load(self) -> Load: ...
+    def load(self) -> ReplicaLoad: ...
 
     async def embed(self, texts: list[str]) -> Embedded:
         """Raises `ReplicaLost`, or whatever the engine raised."""

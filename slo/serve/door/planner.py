@@ -26,8 +26,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from slo.serve.door.due_queue import DueQueue
-from slo.serve.door.share import DeferredShare
+from slo.serve.door.due_queue import DeferredShare, DueQueue
 from slo.serve.door.work import Job, State
 from slo.serve.engine.cost import PassCost
 
@@ -40,7 +39,7 @@ STARVED_S = 1.0  # batch texts get one pass after so long, whatever else waits
 
 
 @dataclass(slots=True)
-class Load:
+class ReplicaLoad:
     """What one replica is doing. Kept by whoever dispatches."""
 
     passes_s: deque[float] = field(default_factory=deque)  # predicted seconds of each pass handed over
@@ -71,11 +70,11 @@ class Load:
         return max(self.busy_until_s - now_s, 0.001) if self.passes_s else 0.0
 
 
-class Target(Protocol):
-    """Anything that carries a `Load`."""
+class PassTarget(Protocol):
+    """Anything that carries a `ReplicaLoad`."""
 
     @property
-    def load(self) -> Load: ...
+    def load(self) -> ReplicaLoad: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +176,7 @@ class Planner:
         """Take all waiting jobs out."""
         return [job for queue in (self._online, self._deferred, self._batch) for job in queue.drain()]
 
-    def decide(self, now_s: float, targets: Sequence[Target]) -> Dispatch | float | None:
+    def decide(self, now_s: float, targets: Sequence[PassTarget]) -> Dispatch | float | None:
         """The next step: a pass to start now, an instant at which to ask again, or None: wait for an event."""
         open_targets = [i for i, target in enumerate(targets) if len(target.load.passes_s) < self.in_flight]
         if not open_targets:
@@ -205,7 +204,7 @@ class Planner:
         jobs = self._next_online(now_s, len(targets))
         return self._dispatch(index, jobs + self._filling(jobs, now_s, now_s + load.remaining_s(now_s)))
 
-    def _start_at_s(self, load: Load, oldest: Job) -> float:
+    def _start_at_s(self, load: ReplicaLoad, oldest: Job) -> float:
         """When the first online text may be handed to this replica."""
         if load.passes_s:
             return self._hand_over_s(load)
@@ -214,7 +213,7 @@ class Planner:
             return oldest.enqueued_s + self.max_wait_s
         return oldest.enqueued_s
 
-    def _hand_over_s(self, load: Load) -> float:
+    def _hand_over_s(self, load: ReplicaLoad) -> float:
         """When a busy replica gets its next pass."""
         return load.busy_until_s - self.lead_s
 

@@ -22,7 +22,7 @@ from xoscar.backends.message import (
 from xoscar.context import get_context
 
 from slo.serve.door.passes import Embedded, ReplicaLost
-from slo.serve.door.planner import Load
+from slo.serve.door.planner import ReplicaLoad
 from slo.serve.door.problem import Unanswered, not_ready, unknown_model
 from slo.serve.engine.model_process import Leaving
 
@@ -43,7 +43,7 @@ class ActorReplica:
 
     def __init__(self, identity: tuple[str, str], ref: Any, status: dict[str, Any], worker: str) -> None:
         """`ref` is None for one that cannot be asked for it yet."""
-        self.load = Load()
+        self.load = ReplicaLoad()
         self.identity = identity
         self.status = status
         self._ref = ref

@@ -23,7 +23,7 @@ from transformers import AutoModel
 from transformers.utils import logging
 
 from slo.errors import ModelSourceError, QuantizeError
-from slo.serve.engine.model_files import FALL_BACK, ModelFiles, Pooling
+from slo.serve.engine.encoder_files import FALL_BACK, EncoderFiles, Pooling
 from slo.serve.engine.openvino_forward import core
 from slo.serve.engine.packing import INPUTS, Shapes, pack
 
@@ -121,7 +121,7 @@ class PackedEncoder(nn.Module):  # type: ignore[misc]
         return nn.functional.normalize(vectors, dim=-1) if self.normalise else vectors
 
 
-def load_encoder(files: ModelFiles) -> PackedEncoder:
+def load_encoder(files: EncoderFiles) -> PackedEncoder:
     """Read the weights in fp32, whatever precision they are stored in. Takes seconds: imports transformers.
 
     Raises ModelSourceError naming the weights that are missing or belong to another model: transformers would put
@@ -138,7 +138,7 @@ def load_encoder(files: ModelFiles) -> PackedEncoder:
     return encoder
 
 
-def _require_all(files: ModelFiles, *, missing: Collection[str], unexpected: Collection[str]) -> None:
+def _require_all(files: EncoderFiles, *, missing: Collection[str], unexpected: Collection[str]) -> None:
     absent = sorted(name for name in missing if not name.startswith(POOLER))
     odd = sorted(name for name in unexpected if not _harmless(name))
     faults = [f"{_listed(names)} {what}" for names, what in ((absent, "missing"), (odd, "unknown")) if names]
@@ -159,7 +159,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN_KEYS]) + more
 
 
-def convert(files: ModelFiles) -> ov.Model:
+def convert(files: EncoderFiles) -> ov.Model:
     """Convert and prove it: the graph must give torch's own vectors on shapes it was not traced with.
 
     Raises QuantizeError when the model does not fit the BERT skeleton or the two disagree.

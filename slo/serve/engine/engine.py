@@ -26,11 +26,11 @@ from xinference.model.utils import parse_uri
 from slo.errors import SloError
 from slo.host import offer_to_oom_killer
 from slo.serve.engine.artefacts import NotMade
+from slo.serve.engine.encoder_files import read_model
 from slo.serve.engine.fidelity import Vectors
 from slo.serve.engine.helper import make_in_helper
-from slo.serve.engine.line import Answer, Line
+from slo.serve.engine.line import BatchAnswer, Line
 from slo.serve.engine.loading import Loaded, load
-from slo.serve.engine.model_files import read_model
 from slo.serve.engine.model_process import ModelProcess
 
 logger = logging.getLogger("xinference.slo")
@@ -175,7 +175,7 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
             make_in_helper(directory, cache, precision)
             return load(directory, cache, may_make=False, **settings)
 
-    def _openai(self, answer: Answer, model: str) -> dict[str, Any]:
+    def _openai(self, answer: BatchAnswer, model: str) -> dict[str, Any]:
         tokens = sum(answer.tokens)
         rows = enumerate(answer.vectors.tolist())
         return {

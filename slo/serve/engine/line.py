@@ -28,7 +28,7 @@ DRAIN_S = 20.0  # for the calls that are under way when the model is stopped
 
 
 @dataclass(frozen=True)
-class Answer:
+class BatchAnswer:
     """Vectors [texts, dimensions]; per text its tokens and the characters that were not read; ms by stage."""
 
     vectors: Vectors
@@ -47,7 +47,7 @@ class Inferred:
 
 
 @dataclass
-class Tally:
+class StageTally:
     """What was done since the start."""
 
     passes: int = 0
@@ -63,7 +63,7 @@ class Line:
 
     def __init__(self, runtime: Runtime, *, now_s: Callable[[], float] = perf_counter) -> None:
         self.runtime = runtime
-        self.tally = Tally()
+        self.tally = StageTally()
         self.cost, self.narrow_cost = PassCost(), PassCost()
         for timed in runtime.timed:
             self._cost(timed.narrow).observe(timed.tokens, timed.seconds, timed.seconds, 0.0)
@@ -76,7 +76,7 @@ class Line:
         self._free_s = [0.0] * runtime.streams  # when each stream is predicted to be free
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="prepare")
 
-    async def embed(self, texts: Sequence[str]) -> Answer:
+    async def embed(self, texts: Sequence[str]) -> BatchAnswer:
         """Embed texts in order. A cancelled call drops its passes that have not begun; others notice nothing.
 
         Raises `Leaving` once the line is being closed, and whatever the runtime raises.
@@ -92,7 +92,7 @@ class Line:
                 self._calls -= 1
                 self._idle.notify_all()
 
-    async def _embed(self, texts: Sequence[str]) -> Answer:
+    async def _embed(self, texts: Sequence[str]) -> BatchAnswer:
         loop = asyncio.get_running_loop()
         begun = self._now_s()
         if sum(map(len, texts)) <= INLINE_CHARACTERS:
@@ -179,9 +179,9 @@ class Line:
             self._cost(narrow).observe(packed.tokens, took_s, took_s, 0.0)
         return Inferred(vectors, begun_s, ended_s)
 
-    def _answer(self, batch: Batch, vectors: Vectors, stages_s: dict[str, float]) -> Answer:
+    def _answer(self, batch: Batch, vectors: Vectors, stages_s: dict[str, float]) -> BatchAnswer:
         stages_ms = {stage: seconds * 1000 for stage, seconds in stages_s.items()}
-        return Answer(vectors, batch.tokens.counts, batch.tokens.truncated, stages_ms)
+        return BatchAnswer(vectors, batch.tokens.counts, batch.tokens.truncated, stages_ms)
 
 
 def _covered_s(results: Sequence[Inferred]) -> float:

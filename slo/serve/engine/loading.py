@@ -15,8 +15,8 @@ from slo.host import usable_cores
 from slo.model_store import recipe
 from slo.serve.engine.artefacts import Artefacts, Progress, silent
 from slo.serve.engine.calibration import CHINESE_SAMPLE, calibration_texts, held_out_texts
-from slo.serve.engine.fidelity import Fidelity, Vectors, compare
-from slo.serve.engine.model_files import read_model
+from slo.serve.engine.encoder_files import read_model
+from slo.serve.engine.fidelity import Choice, Fidelity, Precision, Vectors, choose, compare
 from slo.serve.engine.openvino_forward import (
     OpenVinoForward,
     core,
@@ -25,7 +25,6 @@ from slo.serve.engine.openvino_forward import (
     supported_precisions,
 )
 from slo.serve.engine.packing import Pass
-from slo.serve.engine.precision import Choice, Precision, choose
 from slo.serve.engine.refusals import remembered
 from slo.serve.engine.retrieval import Pairs, ndcg
 from slo.serve.engine.runtime import Runtime

@@ -10,9 +10,8 @@ import numpy as np
 import openvino as ov
 
 from slo.errors import QuantizeError
-from slo.serve.engine.fidelity import Vectors
+from slo.serve.engine.fidelity import Precision, Vectors
 from slo.serve.engine.packing import Pass
-from slo.serve.engine.precision import Precision
 
 
 @cache

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slo.serve.engine.model_files import Pooling
+from slo.serve.engine.encoder_files import Pooling
 
 Ints = NDArray[np.int32]
 

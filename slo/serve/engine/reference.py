@@ -14,8 +14,8 @@ import torch
 
 from slo.errors import QuantizeError
 from slo.serve.engine.encoder import UNWRAPPED
+from slo.serve.engine.encoder_files import FALL_BACK, EncoderFiles
 from slo.serve.engine.fidelity import Vectors
-from slo.serve.engine.model_files import FALL_BACK, ModelFiles
 from slo.serve.engine.runtime import Runtime
 
 TEXTS = (
@@ -26,7 +26,7 @@ TEXTS = (
 TOLERANCE = 1e-3  # of the length of a vector; fp32 on another path differs by 1e-6, a wrong token or pooling by 1e-1
 
 
-def require_agreement(files: ModelFiles, runtime: Runtime) -> None:
+def require_agreement(files: EncoderFiles, runtime: Runtime) -> None:
     """Embed a few texts both ways. Raises QuantizeError when a vector differs, or sentence-transformers cannot."""
     try:
         expected = _theirs(files)
@@ -47,7 +47,7 @@ def require_agreement(files: ModelFiles, runtime: Runtime) -> None:
         )
 
 
-def _theirs(files: ModelFiles) -> Vectors:
+def _theirs(files: EncoderFiles) -> Vectors:
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415 - seconds, and only once per model
 
     model: Any = SentenceTransformer(

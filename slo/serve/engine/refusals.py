@@ -16,7 +16,7 @@ from pathlib import Path
 from slo.errors import QuantizeError, SloError
 from slo.model_store import recipe
 from slo.serve.engine.artefacts import DIGESTS, Artefacts, Digests
-from slo.serve.engine.model_files import FALL_BACK, content_hash, read_model
+from slo.serve.engine.encoder_files import FALL_BACK, content_hash, read_model
 
 FOLDER, REASON = "refused", "reason.txt"
 

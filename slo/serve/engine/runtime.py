@@ -15,8 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
+from slo.serve.engine.encoder_files import EncoderFiles
 from slo.serve.engine.fidelity import Vectors
-from slo.serve.engine.model_files import ModelFiles
 from slo.serve.engine.packing import Pass, Shapes, pack, split, spread
 from slo.serve.engine.tokens import Tokens
 
@@ -60,7 +60,7 @@ class Runtime:
 
     def __init__(
         self,
-        files: ModelFiles,
+        files: EncoderFiles,
         tokenize: Callable[[Sequence[str]], Tokens],
         forward: Forward | Streaming,
         *,

@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import Encoding, Tokenizer
 
 from slo.errors import ModelSourceError
-from slo.serve.engine.model_files import ModelFiles
+from slo.serve.engine.encoder_files import EncoderFiles
 from slo.serve.engine.prefix import Prefixes, all_pieces
 
 # What transformers' clean_up_tokenization takes back of the blanks that decoding puts between words.
@@ -34,7 +34,7 @@ class Tokens:
 class TextTokenizer:
     """The model's own tokenizer, cutting at `max_tokens`. Safe to call from several threads."""
 
-    def __init__(self, path: Path, files: ModelFiles) -> None:
+    def __init__(self, path: Path, files: EncoderFiles) -> None:
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception for missing and for malformed files
@@ -129,7 +129,7 @@ class TextTokenizer:
         return sum(token.strip("[]<>").lower() == "unk" for token in tokens) / len(tokens)
 
 
-def save_tokenizer(files: ModelFiles, path: Path) -> None:
+def save_tokenizer(files: EncoderFiles, path: Path) -> None:
     """Write the model's tokenizer as tokenizer.json, as transformers reads it.
 
     That need not be the model's own tokenizer.json: for some classes transformers takes the vocabulary alone, and the

@@ -9,10 +9,9 @@ import torch
 
 from slo.errors import EnvironmentProblem
 from slo.serve.engine.encoder import load_encoder
-from slo.serve.engine.fidelity import Vectors
-from slo.serve.engine.model_files import ModelFiles
+from slo.serve.engine.encoder_files import EncoderFiles
+from slo.serve.engine.fidelity import Precision, Vectors
 from slo.serve.engine.packing import Ints, Pass
-from slo.serve.engine.precision import Precision
 
 DTYPES: dict[Precision, str] = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 REHEARSALS = 2  # passes before a recording: libraries allocate and choose their kernels in them
@@ -25,7 +24,7 @@ class TorchForward:
     launch instead of some 200 kernels, that would take the processor longer to start than the GPU to run.
     """
 
-    def __init__(self, files: ModelFiles, *, device: str, precision: Precision) -> None:
+    def __init__(self, files: EncoderFiles, *, device: str, precision: Precision) -> None:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise EnvironmentProblem(f"no GPU is visible for the device {device!r}", hint="use --device cpu")
         self._device = torch.device(device)

@@ -21,7 +21,7 @@ LONGEST_S = 86_400.0
 Row = tuple[float, tuple[int, ...]]
 
 
-class Arrivals:
+class ArrivalLog:
     """One per API process; written on the event loop only."""
 
     def __init__(self, *, requests: int = MOST_REQUESTS, texts: int = MOST_TEXTS) -> None:

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from slo.serve.telemetry.arrivals import Arrivals
+from slo.serve.telemetry.arrivals import ArrivalLog
 from slo.serve.telemetry.edges import STANDARD, Edges
 from slo.serve.telemetry.window import Series, Window
 
@@ -82,7 +82,7 @@ class Telemetry:
         self.edges = edges
         self.started_s = monotonic()
         self.window = Window(edges)
-        self.arrivals = Arrivals()
+        self.arrivals = ArrivalLog()
         self.in_flight = 0
         self.requests: dict[Series, Fine] = {}  # model, length class, code, cache
         self.own_requests: dict[Series, Fine] = {}  # model, length class, source, code, cache

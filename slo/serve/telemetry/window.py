@@ -23,7 +23,7 @@ Series = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
+class BinCounts:
     """Observations of one series, or of several added up."""
 
     bins: NDArray[np.int64]
@@ -45,13 +45,13 @@ class Counts:
         index = int(np.searchsorted(np.cumsum(self.bins), rank(total, q)))
         return self.edges.longest_s(index)
 
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(self.bins + other.bins, self.edges)
+    def __add__(self, other: BinCounts) -> BinCounts:
+        return BinCounts(self.bins + other.bins, self.edges)
 
 
-def no_counts(edges: Edges = STANDARD) -> Counts:
+def no_counts(edges: Edges = STANDARD) -> BinCounts:
     """Nothing observed."""
-    return Counts(np.zeros(edges.bins, dtype=np.int64), edges)
+    return BinCounts(np.zeros(edges.bins, dtype=np.int64), edges)
 
 
 class Window:
@@ -73,7 +73,7 @@ class Window:
         """Something happened `amount` times."""
         self._add(series, self._counter, amount, now_s)
 
-    def sums(self, seconds: int, now_s: float) -> tuple[dict[Series, Counts], dict[Series, int]]:
+    def sums(self, seconds: int, now_s: float) -> tuple[dict[Series, BinCounts], dict[Series, int]]:
         """Histograms and counters by series over the last whole `seconds`, the current one included."""
         self._roll(int(now_s))
         since = int(now_s) - seconds
@@ -85,14 +85,14 @@ class Window:
             keys = np.concatenate([part[0] for part in parts])
             weights = np.concatenate([part[1] for part in parts])
             table = np.bincount(keys, weights=weights, minlength=table.size).astype(np.int64).reshape(-1, _STRIDE)
-        histograms: dict[Series, Counts] = {}
+        histograms: dict[Series, BinCounts] = {}
         counters: dict[Series, int] = {}
         for series, index in self._series.items():
             row = table[index]
             if row[self._counter]:
                 counters[series] = int(row[self._counter])
             if row[: self._counter].any():
-                histograms[series] = Counts(row[: self._counter].copy(), self._edges)
+                histograms[series] = BinCounts(row[: self._counter].copy(), self._edges)
         return histograms, counters
 
     def _add(self, series: Series, bin_: int, amount: int, now_s: float) -> None:

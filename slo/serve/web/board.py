@@ -26,7 +26,7 @@ from slo.serve.door.directory import Directory
 from slo.serve.door.problem import Problem, invalid
 from slo.serve.door.responses import json_reply, problem_reply
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.serve.telemetry.window import Counts, no_counts
+from slo.serve.telemetry.window import BinCounts, no_counts
 from slo.serve.web.history import History
 from slo.serve.web.processes import Processes
 from slo.serve.web.remembered import Changes, remembered, watched_history
@@ -181,12 +181,12 @@ class Board:
             self.changes.look(self._directory.lanes, self._wall())
 
 
-def _coarse(answered: Counts) -> list[int]:
-    """Counts by the standard edges, exact since both share them; the last one is beyond all edges."""
+def _coarse(answered: BinCounts) -> list[int]:
+    """BinCounts by the standard edges, exact since both share them; the last one is beyond all edges."""
     return [int(part.sum()) for part in np.split(answered.bins, answered.edges.ends)]
 
 
-def _interval_ms(answered: Counts) -> tuple[float | None, float | None]:
+def _interval_ms(answered: BinCounts) -> tuple[float | None, float | None]:
     """95 % interval of the P95 of these answers; None where they are too few to bound it."""
     cumulated = np.cumsum(answered.bins)
     bounds: list[float | None] = []

@@ -21,7 +21,7 @@ from slo.serve.door.directory import Directory
 from slo.serve.door.lane import Lane
 from slo.serve.telemetry.edges import Edges
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.serve.telemetry.window import Counts, Series, no_counts
+from slo.serve.telemetry.window import BinCounts, Series, no_counts
 from slo.serve.web.control import Control
 from slo.serve.web.processes import Processes
 
@@ -31,7 +31,7 @@ MIX_TOKENS = 27  # tokens of a mean request of the standard mix (4, 20 and 50 ch
 
 
 def window_report(telemetry: Telemetry, seconds: int, threshold_s: float, model: str = "") -> dict[str, Any]:
-    """Counts, good counts and percentiles over the last `seconds`, of `model` alone if one is named."""
+    """BinCounts, good counts and percentiles over the last `seconds`, of `model` alone if one is named."""
     now_s = telemetry.now()
     histograms, counters = telemetry.window.sums(seconds, now_s)
     histograms = {s: c for s, c in histograms.items() if not model or s[0] == "stage" or s[1] == model}
@@ -39,7 +39,7 @@ def window_report(telemetry: Telemetry, seconds: int, threshold_s: float, model:
     online = {series: counts for series, counts in requests.items() if series[1] != "batch"}
     classes = sorted({series[1] for series in requests})
 
-    def figures(parts: dict[Series, Counts]) -> dict[str, Any]:
+    def figures(parts: dict[Series, BinCounts]) -> dict[str, Any]:
         return _figures(parts, threshold_s, telemetry.edges)
 
     return {
@@ -158,7 +158,7 @@ def absent_replicas(lane: Lane) -> list[tuple[str, str]]:
     ]
 
 
-def _figures(requests: dict[Series, Counts], threshold_s: float, edges: Edges) -> dict[str, Any]:
+def _figures(requests: dict[Series, BinCounts], threshold_s: float, edges: Edges) -> dict[str, Any]:
     """Figures over series of (model, length class, code, cache)."""
     by_code = {code: _sum((c for s, c in requests.items() if s[2] == code), edges) for code in CODES}
     answered = by_code["2xx"]
@@ -173,17 +173,17 @@ def _figures(requests: dict[Series, Counts], threshold_s: float, edges: Edges) -
     }
 
 
-def _availability(requests: dict[Series, Counts]) -> dict[str, int]:
+def _availability(requests: dict[Series, BinCounts]) -> dict[str, int]:
     events = {series: counts.total for series, counts in requests.items() if series[2] != "4xx"}
     return {"total": sum(events.values()), "good": sum(n for s, n in events.items() if s[2] == "2xx")}
 
 
-def _percentiles(counts: Counts) -> dict[str, Any]:
+def _percentiles(counts: BinCounts) -> dict[str, Any]:
     values = {f"p{q * 100:g}_ms": counts.quantile_s(q) for q in (0.5, 0.9, 0.95, 0.99)}
     return {"count": counts.total, **{k: None if v is None else round(v * 1000, 3) for k, v in values.items()}}
 
 
-def _sum(parts: Iterable[Counts], edges: Edges) -> Counts:
+def _sum(parts: Iterable[BinCounts], edges: Edges) -> BinCounts:
     result = no_counts(edges)
     for part in parts:
         result = result + part

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from slo.serve.telemetry.edges import STANDARD, Edges
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.serve.telemetry.window import Counts
+from slo.serve.telemetry.window import BinCounts
 
 STEP_S = 15
 STEPS = 24 * 3600 // STEP_S
@@ -57,7 +57,7 @@ class Point:
     good: int
     refused: int
     in_flight: int
-    answered: Counts
+    answered: BinCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +145,11 @@ def _added(start_s: float, steps: Sequence[Step], edges: Edges) -> Point:
         good=sum(step.good for step in steps),
         refused=sum(step.refused for step in steps),
         in_flight=max(step.in_flight for step in steps),
-        answered=Counts(answered, edges),
+        answered=BinCounts(answered, edges),
     )
 
 
-def mean_s(counts: Counts) -> float | None:
+def mean_s(counts: BinCounts) -> float | None:
     """Mean by the middles of the bins, at most 1 % off; None without observations."""
     total = counts.total
     return float((counts.bins * counts.edges.middles_s()).sum()) / total if total else None

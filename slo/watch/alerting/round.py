@@ -21,9 +21,9 @@ from slo.watch.alerting.rules import Rule, Rulebook
 from slo.watch.budget.budget import Budget, BudgetPeriod
 from slo.watch.history.compaction import Retention
 from slo.watch.model.counts import Counts
-from slo.watch.model.maintenance import Maintenance
 from slo.watch.model.notification import SEVERITIES
 from slo.watch.model.objectives import Goal
+from slo.watch.model.silences import Maintenance
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,11 +17,11 @@ from typing import Any, Literal, cast
 import yaml
 
 from slo.errors import ConfigError, SloError
+from slo.settings import read_yaml
 from slo.stats import wilson
 from slo.units import parse_duration, show_duration
 from slo.watch.model.counts import Counts
 from slo.watch.model.notification import SEVERITIES, Severity
-from slo.yaml_file import read_yaml
 
 MOST_BAD = 0.8  # a row that asked for more might never fire, whatever happens
 

@@ -16,17 +16,18 @@ from functools import partial
 from pathlib import Path
 from typing import TextIO
 
-from slo.channel_secrets import PARTS, secret_variable
 from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.errors import ConfigError
 from slo.settings_alerts import (
+    PARTS,
     AlertsSection,
     RobotSection,
     SlackSection,
     SmtpSection,
     WebhookSection,
     WeComSection,
+    secret_variable,
 )
 from slo.watch.alerting.address import runbook_of, watched
 from slo.watch.alerting.diagnosis import Language, entry_url

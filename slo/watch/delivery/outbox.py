@@ -20,13 +20,11 @@ from pathlib import Path
 
 from slo.clock import Clock
 from slo.watch.delivery.digest import merge
-from slo.watch.delivery.outbox_entry import Delivery, SendJob
-from slo.watch.delivery.outbox_file import OutboxDamaged
+from slo.watch.delivery.outbox_file import Delivery, OutboxDamaged, SendJob
 from slo.watch.delivery.outbox_store import LONGEST_WAIT_S, OutboxStore
 from slo.watch.delivery.policy import URGENT_RANK, Attempt, ChannelRoutes, RetryPolicy, in_words, metric_text, rank_of
 from slo.watch.delivery.senders import LONGEST_SEND_S, Senders, attempt
-from slo.watch.delivery.sinks.limiter import TokenBucket
-from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry, Sink
+from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry, Sink, TokenBucket
 from slo.watch.model.notification import Notification
 
 _AFTER_RESOLVE_S = 300.0  # how long a receiver that forgets (Alertmanager) is reminded of a resolve

@@ -16,9 +16,8 @@ from typing import Any
 
 from slo.errors import StoreError
 from slo.files import locked
-from slo.watch.delivery.outbox_entry import Delivery, decode, encode
-from slo.watch.delivery.outbox_file import OutboxFile
-from slo.watch.delivery.sinks.limiter import Limit, TokenBucket
+from slo.watch.delivery.outbox_file import Delivery, OutboxFile, decode, encode
+from slo.watch.delivery.sinks.outcome import Limit, TokenBucket
 from slo.watch.model.notification import Notification
 
 LONGEST_WAIT_S = 3600.0  # a due time further ahead comes from a clock that was wrong: it is due now

@@ -13,8 +13,7 @@ from typing import Any, Literal
 
 from slo.errors import StoreError
 from slo.watch.history.store import Store
-from slo.watch.model.maintenance import Maintenance
-from slo.watch.model.silences import Silence, parse_matcher
+from slo.watch.model.silences import Maintenance, Silence, parse_matcher
 
 # alert: a change of state; message: something was told; action: remediation; change: something about the service was
 # changed (deploy, configuration, restart); note: anything a person wants to remember.

@@ -3,6 +3,9 @@ Who asked not to be told, about what, until when, and why. Matching as in Alertm
 
 A silence mutes messages; the alert still fires, is recorded, and burns budget. Maintenance does more, see
 `maintenance.py`.
+
+Agreed downtime (maintenance): minutes within it are kept, but left out of the budget, and alerts are muted meanwhile.
+Each window has a reason and an author and stays in the history: budgets are shown with and without it.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, cast
 
+from slo.clock import iso
 from slo.errors import ConfigError
 
 Operator = Literal["=", "!=", "=~", "!~"]
@@ -80,3 +84,32 @@ class Silence:
 def muted_by(silences: Iterable[Silence], labels: Mapping[str, str], now_s: float) -> Silence | None:
     """The first silence in force for these labels; None when people are to be told."""
     return next((silence for silence in silences if silence.mutes(labels, now_s)), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Maintenance:
+    """Agreed downtime in `[starts_s, ends_s)`, wall-clock seconds."""
+
+    id: str
+    starts_s: float
+    ends_s: float
+    reason: str
+    author: str
+
+    def __post_init__(self) -> None:
+        if not self.reason.strip() or not self.author.strip():
+            raise ConfigError("maintenance needs a reason and an author", hint="both are shown beside the budget")
+        if not self.starts_s < self.ends_s:
+            raise ConfigError("maintenance must end after it starts")
+
+    def covers(self, start_s: float, end_s: float) -> bool:
+        """Does any part of `[start_s, end_s)` lie within? A minute cut by the edge is excused whole."""
+        return start_s < self.ends_s and end_s > self.starts_s
+
+    def __str__(self) -> str:
+        return f"{iso(self.starts_s)} to {iso(self.ends_s)}: {self.reason} ({self.author})"
+
+
+def covering(windows: Iterable[Maintenance], start_s: float, end_s: float) -> Maintenance | None:
+    """The first window that touches `[start_s, end_s)`."""
+    return next((window for window in windows if window.covers(start_s, end_s)), None)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slo.serve.door.planner import BESIDE_SHARE, STARVED_S, Dispatch, Load, Planner
+from slo.serve.door.planner import BESIDE_SHARE, STARVED_S, Dispatch, Planner, ReplicaLoad
 from slo.serve.door.work import Job, State
 from slo.serve.engine.cost import PassCost
 
@@ -20,7 +20,7 @@ WAIT_S = 0.002
 class Machine:
     """A replica of the simulation."""
 
-    load: Load = field(default_factory=Load)
+    load: ReplicaLoad = field(default_factory=ReplicaLoad)
     ends: list[tuple[float, int]] = field(default_factory=list)  # when passes end, and their tokens
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from slo.serve.engine import artefacts
 from slo.serve.engine.artefacts import WORTH_BYTES, Digests
-from slo.serve.engine.model_files import file_digest
+from slo.serve.engine.encoder_files import file_digest
 
 
 class Counted:

@@ -18,11 +18,11 @@ from sentence_transformers import SentenceTransformer
 from xinference.model.embedding import SUPPORTED_ENGINES
 from xinference.model.embedding.core import EmbeddingModelFamilyV2
 
+from slo.serve.engine.encoder_files import read_model
 from slo.serve.engine.engine import ENGINE, OpenVinoEmbedding, publish
 from slo.serve.engine.fidelity import Vectors
 from slo.serve.engine.line import Line
 from slo.serve.engine.loading import Loaded, load
-from slo.serve.engine.model_files import read_model
 from slo.serve.engine.model_process import Leaving
 from slo.serve.engine.packing import Pass
 from slo.serve.engine.runtime import Runtime

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slo.errors import QuantizeError
-from slo.serve.engine.fidelity import Fidelity, Vectors, compare, spearman
-from slo.serve.engine.precision import Precision, choose
+from slo.serve.engine.fidelity import Fidelity, Precision, Vectors, choose, compare, spearman
 
 GOOD = Fidelity(mean_cosine=0.999, minimum_cosine=0.99, rank=0.999, texts=100)
 BAD = Fidelity(mean_cosine=0.999, minimum_cosine=0.90, rank=0.999, texts=100)

@@ -22,7 +22,7 @@ from xinference.model.embedding.core import EmbeddingModelFamilyV2
 from xinference.model.embedding.sentence_transformers.core import SentenceTransformerEmbeddingModel
 
 from slo.serve.door.batcher import Embedded
-from slo.serve.door.planner import Load
+from slo.serve.door.planner import ReplicaLoad
 from slo.serve.engine.engine import OpenVinoEmbedding
 from tests.serve.fakes import FakeFinder
 from tests.serve.http_door import Door, opened
@@ -115,7 +115,7 @@ class EngineReplica:
     """Our engine in this process, in the place of one behind an actor."""
 
     def __init__(self, engine: OpenVinoEmbedding, status: Json) -> None:
-        self.load = Load()
+        self.load = ReplicaLoad()
         self.identity = ("m-rep0", "127.0.0.1:1")
         self.status = status
         self._engine = engine

@@ -18,8 +18,8 @@ from slo.deploy.registration import ModelPlan, description
 from slo.deploy.standin import write_standin
 from slo.errors import SloError
 from slo.serve.engine import engine
+from slo.serve.engine.encoder_files import read_model
 from slo.serve.engine.engine import OpenVinoEmbedding
-from slo.serve.engine.model_files import read_model
 
 FOLDERS = [
     "models dl",

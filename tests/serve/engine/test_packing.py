@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slo.serve.engine.encoder_files import read_model
 from slo.serve.engine.fidelity import Vectors
-from slo.serve.engine.model_files import read_model
 from slo.serve.engine.packing import FILLING, ROWS_PER_TOKENS, Pass, Shapes, pack, split, spread
 from slo.serve.engine.runtime import Runtime
 from slo.serve.engine.tokens import Tokens

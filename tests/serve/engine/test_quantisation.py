@@ -16,11 +16,11 @@ from sentence_transformers import SentenceTransformer
 
 from slo.errors import ModelSourceError, QuantizeError
 from slo.serve.engine.artefacts import Artefacts, NotMade, is_intact
+from slo.serve.engine.encoder_files import read_model
+from slo.serve.engine.fidelity import Precision
 from slo.serve.engine.helper import make_in_helper
 from slo.serve.engine.loading import GRAPH, Workshop, load
-from slo.serve.engine.model_files import read_model
 from slo.serve.engine.openvino_forward import cpu_kind, supported_precisions
-from slo.serve.engine.precision import Precision
 from slo.serve.engine.torch_forward import TorchForward
 
 

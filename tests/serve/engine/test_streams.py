@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slo.serve.engine.encoder_files import read_model
 from slo.serve.engine.fidelity import Vectors
 from slo.serve.engine.line import Line
-from slo.serve.engine.model_files import read_model
 from slo.serve.engine.packing import Pass
 from slo.serve.engine.runtime import PassTime, Runtime
 from slo.serve.engine.streams import Streams, after_narrow, after_wide, narrow_is_sooner

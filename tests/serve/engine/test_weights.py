@@ -15,8 +15,8 @@ from sentence_transformers import SentenceTransformer
 
 from slo.errors import ModelSourceError, QuantizeError
 from slo.serve.engine.encoder import load_encoder
+from slo.serve.engine.encoder_files import read_model
 from slo.serve.engine.loading import Workshop, load
-from slo.serve.engine.model_files import read_model
 from slo.serve.engine.packing import Pass
 from slo.serve.engine.reference import TEXTS, require_agreement
 from slo.serve.engine.runtime import Runtime

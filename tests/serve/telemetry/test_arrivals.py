@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from slo.serve.telemetry.arrivals import Arrivals, trace_text
+from slo.serve.telemetry.arrivals import ArrivalLog, trace_text
 from tests.serve.fakes import FakeFinder, FakeReplica
 from tests.serve.http_door import KEY, opened
 
 
 def test_requests_are_remembered_in_order_of_arrival() -> None:
-    found = Arrivals()
+    found = ArrivalLog()
     found.note(2.0, ["你好"])
     found.note(1.0, ["a", "bcd"])  # parsed later, since its body was longer
     assert found.since(0.0) == ([(1.0, (1, 3)), (2.0, (2,))], True)
@@ -21,7 +21,7 @@ def test_requests_are_remembered_in_order_of_arrival() -> None:
 
 @pytest.mark.parametrize(("requests", "texts"), [(10, 10**6), (10**6, 30)], ids=["by requests", "by texts"])
 def test_the_oldest_go_when_there_are_too_many_and_it_is_said(requests: int, texts: int) -> None:
-    found = Arrivals(requests=requests, texts=texts)
+    found = ArrivalLog(requests=requests, texts=texts)
     for moment in range(100):
         found.note(float(moment), ["a", "b", "c"])
     rows, complete = found.since(0.0)

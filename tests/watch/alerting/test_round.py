@@ -6,8 +6,8 @@ from slo.watch.alerting.alerts import Alert, AlertChange, Phase
 from slo.watch.alerting.grouping import Notice, NoticeKind, Tier
 from slo.watch.alerting.round import Announcement, Round, WatchState, event_of, state_of
 from slo.watch.alerting.rules import Rule
-from slo.watch.model.maintenance import Maintenance
 from slo.watch.model.notification import Severity
+from slo.watch.model.silences import Maintenance
 
 P95 = Objective()
 GOOD, BAD, NONE = judge(300, 300, P95), judge(0, 300, P95), judge(0, 0, P95)

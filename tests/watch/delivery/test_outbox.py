@@ -12,13 +12,12 @@ import pytest
 
 from slo.clock import ManualClock
 from slo.errors import StoreError
-from slo.watch.delivery.outbox_entry import SendJob
+from slo.watch.delivery.outbox_file import SendJob
 from slo.watch.delivery.outbox_store import OutboxStore
 from slo.watch.delivery.policy import ChannelRoutes, RetryPolicy
 from slo.watch.delivery.senders import Senders
-from slo.watch.delivery.sinks.limiter import Limit
 from slo.watch.delivery.sinks.local import FileSink
-from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Failed, Outcome, Retry
+from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Failed, Limit, Outcome, Retry
 from slo.watch.model.notification import Notification
 from tests.watch.delivery.sinks.receiver import note
 from tests.watch.fake_sink import FakeSink, outbox_in, pump_for

@@ -1,8 +1,7 @@
 import pytest
 
 from slo.errors import ConfigError
-from slo.watch.model.maintenance import Maintenance, covering
-from slo.watch.model.silences import Silence, muted_by, parse_matcher
+from slo.watch.model.silences import Maintenance, Silence, covering, muted_by, parse_matcher
 
 LABELS = {"alertname": "LatencyBudgetBurn", "severity": "page", "slo": "latency"}
 

@@ -16,8 +16,7 @@ import orjson
 
 from slo.clock import iso
 from slo.watch.delivery.sinks.codes import by_status
-from slo.watch.delivery.sinks.limiter import Limit
-from slo.watch.delivery.sinks.outcome import Delivered, Outcome, Retry
+from slo.watch.delivery.sinks.outcome import Delivered, Limit, Outcome, Retry
 from slo.watch.delivery.sinks.secret import Secret, mask
 from slo.watch.delivery.sinks.transport import Wire, checked_address
 from slo.watch.delivery.sinks.webhook import annotations_of, labels_of

@@ -15,8 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from slo.watch.delivery.sinks.codes import DINGTALK
-from slo.watch.delivery.sinks.limiter import Limit
-from slo.watch.delivery.sinks.outcome import Outcome
+from slo.watch.delivery.sinks.outcome import Limit, Outcome
 from slo.watch.delivery.sinks.robot import fitted, post_to_robot, sent_short_if_too_long
 from slo.watch.delivery.sinks.secret import Secret
 from slo.watch.delivery.sinks.transport import Wire, checked_address

@@ -11,8 +11,7 @@ import orjson
 from slo.clock import iso
 from slo.files import private_folder
 from slo.watch.alerting.words import second
-from slo.watch.delivery.sinks.limiter import Limit
-from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Outcome, Retry
+from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Limit, Outcome, Retry
 from slo.watch.delivery.sinks.wording import Language, plain, text_of, title_of
 from slo.watch.model.notification import Notification
 

@@ -7,8 +7,7 @@ from typing import Any
 import orjson
 
 from slo.watch.delivery.sinks.codes import SLACK, UNKNOWN_BODY, by_status
-from slo.watch.delivery.sinks.limiter import Limit
-from slo.watch.delivery.sinks.outcome import Delivered, Failed, Outcome, Retry
+from slo.watch.delivery.sinks.outcome import Delivered, Failed, Limit, Outcome, Retry
 from slo.watch.delivery.sinks.secret import Secret, mask
 from slo.watch.delivery.sinks.transport import Wire, checked_address
 from slo.watch.delivery.sinks.wording import Language, cut, slack_mrkdwn, text_of, title_of

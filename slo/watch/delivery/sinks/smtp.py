@@ -21,8 +21,7 @@ from email.utils import formataddr, formatdate, parseaddr
 from typing import Any, Literal
 
 from slo.errors import ConfigError
-from slo.watch.delivery.sinks.limiter import Limit
-from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Failed, Outcome, Retry
+from slo.watch.delivery.sinks.outcome import Delivered, Diagnosis, Failed, Limit, Outcome, Retry
 from slo.watch.delivery.sinks.secret import Secret, mask
 from slo.watch.delivery.sinks.transport import NO_ANSWER, NOT_TRUSTED, Sockets, within
 from slo.watch.delivery.sinks.wording import Language, plain, text_of, title_of, to_html

@@ -17,8 +17,7 @@ import orjson
 
 from slo.clock import iso
 from slo.watch.delivery.sinks.codes import by_status
-from slo.watch.delivery.sinks.limiter import Limit
-from slo.watch.delivery.sinks.outcome import Outcome, Retry
+from slo.watch.delivery.sinks.outcome import Limit, Outcome, Retry
 from slo.watch.delivery.sinks.secret import Secret, mask
 from slo.watch.delivery.sinks.transport import Wire, checked_address
 from slo.watch.delivery.sinks.wording import Language, text_of, title_of

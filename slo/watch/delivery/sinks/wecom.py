@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from slo.watch.delivery.sinks.codes import WECOM
-from slo.watch.delivery.sinks.limiter import Limit
-from slo.watch.delivery.sinks.outcome import Delivered, Outcome
+from slo.watch.delivery.sinks.outcome import Delivered, Limit, Outcome
 from slo.watch.delivery.sinks.robot import post_to_robot, sent_short_if_too_long
 from slo.watch.delivery.sinks.secret import Secret
 from slo.watch.delivery.sinks.transport import Wire, checked_address

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from slo.report.alertmanager import alertmanager_file
+from slo.report.prometheus import alertmanager_file
 from slo.watch.delivery.sinks.alertmanager_push import AlertmanagerSink
 from slo.watch.delivery.sinks.outcome import Delivered, Retry
 from slo.watch.delivery.sinks.secret import Secret

@@ -34,7 +34,7 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelFiles:
+class EncoderFiles:
     """A model as its own files describe it.
 
     `max_tokens` counts the special tokens; a longer text is truncated there, as sentence-transformers does. `prompts`
@@ -55,7 +55,7 @@ class ModelFiles:
     tidies_decoded: bool = False
 
 
-def read_model(directory: Path) -> ModelFiles:
+def read_model(directory: Path) -> EncoderFiles:
     """Read and check a model directory.
 
     Raises ModelSourceError when files are missing or broken, QuantizeError when the model is of another kind.
@@ -77,7 +77,7 @@ def read_model(directory: Path) -> ModelFiles:
     first_position = 0 if family == "bert" else padding + 1  # RoBERTa counts positions from behind the padding id
     room = _number(config.get("max_position_embeddings"), "max_position_embeddings", file) - first_position
     limit = sentence.get("max_seq_length") or tokenizer.get("model_max_length")
-    return ModelFiles(
+    return EncoderFiles(
         directory=directory,
         family=family,
         pooling=pooling,

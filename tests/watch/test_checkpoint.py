@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from slo.watch.checkpoint import ClockCheck, next_slot
 from slo.watch.history.store import Store
-from slo.watch.wall_clock import ClockCheck, next_slot
 from tests.watch.simulated import Simulation, traffic
 
 DAY = 86400.0

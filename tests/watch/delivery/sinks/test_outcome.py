@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slo.watch.delivery.sinks.limiter import Limit, TokenBucket
+from slo.watch.delivery.sinks.outcome import Limit, TokenBucket
 
 waits = st.lists(st.tuples(st.floats(0, 30), st.booleans()), max_size=300)
 
