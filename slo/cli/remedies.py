@@ -5,6 +5,7 @@ Launching takes as long as a model takes to load, so it is a process of its own,
 watch goes on meanwhile. `impossible` says which remedies cannot work with a configuration, before they are needed.
 """
 
+# ruff: noqa: PLC0415 - a watch loads what gives orders when it gives one
 from __future__ import annotations
 
 import os
@@ -14,18 +15,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from slo.addresses import is_loopback
 from slo.config import Config
-from slo.deploy import auth
-from slo.deploy.xinference_api import Account, XinferenceApi
 from slo.errors import EnvironmentProblem, SloError
 from slo.files import private_folder
 from slo.settings_alerts import is_channel_secret
 from slo.watch.remediation import Executor, Remedy, Undo
 from slo.watch.wiring import enabled_remedies
+
+if TYPE_CHECKING:
+    from slo.deploy.xinference_api import Account, XinferenceApi
 
 PATIENCE_S = 10.0  # for an order that is carried out at once
 
@@ -118,6 +120,8 @@ def _reasons(config: Config) -> dict[Remedy, str]:
     found: dict[Remedy, str] = {}
     serve, foreign = config.serve, config.server.endpoint
     if foreign:
+        from slo.deploy import auth
+
         why = f"the server at {foreign} is somebody else's: only one that was launched here can be launched again"
         found |= {"relaunch_model": why, "restart_server": why}
         if not is_loopback(urlsplit(foreign).hostname or "") and auth.given_account() is None:
@@ -136,6 +140,8 @@ def _reasons(config: Config) -> dict[Remedy, str]:
 
 @contextmanager
 def _api(config: Config) -> Iterator[XinferenceApi]:
+    from slo.deploy.xinference_api import XinferenceApi
+
     api = XinferenceApi(config.endpoint, account=_account(config), timeout_s=PATIENCE_S)
     try:
         yield api
@@ -145,6 +151,8 @@ def _api(config: Config) -> Iterator[XinferenceApi]:
 
 def _account(config: Config) -> Account | None:
     """Who may give orders there: nobody in particular where authentication is off."""
+    from slo.deploy import auth
+
     if config.server.endpoint:
         return auth.given_account()
     return auth.own_account(config.state_dir) if (config.state_dir / auth.ADMIN_FILE).exists() else None

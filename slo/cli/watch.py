@@ -24,7 +24,6 @@ from slo.texts import mix
 from slo.units import show_duration
 from slo.watch.checker import CheckResult, check_of_users, from_history, from_server
 from slo.watch.checker import check as run_check
-from slo.watch.history.journal import Journal
 from slo.watch.history.store import Store
 from slo.watch.loop import Report, Reporter
 from slo.watch.loop import watch as run_watch
@@ -108,7 +107,7 @@ def watch(
     """Check every minute over the last five; say ALERT when an alert fires and RECOVERED when none does any more.
 
     A line begins with ok, unproven, missed, excused (maintenance) or no-data, or with the severity of the worst
-    alert that fires. Counts go to .slo/watch.jsonl as well. Stops cleanly on SIGTERM and Ctrl-C.
+    alert that fires. With --json each line is the round's record. Stops cleanly on SIGTERM and Ctrl-C.
 
     \b
     Exit codes: 0 stopped; with --count that of the last round: 0 ok, 1 missed or alerted, 3 unproven or nothing known.
@@ -141,7 +140,6 @@ def watch(
             _watcher(ctx, patrol),
             interval_s=settings.interval,
             clock=clock,
-            store=Journal(ctx.config.state_dir / "watch.jsonl"),
             say=tell,
             complain=_complain,
             times=count,

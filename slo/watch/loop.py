@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import schedule
 
 from slo.clock import Clock, iso
-from slo.errors import ConfigError, StoreError, Unauthorized
+from slo.errors import ConfigError, Unauthorized
 from slo.interrupt import StopSwitch
 from slo.objective import Judgement, Objective, judge
 from slo.units import show_duration
@@ -78,12 +78,6 @@ class Rhythm:
             self._due_s = now_s + self._interval_s
         for job in self.scheduler.get_jobs():
             job.next_run = datetime.now() + timedelta(seconds=self._due_s - now_s)
-
-
-class RecordLog(Protocol):
-    """Where each round's record goes."""
-
-    def append(self, record: dict[str, Any]) -> None: ...
 
 
 class Rounds(Protocol):
@@ -266,7 +260,6 @@ def watch(
     *,
     interval_s: float,
     clock: Clock,
-    store: RecordLog,
     say: Callable[[Report], None],
     complain: Callable[[str], None],
     times: int | None = None,
@@ -288,10 +281,6 @@ def watch(
             complain(f"this round came to nothing: {unforeseen(error)}")
             return
         say(report)
-        try:
-            store.append(report.record)
-        except StoreError as error:
-            complain(str(error))
 
     Rhythm(once, interval_s=interval_s, clock=clock).run(times, interruptible)
     return watcher.state

@@ -1,3 +1,5 @@
+import ast
+import importlib
 import os
 import re
 import subprocess
@@ -8,7 +10,7 @@ import click
 import pytest
 
 from slo import __version__
-from slo.cli.main import COMMANDS, cli, run
+from slo.cli.main import COMMANDS, _first_line, cli, run
 from slo.errors import ConfigError, Interrupted, Unreachable
 
 HEAVY = {"numpy", "torch", "xinference", "openvino", "plotly", "transformers", "aiohttp", "nncf"}
@@ -130,3 +132,28 @@ def test_a_disk_too_full_for_the_output_is_said_in_one_line(arguments: list[str]
     with Path("/dev/full").open("w", encoding="ascii") as full:
         done = printing_to(full.fileno(), arguments)
     assert (done.returncode, done.stderr) == (2, "error: the output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize(("name", "module"), COMMANDS.items())
+def test_the_list_of_commands_says_what_each_says_of_itself(name: str, module: str) -> None:
+    """It is read from the sources, so that `slo --help` loads none of them."""
+    said = getattr(importlib.import_module(module), name).callback.__doc__ or ""
+    assert _first_line(module, name) == said.partition("\n")[0].strip()
+
+
+def test_help_loads_no_command() -> None:
+    """What it takes is then Python's start and click's: below 0.2 s on a machine with nothing else to do."""
+    program = "import sys; from slo.cli.main import run, cli; run(cli, ['--help']); print(sorted(sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    loaded = {name for name in ast.literal_eval(shown[shown.rindex("[") :]) if name.startswith("slo")}
+    assert loaded == {"slo", "slo.cli", "slo.cli.main", "slo.errors", "slo.interrupt"}
+
+
+def test_the_watch_loads_what_watches_and_nothing_that_deploys_serves_or_measures() -> None:
+    done = python("-c", "import sys, slo.cli.watch; print(*(n for n in sys.modules if n.startswith('slo.')))")
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert {name.split(".")[1] for name in loaded} & {"bench", "deploy", "report", "serve"} == set()
+    assert {name for name in loaded if name.startswith("slo.watch.delivery.sinks.")} == {
+        f"slo.watch.delivery.sinks.{name}" for name in ("local", "outcome", "secret", "transport", "wording")
+    }

@@ -112,14 +112,19 @@ def test_a_rejected_key_is_two_and_says_where_the_key_came_from(
     assert "sk-marker" not in err
 
 
-def test_watch_writes_a_line_per_check_and_a_record(server: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_watch_writes_a_line_per_check(server: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
     # The window holds all three rounds, however late they are.
     assert slo(server, "watch", "--interval", "1500ms", "--window", "30s", "--probes", "10", "--count", "3") == 0
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 3
     assert all("  ok  " in line for line in out.splitlines())
     assert "watching m at" in err
-    records = [json.loads(line) for line in Path(".slo/watch.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_watch_counts_each_round_once(server: StubServer, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ("--interval", "1500ms", "--window", "30s", "--probes", "10", "--count", "3", "--json")
+    assert slo(server, "watch", *options) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     totals = [r["total"] for r in records]
     assert totals[0] == 10, "the first ones are waited for"
     assert all(r["good"] == r["total"] for r in records)

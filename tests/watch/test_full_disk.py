@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,5 +40,6 @@ def test_a_full_disk_under_everything_it_says_does_not_end_it(tmp_path: Path) ->
     with Path("/dev/full").open("wb") as full:
         done = watch(tmp_path, out=full, err=full)
     assert done.returncode == 1
-    assert (tmp_path / ".slo" / "watch.jsonl").read_bytes().count(b"\n") == 1
+    with closing(sqlite3.connect(tmp_path / ".slo" / "history.db")) as db:
+        assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert (tmp_path / ".slo" / "heartbeat.json").exists()

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 import schedule
@@ -15,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slo.clock import ManualClock, SystemClock
-from slo.errors import StoreError, Unauthorized, Unreachable
+from slo.errors import Unauthorized, Unreachable
 from slo.objective import Objective
 from slo.records import Sample
 from slo.stats import histogram_of
@@ -35,17 +34,6 @@ P95 = Objective()
 OUTAGE, REJECTED = -1, None
 
 
-class Memory:
-    def __init__(self, *, broken: bool = False) -> None:
-        self.records: list[dict[str, Any]] = []
-        self.broken = broken
-
-    def append(self, record: dict[str, Any]) -> None:
-        if self.broken:
-            raise StoreError("disk full")
-        self.records.append(record)
-
-
 class Night:
     """The watcher on the real engine, and a service by the minute: how many of 60 probes are slow, -1 for an outage,
     None for a rejected key. `sent` are the messages that people would have had."""
@@ -58,7 +46,6 @@ class Night:
         self.rounds: list[Round] = []
         self.complaints: list[str] = []
         self.store = store
-        self.journal = Memory()
         self.start()
 
     def start(self) -> None:
@@ -105,7 +92,7 @@ class Night:
         """Let these minutes pass."""
         self.minutes += minutes
         return watch(
-            self.watcher, interval_s=60, clock=self.clock, store=self.journal, say=self.reports.append,
+            self.watcher, interval_s=60, clock=self.clock, say=self.reports.append,
             complain=self.complaints.append, times=len(minutes),
         )  # fmt: skip
 
@@ -195,7 +182,7 @@ def test_texts_that_were_longer_than_the_model_takes_are_told(night: Night, monk
     night.start()
     night.pass_(0)
     assert night.lines()[0].endswith("now 60/60  m  7 texts longer than the model takes")
-    assert night.journal.records[0]["truncated"] == 7
+    assert night.reports[0].record["truncated"] == 7
 
 
 def test_a_minute_without_data_says_why_and_is_no_ok_though_minutes_before_were_good(night: Night) -> None:
@@ -234,19 +221,13 @@ def test_maintenance_is_seen_in_the_line_and_is_no_ok(night: Night) -> None:
 
 def test_every_minute_is_recorded(night: Night) -> None:
     night.pass_(*[0] * 30, 60, 60, REJECTED)
-    rows = [(r["good"], r["total"], r["state"], r["event"]) for r in night.journal.records]
+    rows = [(r["good"], r["total"], r["state"], r["event"]) for r in (report.record for report in night.reports)]
     assert rows[29:] == [
         (60, 60, "ok", None), (0, 60, "missed", None), (0, 60, "critical", "ALERT"), (0, 0, "critical", None),
     ]  # fmt: skip
-    last = night.journal.records[-1]
+    last = night.reports[-1].record
     assert "LatencyBudgetBurn/latency/critical" in last["firing"]
     assert (last["window_good"], last["window_total"], last["problem"]) == (120, 240, "HTTP 401")
-
-
-def test_a_journal_that_cannot_be_written_is_reported_and_the_watch_goes_on(night: Night) -> None:
-    night.journal.broken = True
-    night.pass_(0, 0)
-    assert (len(night.reports), night.complaints) == (2, ["disk full", "disk full"])
 
 
 def test_a_mistake_of_our_own_in_one_round_is_reported_and_survived(

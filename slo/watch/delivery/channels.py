@@ -5,6 +5,7 @@ Each channel has its secrets from the environment or from a file. One that is en
 at once, not at the first alert.
 """
 
+# ruff: noqa: PLC0415 - a watch loads those kinds of channels that it has
 from __future__ import annotations
 
 import os
@@ -35,17 +36,10 @@ from slo.watch.alerting.rules import DELIVERY_ALERT
 from slo.watch.delivery.outbox import Outbox
 from slo.watch.delivery.outbox_store import OutboxStore
 from slo.watch.delivery.policy import ChannelRoutes, RetryPolicy
-from slo.watch.delivery.sinks.alertmanager_push import AlertmanagerSink
-from slo.watch.delivery.sinks.dingtalk import DingTalkSink
-from slo.watch.delivery.sinks.feishu import FeishuSink
 from slo.watch.delivery.sinks.local import ConsoleSink, FileSink
 from slo.watch.delivery.sinks.outcome import Sink
 from slo.watch.delivery.sinks.secret import Secret, find_secret
-from slo.watch.delivery.sinks.slack import SlackSink
-from slo.watch.delivery.sinks.smtp import MailServer, SmtpSink
 from slo.watch.delivery.sinks.transport import Wire
-from slo.watch.delivery.sinks.webhook import WebhookSink
-from slo.watch.delivery.sinks.wecom import WeComSink
 from slo.watch.model.notification import Notification
 
 
@@ -72,6 +66,8 @@ def build_sinks(
     if alerts.alertmanager.peers:
         peers = [Secret(peer, "alerts.alertmanager.peers") for peer in alerts.alertmanager.peers]
         repeat_s = alerts.alertmanager.repeat
+        from slo.watch.delivery.sinks.alertmanager_push import AlertmanagerSink
+
         sinks["alertmanager"] = AlertmanagerSink(peers, wire=wire, repeat_every_s=repeat_s, language=alerts.language)
     taken: dict[str, str] = {}
     for channel in _remote(alerts):
@@ -123,19 +119,29 @@ def _sink(
         raise ConfigError(f"the same address as {other!r}", where=channel.where,
                           hint="name that channel in alerts.routes instead")  # fmt: skip
     if isinstance(section, SlackSection):
+        from slo.watch.delivery.sinks.slack import SlackSink
+
         return SlackSink(address, wire=wire, language=language)
     if isinstance(section, WeComSection):
+        from slo.watch.delivery.sinks.wecom import WeComSink
+
         return WeComSink(
             address, wire=wire, user_ids=section.mention, mention_all=section.mention_all, language=language
         )
     secret = find_secret(channel.variable("SECRET"), section.secret_file, environ)
     if isinstance(section, WebhookSection):
+        from slo.watch.delivery.sinks.webhook import WebhookSink
+
         return WebhookSink(address, wire=wire, secret=secret, language=language, external_url=alerts.external_url)
     if channel.kind == "feishu":
+        from slo.watch.delivery.sinks.feishu import FeishuSink
+
         return FeishuSink(
             address, wire=wire, secret=secret, keyword=section.keyword, user_ids=section.mention,
             mention_all=section.mention_all, language=language,
         )  # fmt: skip
+    from slo.watch.delivery.sinks.dingtalk import DingTalkSink
+
     return DingTalkSink(
         address, wire=wire, secret=secret, keyword=section.keyword, mobiles=section.mention,
         mention_all=section.mention_all, language=language,
@@ -166,9 +172,9 @@ def build_routes(alerts: AlertsSection) -> ChannelRoutes:
     )
 
 
-def _smtp(
-    channel: _Channel, mail: SmtpSection, alerts: AlertsSection, environ: Mapping[str, str], wire: Wire
-) -> SmtpSink:
+def _smtp(channel: _Channel, mail: SmtpSection, alerts: AlertsSection, environ: Mapping[str, str], wire: Wire) -> Sink:
+    from slo.watch.delivery.sinks.smtp import MailServer, SmtpSink
+
     for key, value in (("host", mail.host), ("sender", mail.sender), ("recipients", mail.recipients)):
         if not value:
             raise ConfigError("is empty", where=f"{channel.where}.{key}", hint="mail needs host, sender and recipients")
