@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from slo.host import FIRST_TO_GO, Limits, cpu_name, host_facts, limits, offer_to_oom_killer, usable_cores
+from slo.host import FIRST_TO_GO, Limits, cpu_name, give_back, host_facts, limits, offer_to_oom_killer, usable_cores
 
 NONE = "9223372036854771712"
 GIB = 2**30
@@ -152,3 +154,35 @@ print(limits().cores, usable_cores())
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.split() == ["1.3", "1"]
+
+
+def resident_kib(path: Path) -> int:
+    """Of this process's mapping of `path`."""
+    _, _, rest = Path("/proc/self/smaps").read_text(encoding="utf-8").partition(f"{path}\n")
+    return next(int(line.split()[1]) for line in rest.splitlines() if line.startswith("Rss:"))
+
+
+def test_pages_of_a_file_that_is_only_read_are_given_back_and_read_again(tmp_path: Path) -> None:
+    read_once, kept = tmp_path / "weights.blob", tmp_path / "other.bin"
+    content = os.urandom(2**20)
+    with ExitStack() as stack:
+        mapped = {}
+        for path in (read_once, kept):
+            path.write_bytes(content)
+            file = stack.enter_context(path.open("rb"))
+            mapped[path] = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            assert mapped[path][:] == content
+        give_back(".blob")
+        assert resident_kib(read_once) == 0
+        assert resident_kib(kept) == 1024
+        assert mapped[read_once][:] == content
+
+
+def test_what_may_be_written_is_never_given_back(tmp_path: Path) -> None:
+    """The page that was written would be lost."""
+    path = tmp_path / "weights.blob"
+    path.write_bytes(b"old" * 10_000)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) as mapped:
+        mapped[:3] = b"new"
+        give_back(".blob")
+        assert mapped[:6] == b"newold"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import openvino as ov
 
-from slo.host import usable_cores
+from slo.host import give_back, usable_cores
 from slo.model_store import recipe
 from slo.serve.engine.artefacts import Artefacts, Progress, silent
 from slo.serve.engine.calibration import CHINESE_SAMPLE, calibration_texts, held_out_texts
@@ -255,6 +255,7 @@ def load(
     )  # fmt: skip
     progress("warming up", 0.0)
     runtime.warm_up()
+    give_back(".blob", "graph.bin")  # kernels have copies of the weights as they want them
     progress("warming up", 1.0)
     recipe_mark = f".{workshop.recipe_number()}" if choice.precision == "int8" else ""
     fingerprint = f"{workshop.artefacts.hash[:16]}-{choice.precision}{recipe_mark}-{hint}"
