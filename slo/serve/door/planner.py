@@ -11,11 +11,11 @@ Which texts go into the next pass, on which replica, and when. No input or outpu
 * A busy replica gets its next pass shortly before it is predicted to finish (`lead_s`): handed over earlier the pass
   could not grow, handed over later the engine would stand idle for the length of a call. This adds no wait, since the
   engine could not have started.
-* Batch texts start only on a free replica, in smaller passes while online traffic is about, and fill what a pass of
+* While online traffic is about, batch texts start only on a free replica, in smaller passes, and fill what a pass of
   the last online texts leaves of such a smaller one: that costs their tokens alone, and those texts half of the time
-  they have left at most. When batch texts have waited for a second they take the next pass, of a busy replica too: one
-  a second, so that they neither harm nor starve. So they stand behind deferred texts, which lose this one smaller pass
-  a second to them.
+  they have left at most. While there is none they have large passes, handed over ahead like those of online texts.
+* When batch texts have waited for a second they take the next pass, of a busy replica too: one a second, so that they
+  neither harm nor starve. So they stand behind deferred texts, which lose this one smaller pass a second to them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ MIN_PASS_TOKENS = 32
 PASS_SHARE = 0.3  # of the deadline: waiting for the running pass and riding in the next leaves a third in reserve
 GRACE_SHARE = 0.1  # of the deadline: while far too much keeps coming, the next text that can be in time is that near
 BESIDE_SHARE = 0.75  # of a pass: as large may it become by batch texts while online traffic is about
+BULK_SHARE = 0.5  # of the deadline, for a pass of batch texts alone: an online text that comes just then is in time
 QUIET_S = 1.0  # without online texts for so long, batch texts may have whole passes
 STARVED_S = 1.0  # batch texts get one pass after so long, whatever else waits
 
@@ -129,6 +130,11 @@ class Planner:
         return min(self.max_tokens, max(MIN_PASS_TOKENS, self.cost.tokens_within(self.deadline_s * PASS_SHARE)))
 
     @property
+    def bulk_tokens(self) -> int:
+        """Most tokens of a pass of batch texts while there is no online traffic."""
+        return min(self.max_tokens, max(MIN_PASS_TOKENS, self.cost.tokens_within(self.deadline_s * BULK_SHARE)))
+
+    @property
     def _beside_tokens(self) -> int:
         return int(self.pass_tokens * BESIDE_SHARE)
 
@@ -186,13 +192,13 @@ class Planner:
         self._defer_late(now_s + load.remaining_s(now_s))
         online, batch = self._online.first() or self._deferred.first(), self._batch.first()
         starved = batch is not None and now_s - max(self._batch_ran_s, batch.enqueued_s) >= STARVED_S
-        if batch is not None and (starved or not (load.passes_s or online)):
+        quiet = now_s - self._online_seen_s >= QUIET_S
+        if batch is not None and (starved or not online) and (starved or quiet or not load.passes_s):
             at_s = self._hand_over_s(load) if load.passes_s else now_s
             if at_s > now_s:
                 return at_s
-            quiet = now_s - self._online_seen_s >= QUIET_S
             self._batch_ran_s = now_s
-            return self._dispatch(index, self._taken(self._batch, self.pass_tokens if quiet else self._beside_tokens))
+            return self._dispatch(index, self._taken(self._batch, self.bulk_tokens if quiet else self._beside_tokens))
         if online is None:
             return None
         at_s = self._start_at_s(load, online)

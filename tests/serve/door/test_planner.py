@@ -165,11 +165,38 @@ def test_who_rides_along_takes_half_of_the_time_that_is_left_at_most(
         assert step.tokens <= plan.pass_tokens * BESIDE_SHARE
 
 
-def test_batch_is_not_handed_to_a_busy_replica() -> None:
+def test_beside_online_traffic_batch_is_not_handed_to_a_busy_replica() -> None:
     plan, machine = planner(), Machine()
+    plan.add(job("online", 0.0))
+    assert texts(plan.decide(0.0, [machine])) == ["online"]
     machine.load.start(0.0, 0.05, 1, 100)
     plan.add(job("batch", online=False))
     assert plan.decide(0.049, [machine]) is None
+
+
+def test_without_online_traffic_batch_has_large_passes_that_are_handed_over_ahead() -> None:
+    plan, machine = planner(max_tokens=512), Machine()
+    for index in range(40):
+        plan.add(job(f"batch{index}", 0.0, online=False, tokens=50))
+    first = plan.decide(0.0, [machine])
+    assert isinstance(first, Dispatch)
+    assert plan.pass_tokens < first.tokens <= plan.bulk_tokens
+    machine.load.start(0.0, first.predicted_s, len(first.jobs), first.tokens)
+    hand_over_s = first.predicted_s - plan.lead_s
+    assert plan.decide(0.001, [machine]) == pytest.approx(hand_over_s)
+    second = plan.decide(hand_over_s, [machine])
+    assert isinstance(second, Dispatch)
+    machine.load.start(hand_over_s, second.predicted_s, len(second.jobs), second.tokens)
+    online = job("online", hand_over_s)
+    plan.add(online)
+    machine.load.end(first.predicted_s, first.tokens)
+    at_s = plan.decide(first.predicted_s, [machine])
+    assert isinstance(at_s, float)
+    step = plan.decide(at_s, [machine])
+    assert texts(step)[0] == "online"
+    assert isinstance(step, Dispatch)
+    done_s = at_s + machine.load.remaining_s(at_s) + step.predicted_s + plan.cost.overhead_s
+    assert done_s <= online.due_s, "an online text that comes while such passes run is in time"
 
 
 def test_batch_is_not_starved_by_online_traffic_that_never_ends() -> None:
