@@ -3,11 +3,15 @@
 import ast
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "slo"
+from tests.exceptions import SCENARIOS, TESTED_BY_OTHERS
+
+TESTS = Path(__file__).parent
+PACKAGE = TESTS.parent / "slo"
 FOLDERS = ("bench", "cli", "deploy", "report", "serve", "watch")
 ALLOWED = {
     "bench": {"bench"},
@@ -38,6 +42,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 NAMES = [str(path.relative_to(PACKAGE)) for path in MODULES]
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Modules that `path` imports at run time, wherever in the file; imports under TYPE_CHECKING are left out."""
     found: set[str] = set()
@@ -181,3 +186,24 @@ def test_a_module_stays_of_readable_length(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=NAMES)
 def test_a_module_says_what_it_gives(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=NAMES)
+def test_a_small_module_has_two_importers_or_says_why_it_stands_alone(path: Path) -> None:
+    """A fragment belongs to the one that uses it. The reason is a line of the docstring: `Alone: …`."""
+    text = path.read_text(encoding="utf-8")
+    if len(text.splitlines()) >= 60 or path.stem in ("__init__", "__main__"):
+        return
+    name = ".".join(("slo", *path.relative_to(PACKAGE).with_suffix("").parts))
+    importers = sum(name in imported(other) for other in MODULES)
+    says_why = "\nAlone: " in (ast.get_docstring(ast.parse(text)) or "")
+    assert importers >= 2 or says_why
+
+
+def test_a_test_file_is_named_as_its_module() -> None:
+    files = {str(path.relative_to(TESTS).with_suffix("")) for path in TESTS.rglob("test_*.py")}
+    modules = {str(Path(name).with_suffix("")) for name in NAMES if Path(name).stem not in ("__init__", "__main__")}
+    homes = {str(Path(module).with_name(f"test_{Path(module).name}")): module for module in modules}
+    untested = {module for home, module in homes.items() if home not in files}
+    assert files - homes.keys() == set(SCENARIOS), "name it as the module, or say in tests/exceptions.py what it shows"
+    assert untested == set(TESTED_BY_OTHERS), "give it a test file of its name, or an entry in tests/exceptions.py"

@@ -3,6 +3,8 @@ A fork server in place of one that died: `python -m slo.deploy.forkspare FD`, FD
 
 It cannot be forked, since whoever needs it has threads by then; so it is started, imports what the first one had, says
 when it has (`READY`), and forks on request as the first one did.
+
+Alone: it is a program, started by name.
 """
 
 from __future__ import annotations

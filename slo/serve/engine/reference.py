@@ -3,6 +3,8 @@ Do our vectors equal those of sentence-transformers, which reads the model's fol
 
 Everything that this engine has of its own is compared with it: tokenizer, packing, pooling and what comes behind. Asked
 once per conversion, in fp32; how much a cheaper precision loses against that is `fidelity`'s question.
+
+Alone: it brings torch, which a serving process must not load.
 """
 
 from __future__ import annotations

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from slo.deploy.entry import KEPT, LogFile
+from slo.deploy.entry import KEPT, LogFile, create_admin
 
 
 class Log:
@@ -77,3 +78,16 @@ def test_a_place_where_nothing_can_be_written_keeps_the_old_file(log: Log) -> No
     with pytest.raises(OSError, match="directory"):
         log.file.tend()
     log.write("still open")
+
+
+def test_the_database_of_accounts_is_out_of_other_peoples_reach(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "xinference" / "auth"
+    folder.mkdir(parents=True, mode=0o755)
+    monkeypatch.setattr("xinference.constants.XINFERENCE_AUTH_DB_PATH", str(folder / "auth.db"))
+    account = tmp_path / "admin.json"
+    account.write_text(json.dumps({"username": "slo-admin", "password": "long enough 1"}), encoding="utf-8")
+    create_admin(account)
+    assert (folder / "auth.db").is_file()
+    assert folder.stat().st_mode & 0o777 == 0o700
