@@ -15,7 +15,7 @@ from slo.client import EmbeddingsClient
 from slo.clock import Clock, SystemClock
 from slo.distinct import Distinct
 from slo.errors import BadAnswer, RequestError
-from slo.records import Sample
+from slo.samples import Sample
 from slo.texts import Text
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slo.objective import Objective, judge
-from slo.records import Sample, Summary
+from slo.samples import Sample, Summary
 from slo.stats import rank, rank_interval
 
 _STEP = math.log(1.01)

@@ -53,10 +53,12 @@ watch/test_watch_live
 # Modules that are tested through those that use them.
 TESTED_BY_OTHERS = """
 addresses
+bench/connection
 bench/costing
 bench/edge
 bench/ledger
 bench/live
+bench/load_record
 bench/paced_slices
 bench/rederive_search
 bench/soak_record
@@ -79,6 +81,7 @@ deploy/subreaper
 deploy/xinference_api
 http
 record_form
+report/capacity_tables
 report/figure
 report/html
 report/load_tables
@@ -88,8 +91,10 @@ report/plots
 report/png
 report/prometheus_tests
 report/promise
+report/promtool
 report/screen
 report/strings
+samples
 serve/door/gate
 serve/door/lane
 serve/door/passes
@@ -114,6 +119,7 @@ serve/web/reports
 serve/web/timeline
 settings
 settings_alerts
+settings_serve
 settings_watch
 watch/alerting/symptoms
 watch/alerting/words

@@ -4,7 +4,7 @@ from slo.client import EmbeddingsClient
 from slo.clock import ManualClock
 from slo.errors import RequestError
 from slo.measure import one_by_one
-from slo.records import Sample
+from slo.samples import Sample
 from slo.texts import Text, mix
 from tests.stub_server import Reply, StubServer
 

@@ -6,7 +6,8 @@ import pytest
 
 from slo.errors import StoreError
 from slo.objective import Objective, Verdict
-from slo.records import Run, Sample, load_run, merge, run_from_json, save_run, summarize
+from slo.records import Run, load_run, merge, run_from_json, save_run
+from slo.samples import Sample, summarize
 
 P95 = Objective()
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slo.objective import Objective
-from slo.records import Sample, summarize
+from slo.samples import Sample, summarize
 from slo.tally import Tally, tally_from_json
 
 GOAL = Objective()

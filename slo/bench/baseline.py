@@ -30,7 +30,8 @@ from slo.clock import Clock
 from slo.errors import RequestError, RequestTimeout, RunError, Unreachable
 from slo.measure import one_by_one
 from slo.objective import Objective
-from slo.records import Run, Sample
+from slo.records import Run
+from slo.samples import Sample
 from slo.sentences import say
 from slo.texts import CLASSES, SEED_EXAMPLES, Text, texts
 

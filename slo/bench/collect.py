@@ -18,13 +18,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from slo.bench.answers import AnswerCheck
-from slo.bench.exchange import OK, Exchange, Failures, Row
+from slo.bench.exchange import OK, Exchange, Failures, Row, parse_timing
 from slo.clock import Clock
 from slo.complaints import LONGEST
 from slo.errors import BadAnswer, Refused
 from slo.objective import Objective
 from slo.record_form import quantised
-from slo.records import Sample, Summary
+from slo.samples import Sample, Summary
 from slo.stats import Integral, rank
 from slo.tally import Tally, summaries_of
 
@@ -296,18 +296,3 @@ def _since(sample: Sample, start_s: float) -> Sample:
         done_s=quantised(sample.done_s - start_s),
         dispatched_s=None if sample.dispatched_s is None else quantised(sample.dispatched_s - start_s),
     )
-
-
-def parse_timing(value: bytes) -> list[tuple[str, float]]:
-    """`queue;dur=1.5, infer;dur=20` → names with milliseconds; entries without a duration are left out."""
-    found = []
-    for part in value.split(b","):
-        name, *parameters = (piece.strip() for piece in part.split(b";"))
-        for parameter in parameters:
-            key, _, number = parameter.partition(b"=")
-            if key == b"dur":
-                try:
-                    found.append((name.decode("latin-1"), float(number.strip(b'" '))))
-                except ValueError:
-                    continue  # not a number: the server's affair, and no reason to end a run
-    return found

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from slo.errors import RunError
 from slo.objective import Objective, Verdict
-from slo.records import Run, Sample, Summary, summarize
+from slo.records import Run
+from slo.samples import Sample, Summary, summarize
 from slo.sentences import say
 from slo.stats import rank
 

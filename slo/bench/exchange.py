@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from slo.complaints import complaint_of, texts_of, without_texts
 from slo.errors import BadRequest, Refused, RequestError, ServerFault, Unauthorized
-from slo.records import Sample
+from slo.samples import Sample
 
 OK = "ok"
 Row = dict[str, Any]
@@ -154,3 +154,18 @@ class Failures:
             kind = (outcome, status, OTHER)
         empty = {"outcome": kind[0], "status": status, "code": kind[2], "count": 0, "example": "", "request": ""}
         return self._kinds.setdefault(kind, empty)
+
+
+def parse_timing(value: bytes) -> list[tuple[str, float]]:
+    """`queue;dur=1.5, infer;dur=20` → names with milliseconds; entries without a duration are left out."""
+    found = []
+    for part in value.split(b","):
+        name, *parameters = (piece.strip() for piece in part.split(b";"))
+        for parameter in parameters:
+            key, _, number = parameter.partition(b"=")
+            if key == b"dur":
+                try:
+                    found.append((name.decode("latin-1"), float(number.strip(b'" '))))
+                except ValueError:
+                    continue  # not a number: the server's affair, and no reason to end a run
+    return found

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from slo.bench.stationary import student
 from slo.errors import RunError
-from slo.records import Sample
+from slo.samples import Sample
 from slo.stats import rank
 
 RESAMPLES = 4000

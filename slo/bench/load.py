@@ -20,9 +20,10 @@ from typing import Any
 
 from slo.bench.conditions import Stopper, run_load
 from slo.bench.exchange import Exchange
+from slo.bench.load_record import record, self_checked
 from slo.bench.open_loop import drain, open_loop
 from slo.bench.schedule import Schedule, poisson, write_trace
-from slo.bench.session import Load, Session, record, self_checked, started, verified
+from slo.bench.session import Load, Session, started, verified
 from slo.bench.stationary import drift, settled
 from slo.bench.verdict import conclude
 from slo.errors import StoreError

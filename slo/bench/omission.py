@@ -26,7 +26,7 @@ import numpy as np
 
 from slo.bench.verdict import cautious_size
 from slo.objective import Objective
-from slo.records import Sample
+from slo.samples import Sample
 from slo.sentences import say
 from slo.stats import nearest_rank
 from slo.units import show_ratio

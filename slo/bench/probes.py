@@ -9,10 +9,11 @@ from slo.bench.capacity import Probe
 from slo.bench.conditions import Stopper, run_load
 from slo.bench.exchange import Exchange, Service
 from slo.bench.load import LoadPlan, load_once
+from slo.bench.load_record import evidence, self_checked
 from slo.bench.open_loop import closed_loop, drain, open_loop
 from slo.bench.schedule import Schedule, poisson
 from slo.bench.sequential import FIRST_LOOK, MOST, Fates, SequentialTest
-from slo.bench.session import Load, Session, evidence, self_checked, started
+from slo.bench.session import Load, Session, started
 from slo.bench.verdict import effective_size
 from slo.client import EmbeddingsClient
 from slo.clock import Clock

@@ -13,7 +13,8 @@ from slo.bench.sequential import SequentialTest
 from slo.bench.verdict import effective_size
 from slo.objective import Objective, Verdict
 from slo.record_form import unpack_bytes, unpack_rows
-from slo.records import Run, Sample
+from slo.records import Run
+from slo.samples import Sample
 from slo.tally import Tally, tally_from_json
 
 WHOLE = "mix"  # the search over the whole workload; its last confirmation is the record itself

@@ -1,7 +1,7 @@
 """
 One load under way: pool, collector, resource monitor and display, put together and taken apart.
 
-`Session` is what the loads of one command have in common; `Load` is one of them; `record` makes the run of it.
+`Session` is what the loads of one command have in common; `Load` is one of them; `load_record` makes the run of it.
 """
 
 from __future__ import annotations
@@ -18,22 +18,16 @@ import orjson
 from numpy.typing import NDArray
 
 from slo.bench.answers import AnswerCheck, Encoding, Kept, ReferenceCheck, compare, decode
-from slo.bench.collect import KEEP, UNKNOWN, Collector
-from slo.bench.conditions import priority_name
+from slo.bench.collect import KEEP, Collector
 from slo.bench.exchange import OK, Exchange
 from slo.bench.live import Live, live
-from slo.bench.resources import Monitor, Reading, resource_summary
-from slo.bench.selfcheck import Instrument, SelfCheck, check_run, with_cache
-from slo.bench.verdict import Conclusion
+from slo.bench.resources import Monitor, Reading
+from slo.bench.selfcheck import Instrument
 from slo.bench.wire import Pool, Target
 from slo.bench.workload import Item, Workload
 from slo.clock import Clock, SystemClock
-from slo.errors import RequestTimeout, Unreachable
+from slo.errors import RequestTimeout
 from slo.objective import Objective
-from slo.record_form import pack_bytes
-from slo.records import Run
-from slo.sentences import say
-from slo.tally import Tally
 
 SHOW_S = 1.0
 KEEP_ANSWERS = 48
@@ -196,128 +190,3 @@ async def _asked_again(pool: Pool, kept: Kept, clock: Clock) -> Exchange:
     exchange.due_s = exchange.dispatched_s = clock.monotonic()
     pool.submit(exchange)
     return await done
-
-
-def record(
-    load: Load,
-    kind: str,
-    *,
-    conclusion: Conclusion,
-    check: SelfCheck,
-    comparison: ReferenceCheck,
-    settings: dict[str, Any],
-    details: dict[str, Any],
-) -> Run:
-    """The run of a finished load."""
-    session, collector = load.session, load.collector
-    thinned = collector.thinned
-    run = Run(
-        kind=kind,
-        started_wall_s=load.started_wall_s,
-        endpoint=session.target.url,
-        model=session.target.model,
-        objective=session.objective,
-        settings={
-            **session.settings,
-            "workload": session.workload.describe(),
-            "seed": session.seed,
-            "encoding": session.encoding,
-            "connections": session.connections,
-            "timeout_s": session.target.timeout_s,
-            "headers": [name for name, _ in session.target.headers],
-            "extra_body": session.target.body,
-            "keepalive": session.target.keepalive,
-            **settings,
-        },
-        samples=collector.samples(),
-        server=session.server,
-        exact=collector.summaries(weight=conclusion.weight) if thinned else [],
-        exact_cached=collector.cached.summary("cached", session.objective)
-        if thinned and collector.cached.total
-        else None,
-        decided=conclusion.verdict,
-        void=list(conclusion.void),
-        details={
-            "conclusion": conclusion.to_json(),
-            "self_check": check.to_json(),
-            "answers": {
-                "parsed": load.check.parsed,
-                "compared": comparison.compared,
-                "wrong": len(comparison.wrong),
-                "alike": comparison.alike,
-                "unverified": comparison.unverified,
-                "least_cosine": comparison.least_cosine if comparison.compared else None,
-            },
-            "stages": {name: tally_figures(tally) for name, tally in collector.stages.items()},
-            "failures": collector.failures.rows(),
-            "refusals": tally_figures(collector.refusals_ms),
-            "warmup": load.warmup(),
-            "evidence": evidence(collector),
-            "priority": priority_name(),
-            "peak_in_flight": collector.peak_in_flight,
-            "peak_connections": load.pool.peak_connections,
-            "texts_answered": collector.inputs,
-            "series": collector.series(),
-            "resources": [reading.to_json() for reading in load.readings],
-            "resource_summary": resource_summary(load.readings, load.weigh()),
-            **details,
-        },
-    )
-    run.notes += [*notes(load, comparison, check), *repeats(session.workload)]
-    return run
-
-
-def evidence(collector: Collector) -> dict[str, Any]:
-    """What the verdict follows from beside samples and self-check; counts and fates of all where not all are kept."""
-    found: dict[str, Any] = {
-        "sent": collector.sent,
-        "unanswered": collector.flags.count(UNKNOWN),
-        "sent_sha256": collector.sent_digest.hexdigest(),
-    }
-    if collector.thinned:
-        found["fates"] = pack_bytes(bytes(collector.flags))
-        found["latencies_ms"] = pack_bytes(collector.latencies_ms.tobytes())
-        found["tallies"] = {name: tally.to_json() for name, tally in collector.classes.items()}
-        found["cached"] = collector.cached.to_json()
-    return found
-
-
-def tally_figures(tally: Tally) -> dict[str, Any]:
-    """Count, mean and percentiles in milliseconds; None where there is nothing."""
-    if not tally.answered:
-        return {"count": 0, "mean_ms": None, "p50_ms": None, "p95_ms": None, "p99_ms": None}
-    return {
-        "count": tally.total,
-        "mean_ms": round(tally.sum_ms / tally.answered, 3),
-        **{f"p{q}_ms": round(tally.quantile_ms(q / 100), 3) for q in (50, 95, 99)},
-    }
-
-
-def notes(load: Load, comparison: ReferenceCheck, check: SelfCheck) -> list[str]:
-    """What a reader should know beside the figures."""
-    collector, found = load.collector, list(check.remarks)
-    if collector.cached.total:
-        found.append(say("cached", count=collector.cached.total))
-    if comparison.alike:
-        found.append(say("alike", count=comparison.alike))
-    if comparison.unverified:
-        found.append(say("unverified", count=comparison.unverified))
-    if collector.thinned:
-        found.append(say("thinned", kept=len(collector.kept), total=collector.sent))
-    unreachable = sum(tally.failed[Unreachable.outcome] for tally in collector.classes.values())
-    if unreachable and load.pool.last_error:
-        found.append(say("unreachable", count=unreachable, error=load.pool.last_error))
-    return found
-
-
-def self_checked(load: Load) -> SelfCheck:
-    """The self-check at this moment; call it when the last answer has come."""
-    collector, wished = load.collector, load.session.workload.zipf is not None
-    check = check_run(collector, load.instrument, load.session.clock.monotonic())
-    return with_cache(check, cached=collector.cached.total, computed=collector.total, wished=wished)
-
-
-def repeats(workload: Workload) -> list[str]:
-    """The note that texts of a file were sent again, if they were."""
-    own = workload.own
-    return [say("repeated", count=own.repeated, total=own.sent)] if own and own.repeated else []

@@ -21,7 +21,7 @@ from slo.errors import BadAnswer, StoreError
 from slo.files import private_folder, write_atomically
 from slo.objective import Objective
 from slo.record_form import pack_bytes
-from slo.records import Sample
+from slo.samples import Sample
 from slo.stats import nearest_rank, rank
 from slo.tally import Tally, tally_from_json
 

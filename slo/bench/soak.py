@@ -34,7 +34,8 @@ from slo.bench.session import Load, Session, referred, started
 from slo.bench.slices import Row, Slice, append_row
 from slo.bench.soak_record import soak_record
 from slo.clock import iso
-from slo.records import Run, Sample
+from slo.records import Run
+from slo.samples import Sample
 
 KEEP = 20_000  # samples over the whole run
 MOST_SLICES = 3000  # their lines are held in memory: 24 hours of half-minute slices

@@ -8,15 +8,17 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from slo.bench.ledger import answers_of, checked, failures_of, merged, wrong_answers
+from slo.bench.load_record import repeats, tally_figures
 from slo.bench.omission import kept_pace
 from slo.bench.paced_slices import paced_rows
 from slo.bench.selfcheck import with_cache
-from slo.bench.session import Session, repeats, tally_figures
+from slo.bench.session import Session
 from slo.bench.slices import Row, soak_figures, total_of, totals
 from slo.bench.verdict import Conclusion, both, judge_dependent, lasting
 from slo.objective import Judgement, Objective, Verdict
 from slo.record_form import pack_bytes
-from slo.records import Run, Sample
+from slo.records import Run
+from slo.samples import Sample
 from slo.sentences import say
 from slo.units import show_duration
 

@@ -39,7 +39,7 @@ from slo.errors import Interrupted
 from slo.host import host_facts
 from slo.objective import Objective, Verdict
 from slo.records import Run
-from slo.report.load_tables import capacity_report, plan_report
+from slo.report.capacity_tables import capacity_report, plan_report
 from slo.sentences import say
 from slo.stats import nearest_rank
 from slo.units import show_ms, show_ratio

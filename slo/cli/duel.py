@@ -18,7 +18,8 @@ from slo.cli.options import Context, context
 from slo.cli.progress_line import LiveLine
 from slo.errors import ConfigError, Interrupted, RunError
 from slo.page_client import server_facts
-from slo.records import Run, Sample, save_run
+from slo.records import Run, save_run
+from slo.samples import Sample
 from slo.units import parse_duration, show_ms
 
 WARMUP_S = 1.0

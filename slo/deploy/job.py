@@ -18,7 +18,7 @@ from slo.config import Config
 from slo.deploy.machine import Machine
 from slo.deploy.registration import ModelPlan
 from slo.deploy.source import Hub
-from slo.records import Summary
+from slo.samples import Summary
 
 
 class Progress:

@@ -38,7 +38,7 @@ from slo.errors import (
 from slo.http import ApiKey
 from slo.measure import one_by_one
 from slo.objective import Objective
-from slo.records import Summary, summarize
+from slo.samples import Summary, summarize
 from slo.texts import mix
 
 PROBES = 60

@@ -1,4 +1,4 @@
-"""Terminal tables of `load`, `stress`, `capacity` and `plan`, made from records and nothing else."""
+"""Terminal tables of `load` and `stress`, made from records and nothing else, and the parts that `capacity` shares."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from rich.text import Text
 
 from slo.clock import iso
 from slo.objective import Objective, Verdict
-from slo.records import Run, Summary
+from slo.records import Run
 from slo.report.facts import service_p95_ms
 from slo.report.plots import ordered
 from slo.report.table import STYLES, failure_lines
+from slo.samples import Summary
 from slo.units import show_bytes, show_duration, show_ms, show_ratio
 
 
@@ -41,9 +42,9 @@ def stress_rows(figures: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("duration", show_duration(figures["seconds"])),
         ("requests", f"{figures['requests']} ({figures['rate']:.1f}/s)"),
-        ("P95", _ms(figures["p95_ms"])),
-        *([("P95 of what was answered", _ms(figures.get("answered_p95_ms")))] if figures["errors"] else []),
-        ("worst slice's P95", _ms(figures["worst_slice_p95_ms"])),
+        ("P95", shown_ms(figures["p95_ms"])),
+        *([("P95 of what was answered", shown_ms(figures.get("answered_p95_ms")))] if figures["errors"] else []),
+        ("worst slice's P95", shown_ms(figures["worst_slice_p95_ms"])),
         ("requests within the objective", "–" if attained is None else show_ratio(attained)),
         *([("the same, had callers kept their pace", show_ratio(paced))] if paced is not None else []),
         (f"slices that met it, of {figures['slices']}", "–" if slices is None else show_ratio(slices)),
@@ -73,7 +74,7 @@ def slice_line(row: dict[str, Any], objective: Objective) -> str:
     memory += f", {wrong} WRONG ANSWERS" if wrong else ""
     memory += f" (generator: {'; '.join(row['faults'])})" if row.get("faults") else ""
     return (
-        f"slice {row['index'] + 1}: {row['total']} requests ({row['rate']:.1f}/s), P95 {_ms(row['p95_ms'])}, "
+        f"slice {row['index'] + 1}: {row['total']} requests ({row['rate']:.1f}/s), P95 {shown_ms(row['p95_ms'])}, "
         f"{show_ratio(ratio)} within {objective.threshold_ms:g} ms, {failed} failed{_kinds(row)}{memory}"
     )
 
@@ -150,12 +151,12 @@ def _cells(run: Run, summary: Summary) -> list[str]:
         str(summary.total),
         str(summary.failed),
         show_ratio(summary.judgement.good_ratio),
-        _ms(summary.p50_ms),
-        _ms(summary.p95_ms),
+        shown_ms(summary.p50_ms),
+        shown_ms(summary.p95_ms),
         _interval(summary),
-        _ms(summary.p99_ms),
-        _ms(summary.max_ms),
-        _ms(service_p95_ms(run, summary.name)),
+        shown_ms(summary.p99_ms),
+        shown_ms(summary.max_ms),
+        shown_ms(service_p95_ms(run, summary.name)),
     ]
 
 
@@ -180,7 +181,7 @@ def _figures(run: Run) -> Iterable[Text]:
         )
     yield from failure_lines(run)
     if stages := details.get("stages"):
-        parts = [f"{name} {_ms(stage['p50_ms'])}/{_ms(stage['p95_ms'])}" for name, stage in stages.items()]
+        parts = [f"{name} {shown_ms(stage['p50_ms'])}/{shown_ms(stage['p95_ms'])}" for name, stage in stages.items()]
         yield Text("inside the server, P50/P95: " + ", ".join(parts))
     use = details.get("resource_summary", {})
     parts = []
@@ -192,7 +193,7 @@ def _figures(run: Run) -> Iterable[Text]:
         yield Text("; ".join(parts))
 
 
-def _ms(value: float | None) -> str:
+def shown_ms(value: float | None) -> str:
     if value is None or math.isinf(value):
         return "failed"
     return show_ms(value)
@@ -208,102 +209,3 @@ def _rate(share: float | None) -> str:
 
 def _signed_bytes(size: float) -> str:
     return ("+" if size >= 0 else "−") + show_bytes(abs(size))
-
-
-def capacity_report(run: Run) -> RenderableType:
-    """The probes of each search and what they amount to, then the ladder."""
-    parts: list[RenderableType] = [*head(run)]
-    for name, found in run.details["searches"].items():
-        parts += [probe_table(f"capacity, {name}: {run.objective}", "rate", found["probes"]), _capacity_line(found)]
-    if ladder := run.details.get("ladder"):
-        parts.append(probe_table("concurrency ladder (closed loop)", "callers", ladder["probes"]))
-        parts.append(Text(f"largest number of callers that hold: {ladder['largest']}"))
-    return Group(*parts, *tail(run))
-
-
-def probe_table(title: str, load: str, probes: list[dict[str, Any]]) -> Table:
-    """One row per probe."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("purpose")
-    for heading in (load, "requests", "good", "P95", "seconds"):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict")
-    for probe in probes:
-        ratio = probe["good"] / probe["total"] if probe["total"] else math.nan
-        verdict = Text("void" if probe["void"] else probe["verdict"], style=STYLES[Verdict(probe["verdict"])])
-        if probe["remark"]:
-            verdict.append(f" ({probe['remark']})", style="not bold")
-        table.add_row(
-            probe["purpose"], f"{probe['load']:.4g}", str(probe["total"]), show_ratio(ratio), _ms(probe["p95_ms"]),
-            f"{probe['seconds']:.0f}", verdict,
-        )  # fmt: skip
-    return table
-
-
-def _capacity_line(found: dict[str, Any]) -> Text:
-    if not found["best"]:
-        first = found["probes"][0]
-        if first["void"]:
-            return Text("nothing was measured: the probe at the lowest rate is void", style="bold yellow")
-        proven = "does not meet" if first["verdict"] == Verdict.MISSED.value else "is not proven to meet"
-        return Text(f"even the lowest rate tried {proven} the objective: try a lower --floor", style="bold red")
-    at_least = "" if found["bounded"] else "at least "
-    interval = f" [{found['low']:.1f}, {found['high']:.1f}]" if found["bounded"] and "low" in found else ""
-    line = Text(f"capacity about {at_least}{found['best']:.1f}/s{interval}", style="bold")
-    if found["confirmed"]:
-        line.append(f", {found['rate']:.1f}/s proven; plan for {found['recommended']:.1f}/s (20 % headroom)")
-    else:
-        line.append(f"; {found['rate']:.1f}/s was tried and not proven", style="yellow")
-    if (computed := found.get("computed", 1.0)) < 1:
-        line.append(f"; of what was sent {computed:.0%} was computed: these are the computed rates", style="yellow")
-    return line
-
-
-def plan_report(run: Run) -> RenderableType:
-    """What is needed, the model behind it, and its check."""
-    plan = run.details["plan"]
-    table = Table(title=f"plan for {plan['wish']} at {run.objective}", title_justify="left")
-    table.add_column("quantity")
-    table.add_column("value", justify="right")
-    callers = run.details.get("callers")
-    for name, value in _plan_rows(plan, run.objective.percentile) + (_callers_rows(callers) if callers else []):
-        table.add_row(name, value)
-    if callers:
-        table.caption = "cores for more callers are computed: replicas in proportion, callers dealt out evenly"
-    points = ", ".join(f"{tokens} → {show_ms(seconds * 1000)}" for tokens, seconds in run.details["points"])
-    model = (
-        "model: one replica takes all that waits, up to "
-        f"{run.settings['most_tokens']} tokens, in one pass of a + b·tokens; Poisson arrivals, dealt out at random; "
-        "simulated. M/D/1 is the same without batching. A fifth of the capacity stays free."
-    )
-    return Group(*head(run), table, Text(f"tokens → median alone: {points}", style="dim"), Text(model, style="dim"),
-                 *(Text(f"note: {note}", style="yellow") for note in run.notes))  # fmt: skip
-
-
-def _plan_rows(plan: dict[str, Any], percentile: str) -> list[tuple[str, str]]:
-    idle = plan["idle"]
-    rows = [
-        ("replicas", str(plan["replicas"])),
-        ("cores", f"{plan['cores']} ({plan['cores_per_replica']} each)"),
-        (f"predicted {percentile}", _ms(plan["p95_ms"])),
-        ("capacity of one replica", f"{plan['capacity']:.1f}/s (M/D/1 {plan['unbatched']:.1f}/s)"),
-        ("a pass costs, alone", f"{show_ms(idle['fixed_s'] * 1000)} + {show_ms(idle['token_s'] * 1000)} per token"),
-        ("slower under load", f"× {plan['slowdown']:.2f}"),
-    ]
-    if plan["check_measured_ms"] is not None:
-        rows.append((
-            f"check at {plan['check_rate']:.1f}/s",
-            f"predicted {_ms(plan['check_predicted_ms'])}, measured {_ms(plan['check_measured_ms'])}",
-        ))  # fmt: skip
-    return rows
-
-
-def _callers_rows(callers: dict[str, Any]) -> list[tuple[str, str]]:
-    rows = [("callers held here, all texts unique", f"{callers['held']} on {callers['cores']} cores")]
-    if callers["hit_ratio"] is not None:
-        computed = (
-            "" if callers["computed_p95_ms"] is None else f", the computed ones alone {_ms(callers['computed_p95_ms'])}"
-        )
-        value = f"with {show_ratio(callers['hit_ratio'])} from the cache (P95 {_ms(callers['p95_ms'])}{computed})"
-        rows.append((f"{callers['wished']} callers held here", value))
-    return rows

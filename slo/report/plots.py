@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Literal
 
-from slo.records import Run, Sample, Summary
+from slo.records import Run
 from slo.report.strings import Words
+from slo.samples import Sample, Summary
 from slo.stats import nearest_rank
 from slo.texts import LENGTHS
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from slo.report.prometheus import ALIVE, FAILED, JOB, alert_labels, sloth_labels, summary_of, to_yaml
-from slo.report.promise import ONLINE, BurnWindow, Promise, Severity, literal, promql_window
+from slo.report.prometheus import ALIVE, FAILED, JOB, sloth_labels, to_yaml
+from slo.report.promise import ONLINE, Promise, Severity, literal, promql_window
+from slo.report.promtool import ONE_CLASS, _braces, expect, input_series, ratio_for, series, step_s
 
-_PER_STEP = 10_000  # requests per step: whole numbers of bad ones for small ratios too
 _UP = f'up{{job="{JOB}",instance="127.0.0.1:9997"}}'
-_ONE_CLASS = 'length_class="short"'
 
 
 def tests_file(promises: Sequence[Promise], *, rules: str, runbook: str, header: str = "") -> str:
@@ -35,16 +34,16 @@ def tests_file(promises: Sequence[Promise], *, rules: str, runbook: str, header:
 
 def _fires(promise: Promise, severity: Severity, runbook: str) -> dict[str, Any]:
     """Bad from the start, then good: what should fire does, and falls silent once its short window is clean."""
-    bad = _ratio_for(promise, severity)
+    bad = ratio_for(promise, severity)
     start_s = 1800
     short_s = max(window.short_s for windows in promise.severities().values() for window in windows)
     end_s = start_s + short_s + 300
     return {
         "name": f"{promise.id}: {literal(bad * 100)} % bad fires {severity}, and it ends",
-        "interval": f"{_step_s(promise)}s",
-        "input_series": _series(promise, [(start_s, bad), (end_s - start_s + 600, 0.0)]),
+        "interval": f"{step_s(promise)}s",
+        "input_series": series(promise, [(start_s, bad), (end_s - start_s + 600, 0.0)]),
         "alert_rule_test": [
-            _expect(promise, start_s, bad, runbook),
+            expect(promise, start_s, bad, runbook),
             {"eval_time": promql_window(end_s), "alertname": promise.alert},
         ],
     }
@@ -60,8 +59,8 @@ def _after_a_healthy_time(promise: Promise) -> dict[str, Any]:
     fires_s = healthy_s + int(-(-needed_s // 60) * 60) + 120
     return {
         "name": f"{promise.id}: a full stall fires {severity} within {promql_window(fires_s - healthy_s)}",
-        "interval": f"{_step_s(promise)}s",
-        "input_series": _series(promise, [(healthy_s, 0.0), (fires_s - healthy_s + 600, 1.0)]),
+        "interval": f"{step_s(promise)}s",
+        "input_series": series(promise, [(healthy_s, 0.0), (fires_s - healthy_s + 600, 1.0)]),
         "promql_expr_test": [
             {
                 "expr": f'count(ALERTS{{alertname="{promise.alert}",severity="{severity}",alertstate="firing"}})',
@@ -73,17 +72,12 @@ def _after_a_healthy_time(promise: Promise) -> dict[str, Any]:
     }
 
 
-def _step_s(promise: Promise) -> int:
-    """Seconds between samples: four in the shortest window, but no more than needed, since promtool takes them all."""
-    return min(60, min((window.short_s for window in promise.windows), default=60) // 4)
-
-
 def _within_budget(promise: Promise) -> dict[str, Any]:
     bad = round(promise.budget * 0.8, 6)
     return {
         "name": f"{promise.id}: {literal(bad * 100)} % bad is within the budget",
-        "interval": f"{_step_s(promise)}s",
-        "input_series": _series(promise, [(7200, bad)]),
+        "interval": f"{step_s(promise)}s",
+        "input_series": series(promise, [(7200, bad)]),
         "alert_rule_test": [{"eval_time": "2h", "alertname": promise.alert}],
         "promql_expr_test": [
             {
@@ -102,7 +96,7 @@ def _within_budget(promise: Promise) -> dict[str, Any]:
 
 def _one_bad_request(promise: Promise) -> dict[str, Any]:
     """100 % bad, of one request."""
-    total, good = _input(promise)
+    total, good = input_series(promise)
     steps = 120
     return {
         "name": f"{promise.id}: one bad request in a quiet hour wakes nobody",
@@ -226,14 +220,14 @@ def _undelivered(runbook: str) -> dict[str, Any]:
 
 def _first_interval(promise: Promise) -> dict[str, Any]:
     """Production's series are there at zero: thousands of failures between two scrapes are an increase."""
-    failed = promise.counted.replace(ONLINE, _ONE_CLASS).replace('code!="4xx"', 'code="5xx"')
-    good = promise.good.replace(ONLINE, _ONE_CLASS)
-    step_s = _step_s(promise)
-    at_s = -(-4 * step_s // 60) * 60 + 60  # the alerts read what was recorded a round before
+    failed = promise.counted.replace(ONLINE, ONE_CLASS).replace('code!="4xx"', 'code="5xx"')
+    good = promise.good.replace(ONLINE, ONE_CLASS)
+    every_s = step_s(promise)
+    at_s = -(-4 * every_s // 60) * 60 + 60  # the alerts read what was recorded a round before
     severity = next(iter(promise.severities()))
     return {
         "name": f"{promise.id}: 3000 failures between the first two scrapes are seen",
-        "interval": f"{step_s}s",
+        "interval": f"{every_s}s",
         "input_series": [{"series": failed, "values": "0x2 3000+30x60"}, {"series": good, "values": "0x63"}],
         "promql_expr_test": [
             {
@@ -243,81 +237,3 @@ def _first_interval(promise: Promise) -> dict[str, Any]:
             }
         ],
     }
-
-
-def _expect(promise: Promise, at_s: int, bad: float, runbook: str) -> dict[str, Any]:
-    firing = [
-        severity
-        for severity, windows in promise.severities().items()
-        if any(_exceeded(promise, window, bad) for window in windows)
-    ]
-    return {
-        "eval_time": promql_window(at_s),
-        "alertname": promise.alert,
-        "exp_alerts": [
-            {
-                "exp_labels": {**alert_labels(promise, severity), **sloth_labels(promise)},
-                "exp_annotations": {
-                    **summary_of(promise, severity),
-                    "description": f"{bad * 100:.4g}% of requests were bad over the long window;"
-                    f" {literal(promise.budget * 100)} % may be.",
-                    "runbook_url": f"{runbook}#{promise.alert.lower()}",
-                },
-            }
-            for severity in firing
-        ],
-    }
-
-
-def _exceeded(promise: Promise, window: BurnWindow, bad: float) -> bool:
-    return bad > window.factor * promise.budget
-
-
-def _ratio_for(promise: Promise, severity: Severity) -> float:
-    """Half way between the lowest threshold of `severity` and the next higher one of any other."""
-    rows = promise.severities()
-    own = min(window.factor for window in rows[severity]) * promise.budget
-    above = [
-        window.factor * promise.budget
-        for other, windows in rows.items()
-        if other != severity
-        for window in windows
-        if window.factor * promise.budget > own
-    ]
-    return round((own + min([*above, 1.0])) / 2, 3)
-
-
-def _series(promise: Promise, phases: Sequence[tuple[int, float]]) -> list[dict[str, str]]:
-    """Counters through phases of (seconds, bad ratio)."""
-    rest, good = _input(promise)
-    rest_values, good_values, rest_at, good_at = ["0"], ["0"], 0, 0
-    for seconds, bad in phases:
-        steps, step = seconds // _step_s(promise), _PER_STEP - round(_PER_STEP * bad)
-        # Slow requests are among all; failed ones are beside the good.
-        rest_step = _PER_STEP if promise.threshold_s is not None else _PER_STEP - step
-        rest_values.append(f"{rest_at + rest_step}+{rest_step}x{steps - 1}")
-        good_values.append(f"{good_at + step}+{step}x{steps - 1}")
-        rest_at += rest_step * steps
-        good_at += step * steps
-    steps = sum(seconds for seconds, _ in phases) // _step_s(promise)
-    return [
-        {"series": rest, "values": " ".join(rest_values)},
-        {"series": good, "values": " ".join(good_values)},
-        # Of the batch class, as many as all others: slow ones are nobody's business, and those that fail are.
-        *([{"series": rest.replace(_ONE_CLASS, 'length_class="batch"'), "values": f"0+{_PER_STEP}x{steps}"}]
-          if promise.threshold_s is not None else []),
-    ]  # fmt: skip
-
-
-def _input(promise: Promise) -> tuple[str, str]:
-    """Names of two series: for latency all answered requests and the fast ones, else the failed and the answered."""
-    good, counted = (query.replace(ONLINE, _ONE_CLASS) for query in (promise.good, promise.counted))
-    if promise.threshold_s is None:
-        # What fails is of the batch class: that is no excuse.
-        failed, good = (good.replace("code=", f"{class_},code=") for class_ in ('length_class="batch"', _ONE_CLASS))
-        return failed.replace('code="2xx"', 'code="5xx"'), good
-    return counted.replace('code!="4xx"', 'code="2xx"'), good
-
-
-def _braces(labels: dict[str, str]) -> str:
-    return "{" + ", ".join(f'{name}="{value}"' for name, value in sorted(labels.items())) + "}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from slo import __version__
 from slo.clock import iso
 from slo.objective import Verdict
-from slo.records import Run, Summary
+from slo.records import Run
 from slo.report.facts import (
     capacity_tables,
     check_table,
@@ -30,6 +30,7 @@ from slo.report.facts import (
 )
 from slo.report.plots import Plot, before_after, ordered, plots_of
 from slo.report.strings import Words
+from slo.samples import Summary
 from slo.units import show_ms, show_ratio
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from slo.clock import iso
 from slo.objective import Judgement, Verdict
-from slo.records import Run, Summary
+from slo.records import Run
+from slo.samples import Summary
 from slo.units import show_ms, show_ratio
 
 if TYPE_CHECKING:  # at run time it would bring numpy along

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 from slo.clock import Clock
 from slo.errors import StoreError
 from slo.objective import Objective
-from slo.stats import Histogram, edges_with
 from slo.watch.alerting.diagnosis import causes, evidence_of
 from slo.watch.alerting.grouping import Notice
 from slo.watch.alerting.message import Circumstances, compose
@@ -25,12 +24,12 @@ from slo.watch.evaluator import Evaluator
 from slo.watch.heartbeat import Heartbeat
 from slo.watch.history.event_log import read
 from slo.watch.history.store import Store
-from slo.watch.model.counts import Counts, Minute
+from slo.watch.model.counts import Minute
 from slo.watch.model.notification import Notification
 from slo.watch.model.objectives import Goal
 from slo.watch.remediation import Remediator, Situation
 from slo.watch.server_health import CpuTime, ServerHealth, cpu_time
-from slo.watch.sli.probe import ProbeTally
+from slo.watch.sli.probe import ProbeTally, _add_users, _failures, minutes_of_probes
 from slo.watch.sli.sources import Collected, needs_probes
 
 HOUR, DAY = 3600, 86400
@@ -266,53 +265,3 @@ def _objective_of(goals: tuple[Goal, ...]) -> Objective:
     if latency is None or latency.threshold_ms is None:
         return Objective()
     return Objective(target=latency.target, threshold_ms=latency.threshold_ms)
-
-
-def minutes_of_probes(
-    tally: ProbeTally, goals: tuple[Goal, ...], start_s: int, length_s: int, *, counted: bool
-) -> list[Minute]:
-    """The probes of one round as a slice, if there are any; not `counted`, they tell of vectors alone."""
-    checked = Counts(tally.right, tally.looked_at)
-    if not counted or not tally.total:
-        only = Minute(start_s=start_s, source="probe", length_s=length_s, checked=checked)
-        return [only] if checked.total else []
-    return [_minute_of(tally, goals, start_s, length_s, checked)]
-
-
-def _minute_of(tally: ProbeTally, goals: tuple[Goal, ...], start_s: int, length_s: int, checked: Counts) -> Minute:
-    histogram = Histogram(edges_with(goal.threshold_ms for goal in goals if goal.threshold_ms is not None))
-    answered = [value for value in tally.latencies_ms if value != float("inf")]
-    for value in answered:
-        histogram.observe(value / 1000)
-    return Minute(
-        start_s=start_s,
-        source="probe",
-        length_s=length_s,
-        histogram=histogram,
-        outcomes=dict(tally.failures),
-        good={
-            goal.event: sum(value <= goal.threshold_ms for value in answered)
-            for goal in goals
-            if goal.threshold_ms is not None
-        },
-        checked=checked,
-    )
-
-
-def _add_users(tally: ProbeTally, minute: Minute, latency: Goal) -> None:
-    """Count a slice of users' requests in `tally`, if it can be judged. Their latencies stay in its histogram."""
-    counts = minute.counts(latency)
-    if counts is None:
-        return
-    tally.good += counts.good
-    tally.total += counts.total
-    tally.failures.update(minute.failures)
-
-
-def _failures(minutes: list[Minute]) -> dict[str, Any]:
-    """Outcomes and number of all requests of the round: passive evidence knows only its own."""
-    outcomes: dict[str, int] = {}
-    for minute in minutes:
-        for name, count in minute.failures.items():
-            outcomes[name] = outcomes.get(name, 0) + count
-    return {"outcomes": outcomes, "requests": sum(minute.total for minute in minutes)}

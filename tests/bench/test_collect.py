@@ -6,8 +6,8 @@ from array import array
 
 import pytest
 
-from slo.bench.collect import BAD, CACHED, GOOD, Collector, Second, parse_timing
-from slo.bench.exchange import Exchange
+from slo.bench.collect import BAD, CACHED, GOOD, Collector, Second
+from slo.bench.exchange import Exchange, parse_timing
 from slo.clock import ManualClock
 from slo.objective import Objective
 from slo.stats import Integral

@@ -10,7 +10,8 @@ from slo.bench import compare as compared
 from slo.bench.compare import Difference, compare, ratio_interval
 from slo.errors import RunError
 from slo.objective import Objective, Verdict
-from slo.records import Run, Sample
+from slo.records import Run
+from slo.samples import Sample
 
 P95 = Objective()
 

@@ -9,7 +9,7 @@ import pytest
 
 from slo.bench.interleaved import Duel, Outcome, duel, interleave
 from slo.errors import RunError
-from slo.records import Sample
+from slo.samples import Sample
 
 
 def sample(ms: float, *, outcome: str = "ok", cached: bool = False) -> Sample:

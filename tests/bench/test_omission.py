@@ -23,8 +23,9 @@ from slo.client import Answer
 from slo.clock import ManualClock
 from slo.objective import Objective, Verdict
 from slo.record_form import digest_of, pack_bytes, packed, unpack_bytes, unpacked
-from slo.records import Run, Sample
+from slo.records import Run
 from slo.report.load_tables import stress_rows
+from slo.samples import Sample
 from slo.units import show_ratio
 from tests.bench.virtual_load import Shape, in_virtual_time, virtual_session
 from tests.stub_server import vector_of

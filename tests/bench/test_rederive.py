@@ -22,7 +22,8 @@ from slo.cli.main import run as command
 from slo.errors import StoreError
 from slo.objective import Objective, Verdict
 from slo.record_form import digest_of, packed, unpacked
-from slo.records import Run, Sample, read_record, run_from_json, save_run
+from slo.records import Run, read_record, run_from_json, save_run
+from slo.samples import Sample
 from tests.bench.virtual_load import Shape, in_virtual_time, virtual_session
 from tests.report.made_runs import run as made_run
 

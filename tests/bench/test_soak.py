@@ -19,8 +19,9 @@ from slo.bench.slices import FORMAT, KIND, Row, read_slices
 from slo.bench.soak import FairSample, SoakPlan, soak
 from slo.clock import ManualClock
 from slo.objective import Objective, Verdict
-from slo.records import Sample, load_run, save_run
+from slo.records import load_run, save_run
 from slo.report.load_tables import stress_rows
+from slo.samples import Sample
 from tests.bench.test_load import session
 from tests.stub_server import Reply, StubServer
 

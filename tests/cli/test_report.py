@@ -8,7 +8,7 @@ import pytest
 
 from slo.cli.main import cli, run
 from slo.cli.report import incidents
-from slo.records import Sample
+from slo.samples import Sample
 from slo.watch.history.event_log import HistoryEvent, write
 from slo.watch.history.store import Store
 from slo.watch.model.counts import minute_of

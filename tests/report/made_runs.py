@@ -7,7 +7,8 @@ import random
 from typing import Any
 
 from slo.objective import Objective, Verdict
-from slo.records import Run, Sample
+from slo.records import Run
+from slo.samples import Sample
 
 HOST = {"cpu": "Test CPU", "cores": 2, "kernel": "6.1", "python": "3.11", "load_1m": 0.4}
 SERVER = {"engine": "openvino", "precision": "int8", "replicas": 1, "stand_in": True}

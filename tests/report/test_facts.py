@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from slo.records import Run, Sample
+from slo.records import Run
 from slo.report.html import html_report
 from slo.report.markdown import markdown_report
 from slo.report.plots import capacity_curve, over_time, plots_of
 from slo.report.story import tell
 from slo.report.strings import LANGUAGES, Language, Words
+from slo.samples import Sample
 from tests.report.made_runs import capacity_run, run, stress_run
 
 ENGLISH = Words("en")

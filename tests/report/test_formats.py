@@ -11,8 +11,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from slo.cli.main import cli, run
-from slo.records import Run, Sample
+from slo.records import Run
 from slo.report.formats import FORMATS, csv_of, jsonl_of, junit_of
+from slo.samples import Sample
 from tests.report.test_table import a_run, mixed
 from tests.stub_server import StubServer
 

@@ -6,7 +6,6 @@ import re
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from slo.config import ServeSection
 from slo.report.grafana import panels
 from slo.report.prometheus import rules_file
 from slo.serve.door.cache import Cache
@@ -14,6 +13,7 @@ from slo.serve.door.directory import Directory
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.web.exposition import Exposition
 from slo.serve.web.processes import Processes
+from slo.settings_serve import ServeSection
 from slo.watch.delivery.policy import metric_text as notifications_text
 from slo.watch.heartbeat import Beat
 from slo.watch.heartbeat import metric_text as heartbeat_text

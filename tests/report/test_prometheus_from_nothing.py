@@ -7,7 +7,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import cast
 
-from slo.config import ServeSection
 from slo.report.prometheus import JOB, rules_file
 from slo.report.promise import BurnWindow, Promise
 from slo.serve.door.cache import Cache
@@ -15,6 +14,7 @@ from slo.serve.door.directory import Directory
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.web.exposition import Exposition
 from slo.serve.web.processes import Processes
+from slo.settings_serve import ServeSection
 from tests.real_servers import get_json, prometheus, until
 from tests.serve.fakes import FakeFinder, FakeReplica
 

@@ -16,7 +16,7 @@ from slo.bench.compare import compare
 from slo.cli.main import cli
 from slo.cli.main import run as run_command
 from slo.objective import Verdict
-from slo.records import Run, Sample, save_run
+from slo.records import Run, save_run
 from slo.report.figure import figure
 from slo.report.html import html_report
 from slo.report.markdown import markdown_report
@@ -24,6 +24,7 @@ from slo.report.plots import BUCKETS, capacity_curve, distribution, main_plot, o
 from slo.report.png import HEIGHT, WIDTH, png
 from slo.report.story import record_hash, tell
 from slo.report.strings import LANGUAGES, WORDS, Language, Words, preferred
+from slo.samples import Sample
 from slo.sentences import say
 from tests.report.made_runs import capacity_run, load_run, run, samples, stress_run
 

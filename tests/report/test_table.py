@@ -7,8 +7,9 @@ from rich.console import Console, RenderableType
 
 from slo.bench.compare import compare
 from slo.objective import Objective
-from slo.records import Run, Sample, run_from_json
+from slo.records import Run, run_from_json
 from slo.report.table import comparison_report, run_report
+from slo.samples import Sample
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from slo.serve.door.batcher import Embedded, ReplicaLost
 from slo.serve.door.cache import Vector
-from slo.serve.door.planner import ReplicaLoad
+from slo.serve.door.passes import ReplicaLoad
 from slo.serve.door.problem import Problem
 
 DIMENSIONS = 8

@@ -14,9 +14,9 @@ import uvicorn
 from fastapi import Depends, FastAPI, HTTPException, Request
 from starlette.responses import PlainTextResponse, Response
 
-from slo.config import ServeSection
 from slo.serve.door.environment import ServeSettings
 from slo.serve.install import install
+from slo.settings_serve import ServeSection
 from tests.serve.fakes import FakeFinder
 
 KEY = "secret-key"

@@ -24,7 +24,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from slo.clock import ManualClock
-from slo.config import ServeSection
 from slo.serve.door.cache import Cache
 from slo.serve.telemetry.telemetry import PassTiming, Telemetry
 from slo.serve.web.board import Board, Endpoint
@@ -32,6 +31,7 @@ from slo.serve.web.pages import page_routes
 from slo.serve.web.processes import Processes
 from slo.serve.web.reports import window_report
 from slo.serve.web.timeline import STEP_S
+from slo.settings_serve import ServeSection
 
 Result = TypeVar("Result")
 MODEL = "gte-base-zh"

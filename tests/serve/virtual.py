@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import orjson
 
-from slo.config import ServeSection
 from slo.serve.door.batcher import Embedded
 from slo.serve.door.cache import Cache
 from slo.serve.door.call import Call
 from slo.serve.door.directory import Directory
 from slo.serve.door.front import Front
-from slo.serve.door.planner import ReplicaLoad
+from slo.serve.door.passes import ReplicaLoad
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.settings_serve import ServeSection
 from tests.serve.fakes import FakeFinder
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from slo.clock import ManualClock, SystemClock
 from slo.errors import Unauthorized, Unreachable
 from slo.objective import Objective
-from slo.records import Sample
+from slo.samples import Sample
 from slo.stats import histogram_of
 from slo.watch.alerting.round import Round, WatchState
 from slo.watch.history.event_log import add_maintenance, add_silence

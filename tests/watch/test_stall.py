@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from slo.clock import ManualClock
 from slo.config import Config
 from slo.objective import Objective, judge
-from slo.records import Sample
+from slo.samples import Sample
 from slo.serve.door.cache import Cache
 from slo.serve.telemetry.edges import Edges
 from slo.serve.telemetry.telemetry import Telemetry

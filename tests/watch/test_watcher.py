@@ -7,7 +7,7 @@ import pytest
 from slo.clock import ManualClock
 from slo.errors import BadAnswer, StoreError, Unauthorized, Unreachable
 from slo.objective import Objective, judge
-from slo.records import Sample
+from slo.samples import Sample
 from slo.stats import Histogram, histogram_of
 from slo.watch.alerting.round import WatchState, state_of
 from slo.watch.heartbeat import Heartbeat, read_beat

@@ -21,13 +21,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from slo.config import ServeSection
 from slo.serve.door.admission import Policy
 from slo.serve.door.cache import Cache
 from slo.serve.door.lane import Lane, ServedReplica
 from slo.serve.door.liveness import Liveness
 from slo.serve.door.problem import Problem, Unanswered, not_ready
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.settings_serve import ServeSection
 
 WATCH_S = 2.0
 PAUSE_S = 0.05  # between two look-ups of a name that is unknown or not ready, however many ask

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 
 from pydantic import Field, ValidationError
 
-from slo.config import ServeSection
 from slo.errors import ConfigError
 from slo.objective import Objective, parse_objective
+from slo.settings_serve import ServeSection
 
 VARIABLE = "SLO_SERVE_SETTINGS"
 OBJECTIVE = "SLO_OBJECTIVE"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from slo.config import ServeSection
 from slo.serve.door.admission import Ask, Decision, sent_as_batch
 from slo.serve.door.cache import Cache, Vector
 from slo.serve.door.call import Bodies, Call, ClientGone, RequestTrace, watch_client
@@ -28,8 +27,9 @@ from slo.serve.door.responses import (
     truncation,
     written,
 )
-from slo.serve.door.work import Ticket
-from slo.serve.telemetry.telemetry import NO_MODEL, PassTiming, Telemetry, code_class, length_class
+from slo.serve.door.work import Ticket, waited
+from slo.serve.telemetry.telemetry import NO_MODEL, Telemetry, code_class, length_class
+from slo.settings_serve import ServeSection
 
 WATCH_CLIENT_AFTER_S = 0.05  # a request that waits longer looks whether its client is still there
 
@@ -240,7 +240,7 @@ class Front:
             queued_s = max(0.0, last.timing.dispatched_s - now_s)
             self._telemetry.stage("queue", queued_s)
             timing["lookup"] = max(0.0, (now_s - call.arrived_s) * 1000 - timing["parse"])
-            timing |= _waited(last.timing, now_s, queued_s)
+            timing |= waited(last.timing, now_s, queued_s)
         return not new
 
     def _learn(self, lane: Lane, decision: Decision, since_s: float) -> None:
@@ -297,13 +297,3 @@ class Front:
         if problem.reason in ("deadline_passed", "timeout"):
             self._telemetry.count("rejected", problem.reason)
         return problem_reply(problem), trace
-
-
-def _waited(last: PassTiming, since_s: float, queued_s: float) -> dict[str, float]:
-    """Where a request that came at `since_s` waited for its last pass, in ms: without gap or overlap.
-
-    `call` is the way to the model process and back; `joined` is the rest of a pass that was under way already.
-    """
-    if last.dispatched_s < since_s:
-        return {"joined": max(0.0, last.dispatched_s + last.wall_s - since_s) * 1000}
-    return {"queue": queued_s * 1000, **last.stages_ms, "call": last.call_s * 1000}

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from slo.config import ServeSection
 from slo.serve.door.admission import ONLINE_TEXTS, Ask, Comeback, Decision, Policy, QueueState, Rules, decide
 from slo.serve.door.batcher import Batcher
 from slo.serve.door.cache import Cache, Vector
@@ -21,6 +20,7 @@ from slo.serve.door.request import EmbeddingRequest
 from slo.serve.engine.cost import Headroom, PassCost, TokenEstimate, UsualSize
 from slo.serve.engine.prompts import Prompts
 from slo.serve.telemetry.telemetry import PassTiming, Telemetry
+from slo.settings_serve import ServeSection
 
 ROOM_S = 2.0  # in so many seconds a queue that is full has room again
 

@@ -6,12 +6,13 @@ No host imports: a replica is anything with `embed(texts)`.
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
 from slo.serve.door.cache import Vector
-from slo.serve.door.planner import ReplicaLoad
 from slo.serve.telemetry.telemetry import PassTiming
 
 # What an engine answers: float32 vectors row by row, tokens and characters not read per text, milliseconds by stage.
@@ -77,3 +78,35 @@ def vectors_of(answer: Embedded, expected: int) -> list[Vector | None]:
         Vector(packed[i * size : (i + 1) * size], tokens[i], truncated[i]) if finite[i] else None
         for i in range(expected)
     ]
+
+
+@dataclass(slots=True)
+class ReplicaLoad:
+    """What one replica is doing. Kept by whoever dispatches."""
+
+    passes_s: deque[float] = field(default_factory=deque)  # predicted seconds of each pass handed over
+    tokens: int = 0
+    busy_until_s: float = 0.0
+    free_since_s: float = -1e9
+    ended_s: float = -1e9  # when the last pass came back
+    last_items: int = 0
+
+    def start(self, now_s: float, predicted_s: float, items: int, tokens: int) -> None:
+        """A pass is handed over."""
+        self.passes_s.append(predicted_s)
+        self.tokens += tokens
+        self.busy_until_s = max(now_s, self.busy_until_s) + predicted_s
+        self.last_items = items
+
+    def end(self, now_s: float, tokens: int) -> None:
+        """The oldest pass is back: predictions for the others start anew from here."""
+        self.passes_s.popleft()
+        self.tokens -= tokens
+        self.busy_until_s = now_s + sum(self.passes_s)
+        self.ended_s = now_s
+        if not self.passes_s:
+            self.free_since_s = now_s
+
+    def remaining_s(self, now_s: float) -> float:
+        """Predicted seconds until it is free; at least a little while something runs."""
+        return max(self.busy_until_s - now_s, 0.001) if self.passes_s else 0.0

@@ -21,12 +21,12 @@ Which texts go into the next pass, on which replica, and when. No input or outpu
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from slo.serve.door.due_queue import DeferredShare, DueQueue
+from slo.serve.door.passes import ReplicaLoad
 from slo.serve.door.work import Job, State
 from slo.serve.engine.cost import PassCost
 
@@ -37,38 +37,6 @@ BESIDE_SHARE = 0.75  # of a pass: as large may it become by batch texts while on
 BULK_SHARE = 0.5  # of the deadline, for a pass of batch texts alone: an online text that comes just then is in time
 QUIET_S = 1.0  # without online texts for so long, batch texts may have whole passes
 STARVED_S = 1.0  # batch texts get one pass after so long, whatever else waits
-
-
-@dataclass(slots=True)
-class ReplicaLoad:
-    """What one replica is doing. Kept by whoever dispatches."""
-
-    passes_s: deque[float] = field(default_factory=deque)  # predicted seconds of each pass handed over
-    tokens: int = 0
-    busy_until_s: float = 0.0
-    free_since_s: float = -1e9
-    ended_s: float = -1e9  # when the last pass came back
-    last_items: int = 0
-
-    def start(self, now_s: float, predicted_s: float, items: int, tokens: int) -> None:
-        """A pass is handed over."""
-        self.passes_s.append(predicted_s)
-        self.tokens += tokens
-        self.busy_until_s = max(now_s, self.busy_until_s) + predicted_s
-        self.last_items = items
-
-    def end(self, now_s: float, tokens: int) -> None:
-        """The oldest pass is back: predictions for the others start anew from here."""
-        self.passes_s.popleft()
-        self.tokens -= tokens
-        self.busy_until_s = now_s + sum(self.passes_s)
-        self.ended_s = now_s
-        if not self.passes_s:
-            self.free_since_s = now_s
-
-    def remaining_s(self, now_s: float) -> float:
-        """Predicted seconds until it is free; at least a little while something runs."""
-        return max(self.busy_until_s - now_s, 0.001) if self.passes_s else 0.0
 
 
 class PassTarget(Protocol):

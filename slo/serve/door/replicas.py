@@ -21,8 +21,7 @@ from xoscar.backends.message import (
 )
 from xoscar.context import get_context
 
-from slo.serve.door.passes import Embedded, ReplicaLost
-from slo.serve.door.planner import ReplicaLoad
+from slo.serve.door.passes import Embedded, ReplicaLoad, ReplicaLost
 from slo.serve.door.problem import Unanswered, not_ready, unknown_model
 from slo.serve.engine.model_process import Leaving
 

@@ -32,8 +32,8 @@ from typing import Any
 
 import orjson
 
-from slo.config import LimitsSection
 from slo.serve.door.problem import Problem, invalid, not_ready, unknown_model
+from slo.settings_serve import LimitsSection
 
 VOCABULARY = "cl100k_base"
 PATIENCE_S = 30.0  # for a table that does not come

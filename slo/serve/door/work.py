@@ -98,3 +98,13 @@ class Ticket:
         """One of the jobs will never have one."""
         if not self.future.done():
             self.future.set_exception(error)
+
+
+def waited(last: PassTiming, since_s: float, queued_s: float) -> dict[str, float]:
+    """Where a request that came at `since_s` waited for its last pass, in ms: without gap or overlap.
+
+    `call` is the way to the model process and back; `joined` is the rest of a pass that was under way already.
+    """
+    if last.dispatched_s < since_s:
+        return {"joined": max(0.0, last.dispatched_s + last.wall_s - since_s) * 1000}
+    return {"queue": queued_s * 1000, **last.stages_ms, "call": last.call_s * 1000}

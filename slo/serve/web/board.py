@@ -18,7 +18,6 @@ import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 
-from slo.config import ServeSection
 from slo.errors import StoreError
 from slo.objective import Objective, judge, parse_objective
 from slo.serve.door.cache import Cache
@@ -32,6 +31,7 @@ from slo.serve.web.processes import Processes
 from slo.serve.web.remembered import Changes, remembered, watched_history
 from slo.serve.web.reports import status_report, window_report
 from slo.serve.web.timeline import BATCH, OWN_MISTAKE, STEP_S, Timeline, mean_s
+from slo.settings_serve import ServeSection
 from slo.stats import rank_interval
 
 WINDOW_S = 300

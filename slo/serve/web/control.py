@@ -21,13 +21,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from slo.addresses import is_loopback
-from slo.config import ServeSection
 from slo.serve.door.admission import POLICIES
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.door.problem import forbidden, invalid
 from slo.serve.door.request import read_json
 from slo.serve.door.responses import Delay
+from slo.settings_serve import ServeSection
 
 PATH = "/slo/api/control"
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"  # as the setting model.name

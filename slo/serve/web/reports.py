@@ -15,7 +15,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from slo import __version__
-from slo.config import ServeSection
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.door.lane import Lane
@@ -24,6 +23,7 @@ from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.telemetry.window import BinCounts, Series, no_counts
 from slo.serve.web.control import Control
 from slo.serve.web.processes import Processes
+from slo.settings_serve import ServeSection
 
 _ABSENT = {"CREATING": "loading", "LOADING": "loading", "TERMINATING": "stopping"}  # Xinference's words
 CODES = ("2xx", "4xx", "429", "5xx", "timeout", "gone")

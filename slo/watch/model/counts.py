@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from slo.records import Sample
+from slo.samples import Sample
 from slo.stats import LATENCY_EDGES_S, Histogram
 from slo.watch.model.objectives import Goal, latency_event
 

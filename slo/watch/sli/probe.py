@@ -13,6 +13,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from slo.client import EmbeddingsClient
 from slo.clock import Clock
@@ -20,9 +21,11 @@ from slo.errors import BadAnswer, Refused, RequestError, Unauthorized
 from slo.interrupt import TimeUp, wall_limit
 from slo.measure import one_by_one
 from slo.objective import Objective
-from slo.records import Sample
-from slo.stats import nearest_rank
+from slo.samples import Sample
+from slo.stats import Histogram, edges_with, nearest_rank
 from slo.texts import Text
+from slo.watch.model.counts import Counts, Minute
+from slo.watch.model.objectives import Goal
 
 FAILURES_OF_AN_OUTAGE = 3
 PAUSE_AFTER_FAILURE_S = 0.2  # a refused connection fails in microseconds; give a restarting server a moment
@@ -158,3 +161,53 @@ def probe_batch(
     if tally.outage or (late and not tally.total):
         tally.lose(probes - tally.total)
     return tally
+
+
+def minutes_of_probes(
+    tally: ProbeTally, goals: tuple[Goal, ...], start_s: int, length_s: int, *, counted: bool
+) -> list[Minute]:
+    """The probes of one round as a slice, if there are any; not `counted`, they tell of vectors alone."""
+    checked = Counts(tally.right, tally.looked_at)
+    if not counted or not tally.total:
+        only = Minute(start_s=start_s, source="probe", length_s=length_s, checked=checked)
+        return [only] if checked.total else []
+    return [_minute_of(tally, goals, start_s, length_s, checked)]
+
+
+def _minute_of(tally: ProbeTally, goals: tuple[Goal, ...], start_s: int, length_s: int, checked: Counts) -> Minute:
+    histogram = Histogram(edges_with(goal.threshold_ms for goal in goals if goal.threshold_ms is not None))
+    answered = [value for value in tally.latencies_ms if value != float("inf")]
+    for value in answered:
+        histogram.observe(value / 1000)
+    return Minute(
+        start_s=start_s,
+        source="probe",
+        length_s=length_s,
+        histogram=histogram,
+        outcomes=dict(tally.failures),
+        good={
+            goal.event: sum(value <= goal.threshold_ms for value in answered)
+            for goal in goals
+            if goal.threshold_ms is not None
+        },
+        checked=checked,
+    )
+
+
+def _add_users(tally: ProbeTally, minute: Minute, latency: Goal) -> None:
+    """Count a slice of users' requests in `tally`, if it can be judged. Their latencies stay in its histogram."""
+    counts = minute.counts(latency)
+    if counts is None:
+        return
+    tally.good += counts.good
+    tally.total += counts.total
+    tally.failures.update(minute.failures)
+
+
+def _failures(minutes: list[Minute]) -> dict[str, Any]:
+    """Outcomes and number of all requests of the round: passive evidence knows only its own."""
+    outcomes: dict[str, int] = {}
+    for minute in minutes:
+        for name, count in minute.failures.items():
+            outcomes[name] = outcomes.get(name, 0) + count
+    return {"outcomes": outcomes, "requests": sum(minute.total for minute in minutes)}

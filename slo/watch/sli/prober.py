@@ -20,7 +20,7 @@ from slo.client import EmbeddingsClient
 from slo.clock import Clock
 from slo.errors import BadAnswer, RequestError, RequestTimeout
 from slo.objective import Objective
-from slo.records import Sample
+from slo.samples import Sample
 from slo.texts import Text
 from slo.watch.sli.golden import TEXTS, Golden, Seen
 from slo.watch.sli.probe import ProbeTally

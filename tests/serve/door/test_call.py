@@ -10,7 +10,6 @@ import orjson
 import pytest
 
 from slo.clock import ManualClock
-from slo.config import ServeSection
 from slo.serve.door.cache import Cache
 from slo.serve.door.call import Bodies, Upload
 from slo.serve.door.directory import Directory
@@ -18,6 +17,7 @@ from slo.serve.door.front import Front
 from slo.serve.door.gate import Gate
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.web.reports import window_report
+from slo.settings_serve import ServeSection
 from tests.serve.fakes import FakeFinder, FakeReplica
 from tests.serve.http_door import opened
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from slo.config import ServeSection
 from slo.serve.door.lane import Lane
+from slo.settings_serve import ServeSection
 from tests.serve.virtual import Outcome, Service, SlowReplica, run_virtual
 
 LIMIT_S = 0.150

@@ -7,7 +7,6 @@ import contextlib
 
 import pytest
 
-from slo.config import ServeSection
 from slo.serve.door import directory as module
 from slo.serve.door.admission import Ask
 from slo.serve.door.batcher import ReplicaLost
@@ -15,6 +14,7 @@ from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.door.problem import Problem, Unanswered, not_ready, unknown_model
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.settings_serve import ServeSection
 from tests.serve.fakes import FakeFinder, FakeReplica, packed
 
 

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from slo.config import Config, ServeSection
+from slo.config import Config
 from slo.errors import ConfigError
 from slo.serve.door.environment import ServeSettings, load_settings
+from slo.settings_serve import ServeSection
 
 
 def test_nothing_set_means_the_defaults() -> None:

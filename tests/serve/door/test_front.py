@@ -15,7 +15,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from slo.config import ServeSection
 from slo.serve.door.batcher import Embedded, ReplicaLost
 from slo.serve.door.cache import Cache
 from slo.serve.door.call import Call
@@ -24,6 +23,7 @@ from slo.serve.door.front import Front
 from slo.serve.door.gate import Gate
 from slo.serve.door.problem import not_ready
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.settings_serve import ServeSection
 from slo.watch.model.counts import Counts
 from slo.watch.model.objectives import parse_goal
 from slo.watch.sli.scrape import parse_exposition

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from slo.clock import ManualClock
-from slo.config import ServeSection
 from slo.serve.door.batcher import ReplicaLost
 from slo.serve.door.cache import Cache
 from slo.serve.door.lane import Lane
@@ -24,6 +23,7 @@ from slo.serve.door.liveness import TICK_S, Liveness
 from slo.serve.door.problem import Problem
 from slo.serve.engine.model_process import ModelProcess
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.settings_serve import ServeSection
 from tests.serve.fakes import FakeReplica
 
 WAIT = "import time\nprint('up', flush=True)\ntime.sleep(600)"

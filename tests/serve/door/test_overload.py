@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from slo.config import ServeSection
 from slo.serve.web.reports import window_report
+from slo.settings_serve import ServeSection
 from slo.stats import nearest_rank
 from tests.serve.virtual import Outcome, Service, SlowReplica, run_virtual
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slo.serve.door.planner import BESIDE_SHARE, STARVED_S, Dispatch, Planner, ReplicaLoad
+from slo.serve.door.passes import ReplicaLoad
+from slo.serve.door.planner import BESIDE_SHARE, STARVED_S, Dispatch, Planner
 from slo.serve.door.work import Job, State
 from slo.serve.engine.cost import PassCost
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slo.clock import ManualClock
-from slo.config import LimitsSection
 from slo.serve.door.problem import Problem
 from slo.serve.door.request import MAX_NAME, PATIENCE_S, EmbeddingRequest, TokenIds, model_of, parse, read_json
+from slo.settings_serve import LimitsSection
 
 LIMITS = LimitsSection(max_inputs=4)
 

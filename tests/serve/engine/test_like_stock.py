@@ -22,7 +22,7 @@ from xinference.model.embedding.core import EmbeddingModelFamilyV2
 from xinference.model.embedding.sentence_transformers.core import SentenceTransformerEmbeddingModel
 
 from slo.serve.door.batcher import Embedded
-from slo.serve.door.planner import ReplicaLoad
+from slo.serve.door.passes import ReplicaLoad
 from slo.serve.engine.engine import OpenVinoEmbedding
 from tests.serve.fakes import FakeFinder
 from tests.serve.http_door import Door, opened

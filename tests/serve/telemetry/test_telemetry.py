@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from slo.config import ServeSection
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.telemetry.telemetry import MAX_COMPUTED, Fine, Telemetry, code_class, length_class
 from slo.serve.web.exposition import Exposition
 from slo.serve.web.processes import Processes
 from slo.serve.web.reports import window_report
+from slo.settings_serve import ServeSection
 from slo.stats import LATENCY_EDGES_S
 from tests.serve.fakes import FakeFinder
 

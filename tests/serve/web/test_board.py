@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from slo.clock import ManualClock
 from slo.objective import Objective
-from slo.records import Sample
+from slo.samples import Sample
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.web.history import Event as Happening
 from slo.serve.web.remembered import MOST_POINTS, Changes, budget, episodes, step_for

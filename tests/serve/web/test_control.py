@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from slo.config import ServeSection
 from slo.serve.web.control import from_this_machine
+from slo.settings_serve import ServeSection
 from tests.serve.fakes import FakeFinder, FakeReplica
 from tests.serve.http_door import KEY, Door, opened
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from slo.config import ServeSection
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.web.exposition import MOST_BYTES, Exposition, watch_metrics
 from slo.serve.web.processes import Processes
+from slo.settings_serve import ServeSection
 from slo.watch.delivery.policy import metric_text
 from slo.watch.heartbeat import Beat
 from slo.watch.heartbeat import metric_text as heartbeat_text

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
-from slo.records import Sample
+from slo.samples import Sample
 from slo.watch.history.event_log import HistoryEvent, write
 from slo.watch.history.store import Store
 from slo.watch.model.counts import minute_of

@@ -12,13 +12,13 @@ from typing import Any, cast
 import pytest
 
 from slo.clock import ManualClock
-from slo.config import ServeSection
 from slo.objective import Objective
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.telemetry.telemetry import Telemetry
 from slo.serve.web.exposition import Exposition
 from slo.serve.web.processes import Processes
+from slo.settings_serve import ServeSection
 from slo.watch.history.store import Store
 from slo.watch.model.notification import Notification
 from slo.watch.server_health import CpuTime, ServerHealth

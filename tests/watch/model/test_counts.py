@@ -1,6 +1,6 @@
 import pytest
 
-from slo.records import Sample
+from slo.samples import Sample
 from slo.stats import Histogram
 from slo.watch.model.counts import Counts, Minute, minute_of
 from slo.watch.model.objectives import Goal, parse_goal

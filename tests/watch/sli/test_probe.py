@@ -4,7 +4,7 @@ from slo.client import EmbeddingsClient
 from slo.clock import ManualClock, SystemClock
 from slo.errors import BadAnswer, Refused, RequestError, ServerFault, Unauthorized, Unreachable
 from slo.objective import Objective
-from slo.records import Sample
+from slo.samples import Sample
 from slo.texts import mix
 from slo.watch.sli.probe import ProbeTally, gather, probe_batch
 from tests.stub_server import Reply, Script, StubServer
