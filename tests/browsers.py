@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
+
+# Of all that is expected of a page: on a machine that is busy with other things five seconds are nothing.
+expect.set_options(timeout=60_000)
 
 # Nothing that would look up an outside host by itself.
 FLAGS = (

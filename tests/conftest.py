@@ -13,21 +13,16 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 from slo.deploy.standin import write_standin
+from slo.serve.engine.loading import Workshop
 from tests import orphans
 from tests.servers import Server, running, settings
-
-# Files that measure real time, load the machine, or need the main thread's signals: never beside others.
-ALONE = frozenset(
-    "test_against_wrk test_load test_load_command test_conditions test_interleaved test_soak test_session test_probes "
-    "test_interrupt test_exclusive test_outbox test_outbox_killed test_forkserver test_footprint test_real_prometheus "
-    "test_watch test_loop test_alert test_stress_killed test_record".split()
-)
-
+from tests.sharing import ByServer
 
 # On a busy machine a draw may take seconds; that is no finding. In CI the same examples each time.
 hypothesis.settings.register_profile(
@@ -60,11 +55,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         guard.communicate(timeout=60)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByServer | None:
+    """With `--dist loadfile`, as `make test` has it."""
+    return ByServer(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make test` runs in one process, after the rest has run in several."""
-    for item in items:
-        if item.path.stem in ALONE or item.get_closest_marker("server") or item.get_closest_marker("full"):
-            item.add_marker(pytest.mark.alone)
+    """What takes longest comes first, so that no process works on it after the others have ended."""
+    items.sort(key=_place)
+
+
+def _place(item: pytest.Item) -> int:
+    if item.get_closest_marker("full"):
+        return 0
+    if item.get_closest_marker("server"):
+        return 1 if item.get_closest_marker("shares") else 2
+    return 3 if "engine" in item.path.parts else 4
 
 
 @pytest.fixture(scope="session")
@@ -76,10 +83,20 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
+def tiny_graphs(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """Its graphs, converted, quantised and judged once for all processes of the run; to be copied, not changed."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    Workshop(tiny_model, folder / "tiny-graphs").choose("auto")  # made under a lock: the others wait, and find them
+    return folder / "tiny-graphs"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_graphs: Path) -> Iterator[Server]:
     """The whole thing: our extension and engine on Xinference."""
     directory = tmp_path_factory.mktemp("server")
-    yield from running(settings(directory, tiny_model), directory)
+    yield from running(settings(directory, tiny_model), directory, graphs=tiny_graphs)
 
 
 @pytest.fixture(scope="session")
@@ -87,3 +104,10 @@ def stock_server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> 
     """Xinference 4.1.0 as it comes, with its sentence_transformers engine."""
     directory = tmp_path_factory.mktemp("stock")
     yield from running(settings(directory, tiny_model), directory, stock=True)
+
+
+@pytest.fixture(scope="session")
+def drilled(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_graphs: Path) -> Iterator[Server]:
+    """A server that may be told to answer late, and whose model may be changed: see `instead`."""
+    directory = tmp_path_factory.mktemp("drilled")
+    yield from running(settings(directory, tiny_model).replaced(**{"serve.drill": True}), directory, graphs=tiny_graphs)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -14,6 +16,7 @@ from slo.deploy.job import Launched, Progress
 from slo.deploy.launch import launch
 from slo.deploy.machine import free_port
 from slo.deploy.status import stop
+from slo.files import private_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +56,12 @@ def write_config(config: Config, file: Path) -> Path:
     return file
 
 
-def running(config: Config, directory: Path, *, stock: bool = False) -> Iterator[Server]:
-    """Launch, hand out, stop."""
+def running(config: Config, directory: Path, *, stock: bool = False, graphs: Path | None = None) -> Iterator[Server]:
+    """Launch, hand out, stop. With `graphs`, what was made from the model before is found, as at a second start."""
     config_file = write_config(config, directory / "slo.yaml")
+    if graphs:
+        private_folder(config.state_dir)
+        shutil.copytree(graphs, config.state_dir / "models")
     try:
         with (directory / "launch.txt").open("w", encoding="utf-8") as report:
             launched = launch(config, Progress(Console(file=report, width=200)), stock=stock)
@@ -71,3 +77,20 @@ def running(config: Config, directory: Path, *, stock: bool = False) -> Iterator
         )
     finally:
         stop(config, say=lambda _: None)
+
+
+@contextmanager
+def instead(server: Server, folder: Path, model: Path, **changes: object) -> Iterator[Server]:
+    """
+    The running server with the model in folder `model` in the place of its own, which comes back afterwards.
+
+    Seconds, where a server of its own takes half a minute. What the launch said is in `folder`/launch.txt.
+    """
+    config = server.config.replaced(**{"model.path": model, **changes})
+    try:
+        with (folder / "launch.txt").open("w", encoding="utf-8") as report:
+            launched = launch(config, Progress(Console(file=report, width=200)))
+        yield replace(server, config=config, launched=launched, dimension=launched.plan.dimension)
+    finally:
+        with (folder / "back.txt").open("w", encoding="utf-8") as report:
+            launch(server.config, Progress(Console(file=report, width=200)))

@@ -101,7 +101,7 @@ def test_the_record_holds_the_slices_and_the_table(program: Start, tmp_path: Pat
     assert run.verdict is not Verdict.MISSED  # beside other load three seconds prove nothing
     assert not run.void
     assert len(rows) == 3
-    assert all(900 < 1000 * row["seconds"] < 1300 for row in rows)
+    assert all(0.9 < row["seconds"] < 10 for row in rows)
     figures = run.details["soak"]
     assert figures["requests"] == sum(row["total"] for row in rows) == run.summaries()[-1].total
     assert (figures["peak_in_flight"], figures["errors"], figures["slices_met"]) == (5, 0, 1.0)

@@ -201,7 +201,10 @@ def _environment() -> dict[str, Any]:
     return os.environ | {"PYTHONPATH": str(TESTS.parent)}
 
 
-def test_capacity_finds_a_rate_and_proves_it(endpoint: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_capacity_finds_a_rate_and_proves_it(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SLO_OBJECTIVE", "p95 <= 4s")  # no load beside it makes the ceiling fail
     words = ("capacity", "--floor", "30", "--ceiling", "40", "--least", "2s", "--confirm", "5s", "--json")
     assert slo(endpoint, *words) == 0
     data = json.loads(capfd.readouterr().out)
@@ -219,6 +222,7 @@ def test_ctrl_c_in_the_ladder_keeps_the_rate_that_was_proven(
         raise Interrupted("stopped")
 
     monkeypatch.setattr("slo.cli.capacity_command.climb", stopped)
+    monkeypatch.setenv("SLO_OBJECTIVE", "p95 <= 4s")
     words = ("capacity", "--floor", "30", "--ceiling", "30", "--least", "2s", "--confirm", "5s", "--ladder")
     assert slo(endpoint, *words) == 130
     out = capfd.readouterr().out

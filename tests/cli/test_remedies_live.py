@@ -19,7 +19,7 @@ from slo.watch.sli.scrape import REPLICAS
 from tests.real_servers import until
 from tests.servers import Server
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.shares("the server")]
 
 
 def status(server: Server) -> dict[str, Any]:
@@ -60,7 +60,6 @@ def queueing(server: Server) -> Iterator[Server]:
     order(server.config, {"action": "admission", "policy": server.config.serve.admission.policy})
 
 
-@pytest.mark.timeout(240)
 def test_a_replica_is_added_to_the_running_model_serves_and_is_removed_by_its_undo(queueing: Server) -> None:
     server, said = queueing, list[str]()
     (first,) = replicas(server)
@@ -100,7 +99,6 @@ def test_people_give_the_same_orders_and_see_what_is_in_force(
     assert len(replicas(queueing)) == 1
 
 
-@pytest.mark.timeout(120)
 def test_shedding_refuses_what_would_be_late_until_it_is_undone(queueing: Server) -> None:
     server = queueing
 

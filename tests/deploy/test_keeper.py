@@ -333,14 +333,14 @@ def test_a_server_that_drips_its_answer_does_not_hold_the_keeper_up() -> None:
                 try:
                     for byte in b"HTTP/1.1 200 OK\r\n":
                         connection.sendall(bytes([byte]))
-                        time.sleep(0.3)
+                        time.sleep(3)
                 except OSError:
                     return
 
         threading.Thread(target=drip, daemon=True).start()
         start_s = time.monotonic()
         assert not answers(endpoint, "/", timeout_s=0.5)
-        assert time.monotonic() - start_s < 5
+        assert time.monotonic() - start_s < 30, "the whole answer takes 51 s"
 
 
 def test_the_configuration_of_a_record_is_read_by_another_version() -> None:

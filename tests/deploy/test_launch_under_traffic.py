@@ -18,7 +18,7 @@ from slo.deploy.launch import launch
 from slo.deploy.status import status, stop
 from tests.servers import settings
 
-pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.server
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from slo.errors import DeployError
 from tests.real_servers import until
 from tests.servers import Server
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.shares("the server")]
 
 
 def engine_pid(server: Server) -> int | None:
@@ -30,7 +30,6 @@ def engine_pid(server: Server) -> int | None:
     return next((r["engine"].get("pid") for model in status["models"] for r in model["replicas"]), None)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize("wait_s", [0.0, 3.0], ids=["at once", "while Xinference recovers it"])
 def test_a_killed_model_is_launched_again(server: Server, tmp_path: Path, wait_s: float) -> None:
     pid = until("the model is seen", lambda: engine_pid(server))
@@ -61,7 +60,6 @@ def failed_launch(config: Config, report: Path) -> str:
     return f"{caught.value.message}\n{report.read_text(encoding='utf-8')}"
 
 
-@pytest.mark.timeout(240)
 def test_files_that_do_not_work_leave_the_model_that_serves_alone(
     server: Server, spoilt: Config, tmp_path: Path
 ) -> None:
@@ -75,7 +73,6 @@ def test_files_that_do_not_work_leave_the_model_that_serves_alone(
     assert engine_pid(server) == pid
 
 
-@pytest.mark.timeout(240)
 def test_a_launch_that_fails_in_the_model_process_puts_the_former_model_back(
     server: Server, spoilt: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,7 +89,6 @@ def test_a_launch_that_fails_in_the_model_process_puts_the_former_model_back(
     assert own.model["directory"] == str(server.config.model.path)
 
 
-@pytest.mark.timeout(240)
 def test_a_folder_with_an_odd_name_is_served_like_any_other(server: Server, tiny_model: Path, tmp_path: Path) -> None:
     odd = tmp_path / "模型 dl 100%41#1~" / "gte base"
     odd.parent.mkdir()
@@ -111,7 +107,6 @@ def test_a_folder_with_an_odd_name_is_served_like_any_other(server: Server, tiny
             launch(server.config, progress)
 
 
-@pytest.mark.timeout(240)
 def test_a_full_disk_does_not_forbid_to_launch_what_serves(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,11 +82,11 @@ def test_no_network_is_said_and_is_no_error(tmp_path: Path) -> None:
     assert not (tmp_path / "models").exists()
 
 
-def test_a_network_that_hangs_is_given_up_within_five_seconds(tmp_path: Path) -> None:
+def test_a_network_that_hangs_is_given_up_long_before_it_answers(tmp_path: Path) -> None:
     start_s = time.monotonic()
-    hubs = [FakeHub("slow", None, seconds_to_answer=30.0), FakeHub("slower", None, seconds_to_answer=30.0)]
+    hubs = [FakeHub("slow", None, seconds_to_answer=120.0), FakeHub("slower", None, seconds_to_answer=120.0)]
     assert source.download(section(tmp_path), tmp_path / "models", lambda _: None, hubs) is None
-    assert time.monotonic() - start_s < 5.0
+    assert time.monotonic() - start_s < 60
 
 
 def test_the_stand_in_is_written_once_and_repaired_when_damaged(tmp_path: Path) -> None:

@@ -106,11 +106,3 @@ def test_a_real_model_is_never_overwritten(tmp_path: Path, size: Size) -> None:
     with pytest.raises(ModelSourceError, match="not a stand-in"):
         write_standin(tmp_path, size=size)
     assert (tmp_path / "config.json").read_text(encoding="utf-8") == "{}"
-
-
-@pytest.mark.full
-def test_the_full_size_has_768_dimensions_and_the_same_sense_of_likeness(tmp_path: Path) -> None:
-    write_standin(tmp_path / "model", size="full")
-    config = json.loads((tmp_path / "model" / "config.json").read_text(encoding="utf-8"))
-    assert (config["hidden_size"], config["num_hidden_layers"]) == (768, 12)
-    check_related_are_closer(tmp_path / "model", pairs=25)

@@ -15,7 +15,7 @@ import requests
 from tests.serve.test_protocol import H2C
 from tests.servers import Server
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.shares("the server")]
 
 JAVA = """
 import java.net.URI; import java.net.http.*;

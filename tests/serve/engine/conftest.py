@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
 
-from slo.deploy.standin import write_standin
-from slo.serve.engine.loading import Workshop
-
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny(tiny_model: Path) -> Path:
     """Model files."""
-    directory = tmp_path_factory.mktemp("tiny") / "model"
-    write_standin(directory, size="tiny")
-    return directory
+    return tiny_model
 
 
 @pytest.fixture(scope="session")
-def cache(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cache(tiny_graphs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache that holds all precisions of `tiny`."""
-    directory = tmp_path_factory.mktemp("cache")
-    Workshop(tiny, directory).choose("auto")
-    return directory
+    return Path(shutil.copytree(tiny_graphs, tmp_path_factory.mktemp("cache") / "models"))
 
 
 @pytest.fixture(scope="session")

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import requests
 from playwright.sync_api import Browser, expect
 
-from scripts.bench_ceiling import MODEL, server
+from scripts.bench_ceiling import MODEL
+from tests.serve.guarded import Guarded
 from tests.visit import Visit, visiting
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.shares("the server with authentication")]
 WRONG = "xf-of-somebody-else"
-
-
-@pytest.fixture(scope="module")
-def guarded() -> Iterator[tuple[str, str]]:
-    """Address and API key."""
-    with server(auth=True) as (endpoint, key):
-        assert key is not None
-        yield endpoint, key
 
 
 def asked_for_data(visit: Visit) -> list[str]:
@@ -35,8 +26,8 @@ def enter(visit: Visit, key: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/slo/api/board", "/slo/api/history"])
-def test_what_the_page_asks_for_is_given_to_nobody_without_a_key(guarded: tuple[str, str], path: str) -> None:
-    endpoint, key = guarded
+def test_what_the_page_asks_for_is_given_to_nobody_without_a_key(guarded: Guarded, path: str) -> None:
+    endpoint, key = guarded.endpoint, guarded.key
     assert requests.get(endpoint + path, timeout=10).status_code == 401
     wrong = {"Authorization": f"Bearer {WRONG}"}
     assert requests.get(endpoint + path, timeout=10, headers=wrong).status_code == 401
@@ -44,8 +35,8 @@ def test_what_the_page_asks_for_is_given_to_nobody_without_a_key(guarded: tuple[
     assert requests.get(endpoint + path, timeout=10, headers=right).status_code == 200
 
 
-def test_without_a_key_the_page_asks_for_one_and_for_nothing_else(browser: Browser, guarded: tuple[str, str]) -> None:
-    with visiting(browser, guarded[0] + "/slo/") as visit:
+def test_without_a_key_the_page_asks_for_one_and_for_nothing_else(browser: Browser, guarded: Guarded) -> None:
+    with visiting(browser, guarded.endpoint + "/slo/") as visit:
         expect(visit.page.locator("#key-dialog")).to_be_visible()
         expect(visit.page.locator("#key-input")).to_be_focused()
         assert visit.serious_findings() == []
@@ -59,8 +50,8 @@ def test_without_a_key_the_page_asks_for_one_and_for_nothing_else(browser: Brows
         expect(visit.page.locator("#key-dialog")).to_be_visible()
 
 
-def test_a_wrong_key_is_explained_and_forgotten_and_not_tried_again(browser: Browser, guarded: tuple[str, str]) -> None:
-    with visiting(browser, guarded[0] + "/slo/", language="zh-CN") as visit:
+def test_a_wrong_key_is_explained_and_forgotten_and_not_tried_again(browser: Browser, guarded: Guarded) -> None:
+    with visiting(browser, guarded.endpoint + "/slo/", language="zh-CN") as visit:
         expect(visit.page.locator("#key-dialog")).to_be_visible()
         enter(visit, WRONG)
         expect(visit.page.locator("#key-reason")).to_have_text("服务器不接受这个 key，请检查后再试。")
@@ -75,9 +66,9 @@ def test_a_wrong_key_is_explained_and_forgotten_and_not_tried_again(browser: Bro
 
 
 def test_the_right_key_shows_live_numbers_on_both_pages_in_this_tab_and_no_other(
-    browser: Browser, guarded: tuple[str, str]
+    browser: Browser, guarded: Guarded
 ) -> None:
-    endpoint, key = guarded
+    endpoint, key = guarded.endpoint, guarded.key
     headers = {"Authorization": f"Bearer {key}"}
     for number in range(80):
         body = {"model": MODEL, "input": f"第{number}句"}

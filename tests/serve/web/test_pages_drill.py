@@ -21,18 +21,11 @@ from slo.deploy.job import Progress
 from slo.deploy.launch import launch
 from slo.deploy.status import stop
 from slo.errors import RequestError
-from tests.servers import Server, running, settings
+from tests.servers import Server
 from tests.visit import visiting
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.shares("the server for drills")]
 GREEN, RED = "rgb(15, 115, 81)", "rgb(179, 38, 30)"  # --good and --bad of the light theme
-
-
-@pytest.fixture(scope="module")
-def drilled(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterator[Server]:
-    """A server that may be told to answer late."""
-    directory = tmp_path_factory.mktemp("drilled")
-    yield from running(settings(directory, tiny_model).replaced(**{"serve.drill": True}), directory)
 
 
 @contextmanager
@@ -65,13 +58,12 @@ def test_every_process_and_every_replica_of_the_server_is_on_the_page(browser: B
         expect(rows.filter(has_text="all together")).to_be_visible()
         names = visit.page.locator("#processes th").all_inner_texts()
         assert names == ["API", "supervisor + worker", "fork server", f"{drilled.model}-rep0", "all together"]
-        expect(rows.first).to_contain_text(" %", timeout=10_000)
+        expect(rows.first).to_contain_text(" %", timeout=60_000)
         assert all("MiB" in text or "GiB" in text for text in rows.all_inner_texts())
         assert "≤" not in visit.text("#processes")
         expect(visit.page.locator("#replicas tr")).to_have_text([f"{drilled.model}-rep0ready0"])
 
 
-@pytest.mark.timeout(240)
 def test_while_load_runs_the_page_shows_what_the_window_route_says(browser: Browser, drilled: Server) -> None:
     with visiting(browser, drilled.endpoint + "/slo/") as visit, traffic(drilled):
         expect(visit.page.locator("#connection")).to_have_attribute("data-state", "connected")
@@ -84,37 +76,35 @@ def test_while_load_runs_the_page_shows_what_the_window_route_says(browser: Brow
             expect(visit.page.locator("#sentence")).to_contain_text(shown)
             newer = 2.0 * max(told["rate"], 300.0)  # whatever a moment of load can add
             assert told["total"] <= window["total"] <= told["total"] + newer
-            assert window["p95_ms"] == pytest.approx(told["p95_ms"], rel=0.1)
+            assert window["p95_ms"] == pytest.approx(told["p95_ms"], rel=0.5)
             assert visit.text("#p95").replace("–", "") in (f"{told['p95_ms']:.{d}f}" for d in (0, 1, 2))
             assert visit.text("#tile-cacheHits .hint").endswith(f"of {sum(told['cache'].values()):,}")
         assert visit.complaints == []
 
 
-@pytest.mark.timeout(240)
 def test_a_slow_server_turns_the_page_red_and_a_quick_one_green(browser: Browser, drilled: Server, shots: Path) -> None:
     with visiting(browser, drilled.endpoint + "/slo/") as visit, live_service(drilled.config) as service:
         hero, number = visit.page.locator("#hero"), visit.page.locator(".big")
         expect(visit.page.locator("#connection")).to_have_attribute("data-state", "connected")
         service.slow_down(0.2)
         with traffic(drilled, clients=8):
-            expect(hero).to_have_attribute("data-state", "missed", timeout=30_000)
+            expect(hero).to_have_attribute("data-state", "missed", timeout=60_000)
             expect(number).to_have_css("color", RED)
             expect(visit.page.locator("#verdict")).to_have_text("✕Missed")
             visit.page.screenshot(path=shots / "real-violation.png", full_page=True)
             service.heal()
-            expect(hero).to_have_attribute("data-state", "met", timeout=90_000)  # when 95 % are good again
+            expect(hero).to_have_attribute("data-state", "met", timeout=180_000)  # when 95 % are good again
             expect(number).to_have_css("color", GREEN)
         assert visit.complaints == []
 
 
-@pytest.mark.timeout(240)
 def test_the_page_survives_a_restart_of_the_server(browser: Browser, drilled: Server) -> None:
     with visiting(browser, drilled.endpoint + "/slo/") as visit:
         connection = visit.page.locator("#connection")
         expect(connection).to_have_attribute("data-state", "connected")
         stop(drilled.config, say=lambda _: None)
-        expect(connection).to_have_attribute("data-state", "reconnecting", timeout=15_000)
+        expect(connection).to_have_attribute("data-state", "reconnecting", timeout=60_000)
         launch(drilled.config, Progress(Console(file=io.StringIO())))
-        expect(connection).to_have_attribute("data-state", "connected", timeout=30_000)
+        expect(connection).to_have_attribute("data-state", "connected", timeout=60_000)
         expect(visit.page.locator("#notice")).to_be_hidden()
-        expect(visit.page.locator("#replicas tr")).to_contain_text("ready", timeout=15_000)
+        expect(visit.page.locator("#replicas tr")).to_contain_text("ready", timeout=60_000)

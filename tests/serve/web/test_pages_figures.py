@@ -98,7 +98,7 @@ def test_texts_that_were_cut_are_told_beside_the_batches(site: Site, visit: Visi
 
     site.call(cut)
     hint = visit.page.locator("#tile-batch .hint")
-    expect(hint).to_have_text("4.00 texts per batch · 3 texts too long, 1,234 characters not read", timeout=15_000)
+    expect(hint).to_have_text("4.00 texts per batch · 3 texts too long, 1,234 characters not read", timeout=60_000)
 
 
 def test_attainment_budget_and_burn_are_those_of_the_counts(visit: Visit, site: Site) -> None:

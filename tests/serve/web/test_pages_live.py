@@ -42,17 +42,22 @@ def assert_clean(visit: Visit, site: Site) -> None:
     assert visit.foreign_hosts(site.address) == set()
 
 
-def test_first_figures_within_a_second_and_equal_to_the_window_route(browser: Browser, site: Site) -> None:
+@pytest.mark.quiet
+def test_first_figures_within_a_second(browser: Browser, site: Site) -> None:
     with visiting(browser, "about:blank") as visit:
         started = time.monotonic()
         visit.page.goto(site.address + "/slo/")
         expect(visit.page.locator("#verdict-word")).to_have_text("Met")
-        took = time.monotonic() - started
+        assert time.monotonic() - started < 1
+
+
+def test_first_figures_are_equal_to_the_window_route(browser: Browser, site: Site) -> None:
+    with visiting(browser, site.address + "/slo/") as visit:
+        expect(visit.page.locator("#verdict-word")).to_have_text("Met")
         window = site.call(site.scene.window)
         assert visit.text("#p95") == f"{window['p95_ms']:.0f}"
         assert f"{window['good']:,} of {window['total']:,}" in visit.text("#sentence")
         assert f"5 min: {window['total'] / 300:.2f}" in visit.text("#tile-requestRate .hint")
-        assert took < 1.0 + 1.0  # one for the page, one for a busy test machine
         assert_clean(visit, site)
 
 
@@ -62,12 +67,12 @@ def test_violation_turns_it_red_and_recovery_green_in_words_too(browser: Browser
         expect(hero).to_have_attribute("data-state", "met")
         expect(number).to_have_css("color", GREEN)
         site.call(lambda: site.scene.play(300, p95_ms=240))
-        expect(hero).to_have_attribute("data-state", "missed", timeout=8000)
+        expect(hero).to_have_attribute("data-state", "missed", timeout=60_000)
         expect(number).to_have_css("color", RED)
         expect(visit.page.locator("#verdict")).to_have_text("✕Missed")
         assert visit.page.title().startswith("✕")
         site.call(lambda: site.scene.play(330, p95_ms=90))
-        expect(hero).to_have_attribute("data-state", "met", timeout=8000)
+        expect(hero).to_have_attribute("data-state", "met", timeout=60_000)
         expect(number).to_have_css("color", GREEN)
         expect(visit.page.locator("#announcement")).to_contain_text("met")
         assert_clean(visit, site)
@@ -81,7 +86,7 @@ def test_the_verdict_is_announced_when_it_changes_and_only_then(browser: Browser
         visit.page.wait_for_timeout(2600)
         assert visit.page.evaluate("said") == []
         site.call(lambda: site.scene.play(300, p95_ms=240))
-        expect(visit.page.locator("#verdict-word")).to_have_text("Missed", timeout=8000)
+        expect(visit.page.locator("#verdict-word")).to_have_text("Missed", timeout=60_000)
         assert len(visit.page.evaluate("said")) == 1
 
 
@@ -90,10 +95,10 @@ def test_it_survives_a_restart_of_the_server(browser: Browser, site: Site) -> No
         connection = visit.page.locator("#connection")
         expect(connection).to_have_attribute("data-state", "connected")
         site.stop()
-        expect(connection).to_have_text("reconnecting…", timeout=8000)
-        expect(visit.page.locator("#notice")).to_contain_text("trying again", timeout=8000)
+        expect(connection).to_have_text("reconnecting…", timeout=60_000)
+        expect(visit.page.locator("#notice")).to_contain_text("trying again", timeout=60_000)
         site.start()
-        expect(connection).to_have_attribute("data-state", "connected", timeout=15_000)
+        expect(connection).to_have_attribute("data-state", "connected", timeout=60_000)
         expect(visit.page.locator("#notice")).to_be_hidden()
 
 
@@ -150,10 +155,10 @@ def test_with_authentication_it_asks_once_and_keeps_the_key_for_the_tab_only(bro
         assert visit.text("#p95") == "–"
         page.locator("#key-input").fill("sk-wrong")
         page.keyboard.press("Enter")
-        expect(page.locator("#key-dialog")).to_be_visible(timeout=8000)
+        expect(page.locator("#key-dialog")).to_be_visible(timeout=60_000)
         page.locator("#key-input").fill("sk-of-this-test")
         page.keyboard.press("Enter")
-        expect(page.locator("#verdict-word")).to_have_text("Met", timeout=8000)
+        expect(page.locator("#verdict-word")).to_have_text("Met", timeout=60_000)
         page.reload()
         expect(page.locator("#verdict-word")).to_have_text("Met")
         assert page.evaluate("JSON.stringify(localStorage) + document.cookie").find("sk-") == -1

@@ -55,7 +55,7 @@ def test_a_poke_sends_at_once_and_a_failure_is_retried_without_another(tmp_path:
     with Receiver(lambda _: next(answers)) as receiver, dispatcher_for(tmp_path, receiver, heard) as dispatcher:
         put_in(tmp_path, receiver, "e-1")
         dispatcher.wake()
-        until("the second try arrives", lambda: len(receiver.requests) == 2, timeout_s=10)
+        until("the second try arrives", lambda: len(receiver.requests) == 2, timeout_s=60)
     assert [attempt.delivered for attempt in heard] == [False, True]
     assert 'slo_alert_notifications_total{channel="webhook",result="delivered"} 1' in (
         tmp_path / METRICS_FILE
@@ -87,11 +87,11 @@ def test_an_outbox_that_cannot_be_opened_is_complained_of_and_tried_again(tmp_pa
         Receiver(lambda _: Answer("", status=204)) as receiver,
         dispatcher_for(tmp_path, receiver, [], complaints.append) as dispatcher,
     ):
-        until("the complaint", lambda: complaints, timeout_s=10)
+        until("the complaint", lambda: complaints, timeout_s=60)
         (tmp_path / "outbox.db").rmdir()
         put_in(tmp_path, receiver, "e-1")
         dispatcher.wake()
-        until("delivery", lambda: receiver.requests, timeout_s=10)
+        until("delivery", lambda: receiver.requests, timeout_s=60)
     assert "outbox.db" in complaints[0]
 
 
@@ -133,10 +133,10 @@ def test_the_next_message_is_sent_whatever_went_wrong_before(
         with monkeypatch.context() as broken:
             broken.setattr(Outbox, "pump", fails)
             dispatcher.wake()
-            until("the complaint", lambda: complaints, timeout_s=10)
+            until("the complaint", lambda: complaints, timeout_s=60)
         put_in(tmp_path, receiver, "e-1")
         dispatcher.wake()
-        until("delivery", lambda: receiver.requests, timeout_s=10)
+        until("delivery", lambda: receiver.requests, timeout_s=60)
     assert complaints == [f"outbox: {words}; trying again"]
 
 
@@ -148,7 +148,7 @@ def test_a_courier_that_can_tell_nobody_of_its_work_goes_on(tmp_path: Path) -> N
         for number in (1, 2):
             put_in(tmp_path, receiver, f"e-{number}")
             dispatcher.wake()
-            until("delivery", partial(has, receiver, number), timeout_s=10)
+            until("delivery", partial(has, receiver, number), timeout_s=60)
 
 
 def test_a_courier_is_at_work_while_it_looks_into_the_outbox_and_no_longer(
@@ -163,9 +163,9 @@ def test_a_courier_is_at_work_while_it_looks_into_the_outbox_and_no_longer(
         with monkeypatch.context() as broken:
             broken.setattr(Outbox, "pump", full)
             dispatcher.wake()
-            until("it is missed", partial(idles, dispatcher, clock), timeout_s=10)
+            until("it is missed", partial(idles, dispatcher, clock), timeout_s=60)
         dispatcher.wake()
-        until("it works again", dispatcher.at_work, timeout_s=10)
+        until("it works again", dispatcher.at_work, timeout_s=60)
 
 
 def test_a_courier_that_waits_for_another_sender_all_the_time_is_not_at_work(tmp_path: Path) -> None:
@@ -174,10 +174,10 @@ def test_a_courier_that_waits_for_another_sender_all_the_time_is_not_at_work(tmp
         Receiver(lambda _: Answer("", status=204)) as receiver,
         dispatcher_for(tmp_path, receiver, [], clock=clock) as dispatcher,
     ):
-        until("its first look", (tmp_path / METRICS_FILE).exists, timeout_s=10)
+        until("its first look", (tmp_path / METRICS_FILE).exists, timeout_s=60)
         with OutboxStore(tmp_path / "outbox.db").sole_sender() as mine:
             assert mine
             dispatcher.wake()
-            until("it is missed", partial(idles, dispatcher, clock), timeout_s=10)
+            until("it is missed", partial(idles, dispatcher, clock), timeout_s=60)
         dispatcher.wake()
-        until("it works again", dispatcher.at_work, timeout_s=10)
+        until("it works again", dispatcher.at_work, timeout_s=60)

@@ -12,7 +12,7 @@ from slo.watch.sli.golden import Golden
 from slo.watch.sli.prober import Prober
 from tests.servers import Server
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.shares("the server")]
 
 
 def test_the_vectors_of_a_healthy_server_are_right_round_after_round(server: Server) -> None:
