@@ -162,7 +162,7 @@ def server(auth: bool, folder: Path | None = None) -> Iterator[tuple[str, str | 
 def _launch(endpoint: str, process: subprocess.Popen[bytes], log: Path, weights: Path, auth: bool) -> str | None:
     http = requests.Session()
     http.trust_env = False
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while True:
         if process.poll() is not None or time.monotonic() > deadline:
             raise SystemExit(f"the server did not start:\n{log.read_text()[-3000:]}")
@@ -188,7 +188,7 @@ def _launch(endpoint: str, process: subprocess.Popen[bytes], log: Path, weights:
 
 
 def _posted(http: requests.Session, url: str, body: dict[str, Any]) -> Any:
-    response = http.post(url, json=body, timeout=120)
+    response = http.post(url, json=body, timeout=600)
     if not response.ok:
         raise SystemExit(f"{url}: {response.status_code} {response.text[:500]}")
     return response.json()

@@ -43,6 +43,8 @@ def settings(directory: Path, model_path: Path, **server: object) -> Config:
                 "port": free_port("127.0.0.1"),
                 "log": directory / "model_server.log",
                 "restart": False,
+                "start_timeout": 600,  # beside other load
+                "launch_timeout": 900,
                 **server,
             },
             "state_dir": directory / "state",

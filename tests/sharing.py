@@ -9,7 +9,7 @@ from pathlib import Path
 from xdist.scheduler import LoadFileScheduling
 
 
-class ByServer(LoadFileScheduling):
+class ByServer(LoadFileScheduling):  # type: ignore[misc]
     """
     A file goes to one process whole, and all files that share a server of the session to the same one.
 

@@ -21,6 +21,11 @@ GOAL = Objective()
 PAUSE_FROM_S, PAUSE_S = 1030.0, 2.0  # the virtual clock begins at 1000
 
 
+@pytest.fixture(autouse=True)
+def no_neighbours() -> None:
+    """In the place of conftest's: here the generator's own limits are what is tested."""
+
+
 def paused(_exchange: Exchange, now: float) -> float:
     """Answers after 10 ms, but rests for two seconds once."""
     return (PAUSE_FROM_S + PAUSE_S if PAUSE_FROM_S <= now < PAUSE_FROM_S + PAUSE_S else now) + 0.01
