@@ -4,15 +4,18 @@
 SCENARIOS = """
 bench/test_against_wrk
 bench/test_extras
+cli/test_alert_live
 cli/test_remedies_live
 cli/test_stress_killed
 deploy/test_engine_live
+deploy/test_full_size
 deploy/test_launch_under_traffic
 deploy/test_put_back
 deploy/test_real_systemd
 deploy/test_refusals
 deploy/test_relaunch_live
 deploy/test_revival_live
+deploy/test_server_guarded
 deploy/test_trained_chinese
 report/test_metric_names
 report/test_prometheus_from_nothing
