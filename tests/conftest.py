@@ -108,6 +108,6 @@ def stock_server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> 
 
 @pytest.fixture(scope="session")
 def drilled(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_graphs: Path) -> Iterator[Server]:
-    """A server that may be told to answer late, and whose model may be changed: see `instead`."""
+    """A server that may be told to answer late."""
     directory = tmp_path_factory.mktemp("drilled")
     yield from running(settings(directory, tiny_model).replaced(**{"serve.drill": True}), directory, graphs=tiny_graphs)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -79,20 +78,3 @@ def running(config: Config, directory: Path, *, stock: bool = False, graphs: Pat
         )
     finally:
         stop(config, say=lambda _: None)
-
-
-@contextmanager
-def instead(server: Server, folder: Path, model: Path, **changes: object) -> Iterator[Server]:
-    """
-    The running server with the model in folder `model` in the place of its own, which comes back afterwards.
-
-    Seconds, where a server of its own takes half a minute. What the launch said is in `folder`/launch.txt.
-    """
-    config = server.config.replaced(**{"model.path": model, **changes})
-    try:
-        with (folder / "launch.txt").open("w", encoding="utf-8") as report:
-            launched = launch(config, Progress(Console(file=report, width=200)))
-        yield replace(server, config=config, launched=launched, dimension=launched.plan.dimension)
-    finally:
-        with (folder / "back.txt").open("w", encoding="utf-8") as report:
-            launch(server.config, Progress(Console(file=report, width=200)))

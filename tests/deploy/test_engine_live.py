@@ -13,17 +13,17 @@ from rich.console import Console
 
 from slo.deploy.job import Progress
 from slo.deploy.launch import launch
-from tests.servers import Server, instead
+from tests.servers import running, settings
 
-pytestmark = [pytest.mark.server, pytest.mark.shares("the server for drills")]
+pytestmark = pytest.mark.server
 
 
-def test_another_pooling_is_served_by_xinferences_own_engine(drilled: Server, tiny_model: Path, tmp_path: Path) -> None:
+def test_another_pooling_is_served_by_xinferences_own_engine(tiny_model: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_model, tmp_path / "model")
     (tmp_path / "model" / "1_Pooling" / "config.json").write_text(
         json.dumps({"word_embedding_dimension": 128, "pooling_mode_max_tokens": True}), encoding="utf-8"
     )
-    with instead(drilled, tmp_path, tmp_path / "model") as server:
+    for server in running(settings(tmp_path, tmp_path / "model"), tmp_path):
         assert server.launched.plan.engine == "sentence_transformers"
         report = (tmp_path / "launch.txt").read_text(encoding="utf-8")
         assert "engine sentence_transformers instead of openvino: pooling by max_tokens is not supported" in report
@@ -33,9 +33,7 @@ def test_another_pooling_is_served_by_xinferences_own_engine(drilled: Server, ti
         assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
 
 
-def test_what_conversion_finds_out_leads_to_xinferences_own_engine_as_well(
-    drilled: Server, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_what_conversion_finds_out_leads_to_xinferences_own_engine_as_well(tiny_model: Path, tmp_path: Path) -> None:
     model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     # Long texts lose their beginning, not their end: no file of the modules says so, the vectors do.
     for name, change in {
@@ -45,7 +43,7 @@ def test_what_conversion_finds_out_leads_to_xinferences_own_engine_as_well(
         content = json.loads((model / f"{name}.json").read_text(encoding="utf-8"))
         (model / f"{name}.json").write_text(json.dumps(content | change), encoding="utf-8")
     said = "engine sentence_transformers instead of openvino: our vectors differ from those of sentence-transformers"
-    with instead(drilled, tmp_path, model) as server:
+    for server in running(settings(tmp_path, model), tmp_path):
         assert server.launched.plan.engine == "sentence_transformers"
         assert said in (tmp_path / "launch.txt").read_text(encoding="utf-8")
         with (tmp_path / "again.txt").open("w", encoding="utf-8") as report:

@@ -15,12 +15,12 @@ from slo.client import EmbeddingsClient, cosine
 from slo.serve.engine.fidelity import NDCG_LOSS_POINTS
 from slo.serve.engine.retrieval import Pairs, ndcg
 from tests.chinese_pairs import chinese_pairs
-from tests.servers import Server, instead, write_config
+from tests.servers import Server, running, settings, write_config
 from tests.trained_chinese import PASSAGE, QUERY, write_model
 
-pytestmark = [pytest.mark.server, pytest.mark.shares("the server for drills")]
+pytestmark = pytest.mark.server
 
-PAIRS = 512  # of 641; how many the judgement of retrieval takes at least is for `slo quantize` to say
+PAIRS = 512  # of 641: at least 500 are asked for
 # Question, the passage that answers it in other words, one that shares characters with the question and no meaning:
 # by characters, as the stand-in ranks, the last would win.
 MEANINGS = (
@@ -43,9 +43,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def quantised(drilled: Server, directory: Path) -> Path:
+def quantised(directory: Path) -> Path:
     """The configuration, its graphs made by `slo quantize --pairs`; the report lies beside it."""
-    file = write_config(drilled.config.replaced(**{"model.path": directory / "e5"}), directory / "quantize.yaml")
+    file = write_config(settings(directory, directory / "e5"), directory / "quantize.yaml")
     options = ["--config", str(file), "--precision", "int8", "--pairs", str(directory / "pairs.jsonl"), "--json"]
     command = [sys.executable, "-m", "slo", "quantize", *options]
     (directory / "report.json").write_bytes(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
@@ -53,10 +53,9 @@ def quantised(drilled: Server, directory: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def chinese_server(drilled: Server, directory: Path, quantised: Path) -> Iterator[Server]:
+def chinese_server(directory: Path, quantised: Path) -> Iterator[Server]:
     """The model served, from the graphs that were made ahead."""
-    with instead(drilled, directory, directory / "e5", **{"server.precision": "int8"}) as server:
-        yield server
+    yield from running(settings(directory, directory / "e5", precision="int8"), directory)
 
 
 @pytest.mark.timeout(1800)
