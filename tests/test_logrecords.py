@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slo.logrecords import MOST, tame
+from slo.logrecords import MOST, escape
 
 HEAD = "2026-11-28 ERROR "
 PROGRAM = """
 import json, logging, sys
-from slo.logrecords import tame_log_records
-tame_log_records(); tame_log_records()
+from slo.logrecords import escape_log_records
+escape_log_records(); escape_log_records()
 logging.basicConfig(stream=sys.stdout, format="2026-11-28 %(levelname)s %(message)s")
 name = json.loads(sys.argv[1])
 log = logging.getLogger("any.library")
@@ -52,12 +52,12 @@ def test_every_line_is_a_record_or_marked_as_its_continuation(name: str) -> None
 
 @given(text=st.text(alphabet=st.characters(), max_size=200))
 def test_a_tamed_text_has_no_control_characters_and_marked_lines(text: str) -> None:
-    first, *further = tame(text).split("\n")
+    first, *further = escape(text).split("\n")
     assert all(line.startswith("  | ") for line in further)
     assert not any(ord(c) < 9 or 10 < ord(c) < 32 or 127 <= ord(c) < 160 for line in (first, *further) for c in line)
-    tame(text).encode("utf-8")
+    escape(text).encode("utf-8")
 
 
 def test_what_is_long_is_cut_and_says_so() -> None:
-    assert len(tame("长" * 10**6)) < MOST + 50
-    assert "(1000000 characters)" in tame("长" * 10**6)
+    assert len(escape("长" * 10**6)) < MOST + 50
+    assert "(1000000 characters)" in escape("长" * 10**6)

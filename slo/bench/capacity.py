@@ -52,7 +52,7 @@ class Probe:
     target: float = 0.95
     void: bool = False
     effective: float = 0.0  # independent requests that the total weighs as; 0: not known, all of them
-    computed: float = 1.0  # share of the answers that no cache gave, where repeats were not wished for
+    computed: float = 1.0  # share of the answers that no cache gave, where repeats were not asked for
     evidence: dict[str, Any] = field(default_factory=dict, compare=False)  # what all this follows from
 
     @property

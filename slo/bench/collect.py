@@ -199,7 +199,7 @@ class Collector:
     def good(self) -> int:
         return sum(tally.good for tally in self.classes.values())
 
-    def condemn(self, sequence: int, length_class: str) -> None:
+    def mark_wrong(self, sequence: int, length_class: str) -> None:
         """Afterwards an answer proved wrong: its request was bad, however fast."""
         tally = self.classes[length_class]
         tally.good -= self.flags[sequence - self._handed] == GOOD

@@ -1,5 +1,5 @@
 """
-A against B in turns, so that the machine's moods fall on both alike.
+A against B in turns, so that changes of the machine fall on both alike.
 
 Each round measures both, in an order drawn anew. The P95s of the pooled samples are compared; the interval of their
 ratio B/A comes from drawing whole *rounds* again (a round is what is independent, a request is not), 4000 times with

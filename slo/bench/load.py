@@ -53,7 +53,7 @@ class WarmUp:
     def longest_s(self) -> float:
         return LONGEST_S if self._wanted_s is None else self._wanted_s
 
-    def heard(self, exchange: Exchange) -> None:
+    def observe(self, exchange: Exchange) -> None:
         """Note the latency of `exchange` by the block in which it was due."""
         block = math.floor((exchange.due_s - self._started_s) / self._block_s)
         self._blocks.setdefault(block, []).append(exchange.latency_s)
@@ -145,7 +145,7 @@ async def warm_up(session: Session, load: Load, plan: LoadPlan, stopper: Stopper
     """The same mix at the rate with which the schedule begins."""
     clock, rate = session.clock, starting_rate(plan.schedule)
     warm = WarmUp(plan.warmup_s, rate=rate, started_s=clock.monotonic())
-    load.collector.listeners.append(warm.heard)
+    load.collector.listeners.append(warm.observe)
     load.begin("warm-up", None)
     other = session.reseeded("warm-up")
 
@@ -156,7 +156,7 @@ async def warm_up(session: Session, load: Load, plan: LoadPlan, stopper: Stopper
     if warm.longest_s > 0:
         due = poisson(rate, warm.longest_s + 1, other.seed)
         await open_loop(load.pool, due, other.exchanges(), load.collector, clock=clock, stop=stop)
-    load.collector.listeners.remove(warm.heard)
+    load.collector.listeners.remove(warm.observe)
     return warm
 
 

@@ -80,7 +80,7 @@ def record(
             "texts_answered": collector.inputs,
             "series": collector.series(),
             "resources": [reading.to_json() for reading in load.readings],
-            "resource_summary": resource_summary(load.readings, load.weigh()),
+            "resource_summary": resource_summary(load.readings, load.measure_memory()),
             **details,
         },
     )
@@ -133,9 +133,9 @@ def notes(load: Load, comparison: ReferenceCheck, check: SelfCheck) -> list[str]
 
 def self_checked(load: Load) -> SelfCheck:
     """The self-check at this moment; call it when the last answer has come."""
-    collector, wished = load.collector, load.session.workload.zipf is not None
+    collector, repeats = load.collector, load.session.workload.zipf is not None
     check = check_run(collector, load.instrument, load.session.clock.monotonic())
-    return with_cache(check, cached=collector.cached.total, computed=collector.total, wished=wished)
+    return with_cache(check, cached=collector.cached.total, computed=collector.total, repeats=repeats)
 
 
 def repeats(workload: Workload) -> list[str]:

@@ -1,5 +1,5 @@
 """
-`slo plan`: how many replicas and cores a wish needs, from what a token costs here.
+`slo plan`: how many replicas and cores a demand needs, from what a token costs here.
 
 1. *Idle cost.* One caller sends texts of several lengths and batches; the median latency over the token count is
    fitted by a line, a + b·t: a per pass, b per token.
@@ -7,7 +7,7 @@
    predicts their throughput; what is missing is a slowdown factor on the line (shared cores, the API's own work).
 3. *Model.* One replica takes all that waits, up to a cap of tokens, in one pass (`queueing`). Its capacity C₁ is the
    highest Poisson rate whose P95 stays within the threshold. M/D/1, no batching, stands beside it as the low end.
-4. *Wish.* replicas = ⌈R / (C₁ · 0.8)⌉: requests are dealt out at random and a fifth stays free. For N callers: the
+4. *Demand.* replicas = ⌈R / (C₁ · 0.8)⌉: requests are dealt out at random and a fifth stays free. For N callers: the
    fewest replicas among which ⌈N/k⌉ closed-loop callers see a P95 within the threshold. Cores follow from those that
    one replica has now.
 5. *Check.* One replica's predicted P95 at 0.8·C₁ against a measurement at that rate. Where they are more than a

@@ -12,7 +12,7 @@ from slo.bench.load import LoadPlan, load_once
 from slo.bench.load_record import evidence, self_checked
 from slo.bench.open_loop import closed_loop, drain, open_loop
 from slo.bench.schedule import Schedule, poisson
-from slo.bench.sequential import FIRST_LOOK, MOST, Fates, SequentialTest
+from slo.bench.sequential import FIRST_LOOK, MOST, SequentialOutcomes, SequentialTest
 from slo.bench.session import Load, Session, started
 from slo.bench.verdict import effective_size
 from slo.client import EmbeddingsClient
@@ -33,17 +33,17 @@ CONFIRM_WARMUP_S = 5.0  # the search has warmed the service
 
 
 class Watching:
-    """Passes exchanges on to a service and tells the fates when each begins."""
+    """Passes exchanges on to a service and tells the outcomes when each begins."""
 
-    def __init__(self, service: Service, fates: Fates) -> None:
-        self._service, self._fates = service, fates
+    def __init__(self, service: Service, outcomes: SequentialOutcomes) -> None:
+        self._service, self._outcomes = service, outcomes
         self.on_done = service.on_done
 
     def submit(self, exchange: Exchange) -> None:
         """As the service does."""
         self._service.on_done = self.on_done
         if exchange.measured:
-            self._fates.began(exchange)
+            self._outcomes.began(exchange)
         self._service.submit(exchange)
 
 
@@ -75,10 +75,10 @@ def rate_probe(session: Session, rate: float, stopper: Stopper, test: Sequential
             await open_loop(load.pool, due, exchanges, load.collector, clock=clock)
             load.measure()
             load.begin(f"asked {rate:.4g}/s, got", None)
-            fates = Fates(test)
+            outcomes = SequentialOutcomes(test)
             due = poisson(rate, seconds, session.seed)
-            stop = _ending(load, fates, stopper)
-            await open_loop(Watching(load.pool, fates), due, exchanges, load.collector, clock=clock, stop=stop)
+            stop = _ending(load, outcomes, stopper)
+            await open_loop(Watching(load.pool, outcomes), due, exchanges, load.collector, clock=clock, stop=stop)
             return await _probe(load, test, rate)
 
     return _ended(run_load(main, stopper), stopper)
@@ -94,9 +94,9 @@ def clients_probe(session: Session, clients: int, stopper: Stopper, *, least_s: 
         async with started(session, connections=clients, keep=MOST) as load:
             settled_s = clock.monotonic() + SETTLE_S
             exchanges = session.exchanges()
-            fates = Fates(test)
+            outcomes = SequentialOutcomes(test)
             load.begin(f"{clients} callers get", None)
-            decided = _ending(load, fates, stopper)
+            decided = _ending(load, outcomes, stopper)
 
             def stop(now_s: float) -> bool:
                 if not load.collector.measuring:
@@ -107,7 +107,7 @@ def clients_probe(session: Session, clients: int, stopper: Stopper, *, least_s: 
                 ended = decided(now_s)
                 return stopper.requested or (ended and (test.verdict is Verdict.MISSED or now_s >= least[0]))
 
-            await closed_loop(Watching(load.pool, fates), clients, exchanges, load.collector, clock=clock, stop=stop)
+            await closed_loop(Watching(load.pool, outcomes), clients, exchanges, load.collector, clock=clock, stop=stop)
             return replace(await _probe(load, test, clients), purpose="ladder")
 
     return _ended(run_load(main, stopper), stopper)
@@ -155,13 +155,13 @@ def cool_down(client: EmbeddingsClient, threshold_s: float, clock: Clock, *, pat
             clock.sleep(0.5)
 
 
-def _ending(load: Load, fates: Fates, stopper: Stopper) -> Callable[[float], bool]:
-    """A poll that settles the fates of measured requests and says whether the test has ended."""
+def _ending(load: Load, outcomes: SequentialOutcomes, stopper: Stopper) -> Callable[[float], bool]:
+    """A poll that settles the outcomes of measured requests and says whether the test has ended."""
 
     def poll(now_s: float) -> bool:
         load.poll(now_s)
-        fates.settle(now_s)
-        return fates.test.ended or stopper.requested
+        outcomes.settle(now_s)
+        return outcomes.test.ended or stopper.requested
 
     return poll
 
@@ -183,7 +183,7 @@ async def _probe(load: Load, test: SequentialTest, at: float) -> Probe:
         target=session.objective.target,
         void=bool(check.faults),
         effective=effective_size(test.bad),
-        computed=computed_share(collector.total, collector.cached.total, wished=session.workload.zipf is not None),
+        computed=computed_share(collector.total, collector.cached.total, repeats=session.workload.zipf is not None),
         evidence={
             **evidence(collector),
             "objective": asdict(session.objective),
@@ -195,9 +195,9 @@ async def _probe(load: Load, test: SequentialTest, at: float) -> Probe:
     )
 
 
-def computed_share(computed: int, cached: int, *, wished: bool) -> float:
-    """Share of the answers that no cache gave; 1 where repeats, and so a cache, were `wished` for."""
-    return computed / (computed + cached) if cached and not wished else 1.0
+def computed_share(computed: int, cached: int, *, repeats: bool) -> float:
+    """Share of the answers that no cache gave; 1 where repeats, and so a cache, were asked for."""
+    return computed / (computed + cached) if cached and not repeats else 1.0
 
 
 def _ended(probe: Probe, stopper: Stopper) -> Probe:
@@ -224,6 +224,6 @@ def confirmed_probe(run: Run, rate: float) -> Probe:
         computed=computed_share(
             whole.total if whole else 0,
             cached.total if cached else 0,
-            wished=run.settings["workload"]["zipf"] is not None,
+            repeats=run.settings["workload"]["zipf"] is not None,
         ),
     )

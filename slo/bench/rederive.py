@@ -1,9 +1,9 @@
 """
 Does a record's verdict follow from what the record holds? Everything derived is computed anew, offline, and compared.
 
-Primary are samples (or the fates and counts of all, where not all samples are kept), the slices of a soak, the probes
-and confirmations of a search, readings of the generator, and the schedule's seed; all else follows, by the functions
-that made the record. Beyond that the parts must agree with each other: rows with the counts of what was sent, with the
+Primary are samples (or the outcomes and counts of all, where not all samples are kept), the slices of a soak, the
+probes and confirmations of a search, readings of the generator, and the schedule's seed; all else follows, by the
+functions that made the record. Beyond that the parts must agree with each other: rows with the counts of what was sent, with the
 per-second series, and open-loop due times with those that the seed gives.
 
 That, and the digest, find accidents and a clumsy hand. Whoever changes a record and derives all of it anew is found
@@ -103,7 +103,7 @@ def rederive(data: dict[str, Any], *, source: str = "record") -> Rederived:
         )
         if run.kind in DERIVED_ONLY_FROM_ROWS and not run.exact:
             found.differences += differing(_results(rows), _results(run.to_json()))
-        return _told(run, found)
+        return _as_recorded(run, found)
     found.same("digest", rows.get("digest"), digest_of(rows))
     derived = replace(run, details=copy.deepcopy(run.details))
     if run.kind == "baseline":
@@ -129,7 +129,7 @@ def rederive(data: dict[str, Any], *, source: str = "record") -> Rederived:
         if "conclusion" not in run.details:  # nothing to confirm was found
             derived.decided = Verdict(derived.details["searches"][WHOLE]["probes"][0]["verdict"])
     found.differences += differing(_without_digests(rows), _without_digests(derived.to_json()))
-    return _told(derived, found)
+    return _as_recorded(derived, found)
 
 
 def differing(recorded: Any, derived: Any, where: str = "") -> Iterator[Discrepancy]:
@@ -156,7 +156,7 @@ def alike(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def fates_of(run: Run) -> list[int]:
+def outcomes_of(run: Run) -> list[int]:
     """GOOD, BAD or CACHED of each sample, in order."""
     return [CACHED if s.cached else GOOD if s.good(run.objective) else BAD for s in run.samples]
 
@@ -165,20 +165,20 @@ def _load(run: Run, found: _Findings) -> None:
     """Conclude an open-loop run anew, into `run` itself."""
     details, given = run.details, run.details["evidence"]
     thinned = "fates" in given
-    fates = list(unpack_bytes(given["fates"])) if thinned else fates_of(run)
+    outcomes = list(unpack_bytes(given["fates"])) if thinned else outcomes_of(run)
     check = with_cache(
         checked_again(details["self_check"]["readings"], run.objective),
-        cached=fates.count(CACHED),
-        computed=fates.count(GOOD) + fates.count(BAD),
-        wished=run.settings["workload"]["zipf"] is not None,
+        cached=outcomes.count(CACHED),
+        computed=outcomes.count(GOOD) + outcomes.count(BAD),
+        repeats=run.settings["workload"]["zipf"] is not None,
     )
     answers = details["answers"]
     latencies_ms = array("f", [s.latency_ms if s.ok else math.inf for s in run.samples])
     if thinned:
         latencies_ms = array("f", unpack_bytes(given["latencies_ms"]))
-    counted = [place for place, fate in enumerate(fates) if fate in (GOOD, BAD)]
+    counted = [place for place, outcome in enumerate(outcomes) if outcome in (GOOD, BAD)]
     conclusion = conclude(
-        [fates[place] - GOOD for place in counted],
+        [outcomes[place] - GOOD for place in counted],
         run.objective,
         latencies_ms=[latencies_ms[place] for place in counted],
         seconds=details["measured_s"],
@@ -193,18 +193,20 @@ def _load(run: Run, found: _Findings) -> None:
         tallies = {name: tally_from_json(part) for name, part in given["tallies"].items()}
         hits = tally_from_json(given["cached"])
         found.same(
-            "evidence.tallies: computed", sum(t.total for t in tallies.values()), fates.count(GOOD) + fates.count(BAD)
+            "evidence.tallies: computed",
+            sum(t.total for t in tallies.values()),
+            outcomes.count(GOOD) + outcomes.count(BAD),
         )
-        found.same("evidence.tallies: good", sum(t.good for t in tallies.values()), fates.count(GOOD))
+        found.same("evidence.tallies: good", sum(t.good for t in tallies.values()), outcomes.count(GOOD))
         _in_bins("evidence.tallies", tallies.values(), run.objective, found)
-        found.same("evidence.cached", hits.total, fates.count(CACHED))
+        found.same("evidence.cached", hits.total, outcomes.count(CACHED))
         run.exact = summaries_of(tallies, run.objective, weight=conclusion.weight)
         run.exact_cached = hits.summary("cached", run.objective) if hits.total else None
     else:
         _agree(run, found)
     found.same("details.sent", details["sent"], given["sent"])
     found.same("details.self_check.readings.total", details["self_check"]["readings"]["total"], given["sent"])
-    found.same("details.evidence.sent", given["sent"], len(fates) + (0 if thinned else given["unanswered"]))
+    found.same("details.evidence.sent", given["sent"], len(outcomes) + (0 if thinned else given["unanswered"]))
     if run.settings["arrivals"].partition(":")[0] != "replay":
         _on_schedule(run, found, whole=not thinned and not given["unanswered"])
 
@@ -301,7 +303,7 @@ def _in_bins(where: str, tallies: Iterable[Tally], objective: Objective, found: 
             found.differences.append(Discrepancy(where=place, recorded=tally.good, derived=derived))
 
 
-def _told(run: Run, found: _Findings) -> Rederived:
+def _as_recorded(run: Run, found: _Findings) -> Rederived:
     return Rederived(
         id=run.id, kind=run.kind, objective=str(run.objective), verdict=run.verdict, samples=len(run.samples),
         differences=tuple(found.differences), gaps=tuple(found.gaps),

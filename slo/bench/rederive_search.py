@@ -38,9 +38,9 @@ def searched_again(run: Run, apart: Sequence[Attempt]) -> list[Found]:
         if name == WHOLE and confirmed:
             attempts.append((confirmed[-1], run))
         found += _objectives(f"searches.{name}", probes, attempts, run.objective)
-        wished = run.settings["workload"]["zipf"] is not None
+        repeats = run.settings["workload"]["zipf"] is not None
         derived = [
-            _derived(probe, attempts, f"searches.{name}.probes[{i}]", found, wished=wished)
+            _derived(probe, attempts, f"searches.{name}.probes[{i}]", found, repeats=repeats)
             for i, probe in enumerate(probes)
         ]
         try:
@@ -49,8 +49,8 @@ def searched_again(run: Run, apart: Sequence[Attempt]) -> list[Found]:
             found.append((f"searches.{name}.probes", f"{len(probes)} probes", str(error)))
     if ladder := run.details.get("ladder"):
         rungs = [_restored(probe) for probe in ladder["probes"]]
-        wished = run.settings["workload"]["zipf"] is not None
-        derived = [_derived(probe, (), f"ladder.probes[{i}]", found, wished=wished) for i, probe in enumerate(rungs)]
+        repeats = run.settings["workload"]["zipf"] is not None
+        derived = [_derived(probe, (), f"ladder.probes[{i}]", found, repeats=repeats) for i, probe in enumerate(rungs)]
         queue = iter(derived)
         try:
             climbed = climb(lambda clients: _next(queue, clients))
@@ -81,7 +81,7 @@ def _next(queue: Iterator[Probe], load: float) -> Probe:
 
 
 def _derived(
-    probe: Probe, attempts: Sequence[tuple[float, Run]], where: str, found: list[Found], *, wished: bool
+    probe: Probe, attempts: Sequence[tuple[float, Run]], where: str, found: list[Found], *, repeats: bool
 ) -> Probe:
     """The probe as its evidence gives it."""
     if probe.purpose == "confirm":
@@ -102,7 +102,7 @@ def _derived(
         found.append((where, f"{len(counted)} requests", f"a test that ended after {test.total}"))
     whole, cached = _counted(evidence, objective, counted, where, found)
     check = checked_again(evidence["readings"], objective)
-    check = with_cache(check, cached=cached, computed=whole.total, wished=wished)
+    check = with_cache(check, cached=cached, computed=whole.total, repeats=repeats)
     return replace(
         probe,
         verdict=Verdict.UNPROVEN if check.faults else test.verdict,
@@ -113,7 +113,7 @@ def _derived(
         target=objective.target,
         void=bool(check.faults),
         effective=effective_size(test.bad),
-        computed=computed_share(whole.total, cached, wished=wished),
+        computed=computed_share(whole.total, cached, repeats=repeats),
     )
 
 
@@ -131,9 +131,9 @@ def _counted(
         return whole, tally_from_json(evidence["cached"]).total
     samples = [Sample(*row) for row in unpack_rows(evidence["samples"])]
     computed = [sample for sample in samples if not sample.cached]
-    fates = [not sample.good(objective) for sample in computed[: len(counted)]]
-    if fates != [bool(bad) for bad in counted]:
-        told = f"{sum(counted)} bad of {len(counted)}", f"{sum(fates)} of {len(fates)}"
+    outcomes = [not sample.good(objective) for sample in computed[: len(counted)]]
+    if outcomes != [bool(bad) for bad in counted]:
+        told = f"{sum(counted)} bad of {len(counted)}", f"{sum(outcomes)} of {len(outcomes)}"
         found.append((f"{where}.evidence", *told))
     for sample in computed:
         whole.count(sample, objective)

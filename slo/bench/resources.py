@@ -58,13 +58,13 @@ class Monitor:
         states = {pid: process_state(pid) for pid in (family(root) if root is not None else [])}
         self._ticks = {pid: state[0] for pid, state in states.items() if state}
         self._machine = machine_ticks()
-        self.weight: int | None = None  # as of the last `weigh`, which each search begins beside the load
+        self.weight: int | None = None  # as of the last `measure_memory`, which each search begins beside the load
 
     def read(self, now_s: float) -> Reading:
         """The figures at `now_s`, shares over the time since the last call."""
         if self._root is not None and now_s - self._searched_s > SEARCH_S:
             self._pids, self._searched_s = family(self._root), now_s
-            threading.Thread(target=self.weigh, name="weigh", daemon=True).start()
+            threading.Thread(target=self.measure_memory, name="measure_memory", daemon=True).start()
         span = max(1e-6, now_s - self._last_s)
         states = {pid: state for pid in self._pids if (state := process_state(pid)) is not None}
         used = sum(self._used(pid, ticks, age_s, span) for pid, (ticks, _, age_s) in states.items())
@@ -87,7 +87,7 @@ class Monitor:
             return max(0, ticks - self._ticks[pid])
         return ticks * min(1.0, span_s / max(age_s, 1e-6))
 
-    def weigh(self) -> int | None:
+    def measure_memory(self) -> int | None:
         """Memory of the server's processes, shared pages counted once; None if not known. Takes some 100 ms."""
         weights = []
         for pid in tuple(self._pids):

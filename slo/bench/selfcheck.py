@@ -8,7 +8,7 @@ Did the generator do what it claims? A run whose own instrument failed is void, 
   requests were lost or counted twice.
 * Clocks: monotonic and wall clock agree within 1 % (MLPerf LoadGen's rule); from 0.1 % on it is noted.
 * Steal: the hypervisor took at most 10 % of the machine's time. Beyond it, the figures are the neighbours'.
-* Cache: where no repeats were wished for, at most half of the answers came from one. Else the figures describe the few
+* Cache: where no repeats were asked for, at most half of the answers came from one. Else the figures describe the few
   that were computed, at a rate that is not the one that was asked for.
 """
 
@@ -136,10 +136,10 @@ def _too_late(late: int, total: int) -> bool:
     return late > MOST_LATE * total and 1 - binomial_cdf(late - 1, total, MOST_LATE) <= RARE
 
 
-def with_cache(check: SelfCheck, *, cached: int, computed: int, wished: bool) -> SelfCheck:
-    """`check` and, where it is one, the fault that most answers came from a cache and repeats were not `wished`."""
+def with_cache(check: SelfCheck, *, cached: int, computed: int, repeats: bool) -> SelfCheck:
+    """`check` and, where it is one, the fault that most answers came from a cache and repeats were not asked for."""
     total = cached + computed
-    if wished or cached <= MOST_CACHED * total:
+    if repeats or cached <= MOST_CACHED * total:
         return check
     return replace(check, faults=(*check.faults, say("mostly.cached", cached=cached, total=total)))
 

@@ -69,7 +69,7 @@ class SequentialTest:
             self.verdict = verdict
 
 
-class Fates:
+class SequentialOutcomes:
     """Feeds a test from exchanges under way. Call `began` in order of due time, `settle` now and then."""
 
     def __init__(self, test: SequentialTest) -> None:

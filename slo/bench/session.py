@@ -118,9 +118,9 @@ class Load:
         shares = {name: mean(name) for name in ("server_cpu", "own_cpu", "steal", "load_1m")}
         return {"rss": readings[-1].rss if readings else None, "pss": self._monitor.weight, **shares}
 
-    def weigh(self) -> int | None:
+    def measure_memory(self) -> int | None:
         """Memory of the server now, shared pages counted once; for when the load is over."""
-        return self._monitor.weigh()
+        return self._monitor.measure_memory()
 
     def begin(self, phase: str, until_s: float | None) -> None:
         """Name what follows, for the display."""
@@ -155,7 +155,7 @@ async def verified(load: Load) -> ReferenceCheck:
     """The kept answers against their references. Wrong ones become bad."""
     comparison = await referred(load.session, load.check.kept)
     for kept in comparison.wrong:
-        load.collector.condemn(kept.sequence, kept.length_class)
+        load.collector.mark_wrong(kept.sequence, kept.length_class)
     return comparison
 
 

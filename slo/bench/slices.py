@@ -44,11 +44,11 @@ class Slice:
         self.waits = Waits()
 
     @property
-    def heard_any(self) -> bool:
+    def any_answers(self) -> bool:
         """Has anything been counted?"""
         return bool(self.bad) or self.cached.total > 0
 
-    def heard(self, exchange: Exchange, objective: Objective, offer: Callable[[Sample], None]) -> None:
+    def observe(self, exchange: Exchange, objective: Objective, offer: Callable[[Sample], None]) -> None:
         """Count `exchange`, and offer it to a sample of the run."""
         if not exchange.measured:
             return

@@ -1,5 +1,5 @@
 """
-`slo stress`: N closed-loop callers for as long as wished, in slices of five minutes.
+`slo stress`: N closed-loop callers for as long as asked for, in slices of five minutes.
 
 Every finished slice is one line appended to `runs/<id>.slices.jsonl`, after a header that says what is being run:
 counts, the generator's own behaviour, what the answers checked so far proved, and its part of a fair sample of all
@@ -154,7 +154,7 @@ class _Session:
             load.begin("warm-up", warm_until_s)
             until_s = float("inf")
             collector.listeners.append(
-                lambda exchange: self._slice.heard(exchange, session.objective, self._fair.offer)
+                lambda exchange: self._slice.observe(exchange, session.objective, self._fair.offer)
             )
 
             def stop(now_s: float) -> bool:
@@ -177,7 +177,7 @@ class _Session:
             await closed_loop(load.pool, plan.clients, session.exchanges(), collector, clock=clock, stop=stop)
             ended_s = clock.monotonic()
             await drain(collector, clock=clock, patience_s=session.target.timeout_s + 1)
-            if self._slice.heard_any:
+            if self._slice.any_answers:
                 self._compare(load)
             await asyncio.gather(*(task for _, task in self._comparing))
             if self._comparing:

@@ -59,10 +59,10 @@ def soak_record(session: Session, name: str, started_wall_s: float, rows: Sequen
 
 def conclude_soak(run: Run, rows: Sequence[Row]) -> None:
     """Give `run` all that follows from its slices: counts, verdict, figures."""
-    objective, answers, wished = run.objective, answers_of(rows), run.settings["workload"]["zipf"] is not None
+    objective, answers, repeats = run.objective, answers_of(rows), run.settings["workload"]["zipf"] is not None
     cached = total_of(row["cached"] for row in rows)
     computed = sum(row["total"] for row in rows)
-    check = with_cache(checked(rows, objective), cached=cached.total, computed=computed, wished=wished)
+    check = with_cache(checked(rows, objective), cached=cached.total, computed=computed, repeats=repeats)
     conclusion = concluded(rows, objective, check.faults)
     warmups = [row["warmup"] for row in rows if row["warmup"]]
     run.exact = [tally.summary(label, objective, weight=conclusion.weight) for label, tally in totals(rows).items()]

@@ -78,7 +78,7 @@ class Pool:
     """
 
     def __init__(self, to: Target, *, limit: int, clock: Clock) -> None:
-        self.on_done: Callable[[Exchange], None] = _unheard
+        self.on_done: Callable[[Exchange], None] = _ignored
         self.clock = clock
         self.connections = 0
         self.peak_connections = 0
@@ -222,5 +222,5 @@ class Pool:
         self._sweeper = self._loop.call_later(SWEEP_S, self._sweep)
 
 
-def _unheard(exchange: Exchange) -> None:
+def _ignored(exchange: Exchange) -> None:
     raise AssertionError(f"nobody listens for exchange {exchange.sequence}: set Pool.on_done")

@@ -1,5 +1,5 @@
 """
-What is asked: texts by length class and weight, one or several per request, unique unless repeats are wished for.
+What is asked: texts by length class and weight, one or several per request, unique unless repeats are asked for.
 
 Unique by default, since a repeated text would measure a cache. See `own_texts` for texts from a file.
 

@@ -120,8 +120,8 @@ def compare(
     """P95 before and after, with what the difference proves.
 
     BEFORE and AFTER are records: a file, an id or its beginning, `last`, or `last:baseline`.
-    With --run they are settings files of two running servers, which are measured in turns, so that the machine's
-    moods fall on both alike.
+    With --run they are settings files of two running servers, which are measured in turns, so that changes of
+    the machine fall on both alike.
 
     \b
     Exit codes: 0 not slower, 1 significantly slower in any row, 2 no such record,

@@ -186,8 +186,8 @@ def empty_run(session: Session, kind: str, started_wall_s: float, *, decided: Ve
 
 
 @click.command()
-@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Wished requests per second.")
-@click.option("--concurrency", type=click.IntRange(1, 100_000), help="Or: wished closed-loop callers.")
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), help="Requests per second to be served.")
+@click.option("--concurrency", type=click.IntRange(1, 100_000), help="Or: closed-loop callers to be served.")
 @click.option("--batch-tokens", type=click.IntRange(1, 1_000_000), help="Cap of a pass (default: as configured).")
 @click.option("--cores", type=click.IntRange(1, 1024), help="Cores of one replica (default: all here).")
 @click.option("--check", "check_s", type=DURATION, default="20s", show_default=True, help="Time for the check, or 0.")
@@ -196,7 +196,7 @@ def plan(
     *, config_path: Path | None, as_json: bool, rate: float | None, concurrency: int | None, batch_tokens: int | None,
     cores: int | None, check_s: float, seed: int | None, **given: Any,
 ) -> int:  # fmt: skip
-    """Replicas and cores for a wish, from what a token costs on the server at hand.
+    """Replicas and cores for a demand, from what a token costs on the server at hand.
 
     \b
     Measures half a minute, shows the model and checks one prediction.

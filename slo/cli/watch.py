@@ -13,7 +13,7 @@ import click
 import orjson
 
 from slo.cli.options import Context, DurationType, config_option, context, json_option, target_options
-from slo.cli.patrol import on_patrol
+from slo.cli.watch_parts import composed_watcher
 from slo.client import embeddings_url
 from slo.clock import Clock, SystemClock
 from slo.errors import StoreError
@@ -132,12 +132,12 @@ def watch(
         _last_flush(),
         StopSwitch() as stop,
         _prober(ctx, golden, clock) as prober,
-        on_patrol(
+        composed_watcher(
             ctx, prober, golden, clock=clock, config_path=config_path, complain=_complain, forget_golden=new_golden
-        ) as patrol,
+        ) as watcher,
     ):
         state = run_watch(
-            _watcher(ctx, patrol),
+            _watcher(ctx, watcher),
             interval_s=settings.interval,
             clock=clock,
             say=tell,
@@ -166,10 +166,10 @@ def _prober(ctx: Context, golden: Golden, clock: Clock) -> Prober:
     )
 
 
-def _watcher(ctx: Context, patrol: Watcher) -> Reporter:
+def _watcher(ctx: Context, watcher: Watcher) -> Reporter:
     config = ctx.config
     return Reporter(
-        patrol,
+        watcher,
         config.slo,
         goal=goals_of(config)[0].name,
         window_s=config.watch.window,

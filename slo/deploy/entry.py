@@ -52,7 +52,7 @@ from slo.deploy.state import INSTANCE_VARIABLE, read_state
 from slo.errors import StoreError
 from slo.files import private_folder
 from slo.host import raise_open_files
-from slo.logrecords import tame_log_records
+from slo.logrecords import escape_log_records
 
 KEPT = 3  # predecessors: .1 is the youngest
 SIZE_LOOK_S = 1.0
@@ -175,7 +175,7 @@ def main(arguments: list[str]) -> None:
     stock = "--stock" in ours
     if not stock:
         raise_open_files()
-        tame_log_records()
+        escape_log_records()
         preload()
         if "--fork-server" in ours:
             from slo.deploy import forkserver

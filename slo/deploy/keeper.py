@@ -128,12 +128,12 @@ class Keeper:
             self._checked_s = now_s
             live = "/slo/livez" if state.server.get("extension") else "/status"
             silent = ""
-            if self._api.heard(now_s, answered=answers(state.endpoint, live, timeout_s=PATIENCE_S)):
+            if self._api.record(now_s, answered=answers(state.endpoint, live, timeout_s=PATIENCE_S)):
                 silent = "the API did not answer"
             elif self._api.missed == 0 and now_s - self._cluster_checked_s >= CLUSTER_CHECK_S:
                 self._cluster_checked_s = now_s
                 answered = answers(state.endpoint, "/status", timeout_s=PATIENCE_S)
-                if self._cluster.heard(now_s, answered=answered):
+                if self._cluster.record(now_s, answered=answered):
                     silent = "its cluster process did not answer"
             if silent:
                 self._ended(state, f"hangs: {silent} any more", now_s)

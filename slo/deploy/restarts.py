@@ -62,7 +62,7 @@ class SilentChecks:
     since_s: float
     missed: int = 0
 
-    def heard(self, now_s: float, *, answered: bool) -> bool:
+    def record(self, now_s: float, *, answered: bool) -> bool:
         """Note the outcome of a question; True when the part counts as hung."""
         if answered:
             self.begin(now_s)

@@ -66,7 +66,7 @@ def _hangs(job: LaunchJob, own: ServerState) -> bool:
     while not answers(own.endpoint, "/status", timeout_s=PATIENCE_S):
         if not own.alive:
             return False
-        if silence.heard(job.clock.monotonic(), answered=False):
+        if silence.record(job.clock.monotonic(), answered=False):
             return True
         job.progress.busy("the server is silent")
         job.clock.sleep(0.5)

@@ -77,14 +77,14 @@ def _recommended(found: dict[str, Any], words: Words) -> str:
     return words("per_second", rate=f"{found['recommended']:.1f}") if found["confirmed"] else "–"
 
 
-def wish(plan: dict[str, Any], words: Words) -> str:
-    """What was wished for: `500/s`, or so many callers."""
+def demand(plan: dict[str, Any], words: Words) -> str:
+    """What was asked for: `500/s`, or so many callers."""
     amount, _, what = plan["wish"].partition(" ")
     return words("plan.callers", number=amount) if what else words("per_second", rate=amount.removesuffix("/s"))
 
 
 def plan_table(run: Run, words: Words) -> Facts | None:
-    """What a wish needs, by which model, and how its check went."""
+    """What a demand needs, by which model, and how its check went."""
     plan = run.details.get("plan")
     if not plan:
         return None
@@ -95,7 +95,7 @@ def plan_table(run: Run, words: Words) -> Facts | None:
     idle = plan["idle"]
     cost = words("plan.per_token", fixed=show_ms(idle["fixed_s"] * 1000), token=show_ms(idle["token_s"] * 1000))
     rows = [
-        [words("plan.wish"), wish(plan, words)], [words("plan.replicas"), str(plan["replicas"])],
+        [words("plan.wish"), demand(plan, words)], [words("plan.replicas"), str(plan["replicas"])],
         [words("plan.cores"), f"{plan['cores']} ({plan['replicas']} × {plan['cores_per_replica']})"],
         [words("plan.p95", percentile=run.objective.percentile), _ms(plan["p95_ms"], words)],
         [words("plan.capacity"), rate("capacity")],

@@ -20,13 +20,13 @@ from slo.records import Run
 from slo.report.facts import (
     capacity_tables,
     check_table,
+    demand,
     environment_table,
     failures_table,
     plan_table,
     service_p95_ms,
     settings_table,
     soak_table,
-    wish,
 )
 from slo.report.plots import Plot, before_after, ordered, plots_of
 from slo.report.strings import Words
@@ -220,7 +220,7 @@ def _sentence(run: Run, words: Words) -> str:
         return words("says.void", reasons="; ".join(map(words.remark, run.void)))
     if plan := run.details.get("plan"):
         needed = {key: plan[key] for key in ("replicas", "cores")}
-        return words("says.plan", objective=run.objective, wish=wish(plan, words), **needed)
+        return words("says.plan", objective=run.objective, wish=demand(plan, words), **needed)
     confidence, search = run.objective.sureness, run.details.get("searches", {}).get("mix", {})
     if search.get("confirmed"):
         return words("says.capacity", rate=f"{search['rate']:.1f}", objective=run.objective, confidence=confidence)

@@ -120,7 +120,7 @@ WORDS: dict[str, tuple[str, str]] = {
                       "{rate}/s, proven to meet {objective} at {confidence} confidence"),
     "plan": ("规划结果", "Plan"),
     "plan.callers": ("{number} 个闭环并发", "{number} closed-loop callers"),
-    "plan.wish": ("需求", "wish"),
+    "plan.wish": ("需求", "demand"),
     "plan.replicas": ("副本", "replicas"),
     "plan.cores": ("核数", "cores"),
     "plan.p95": ("预测 {percentile}", "predicted {percentile}"),

@@ -150,10 +150,10 @@ def set_nodelay(port: int) -> int:
         descriptors = [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]
     except OSError:
         return 0
-    return sum(_calm(descriptor, port) for descriptor in descriptors)
+    return sum(_without_nagle(descriptor, port) for descriptor in descriptors)
 
 
-def _calm(descriptor: int, port: int) -> bool:
+def _without_nagle(descriptor: int, port: int) -> bool:
     """Set the option if the descriptor is a listener at `port`."""
     try:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):

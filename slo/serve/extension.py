@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import xinference
 
-from slo.logrecords import tame_log_records
+from slo.logrecords import escape_log_records
 from slo.serve.door.environment import load_settings
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Extension:
                 f"xinference-slo was built for Xinference {HOST_VERSION}, this is {xinference.__version__}: "
                 "install that version, or unset XINFERENCE_EXTENSIONS to run without"
             )
-        tame_log_records()  # for processes that were not forked from one that has
+        escape_log_records()  # for processes that were not forked from one that has
         link_one_at_a_time()
         self.settings = load_settings(os.environ)
         if self.settings.enabled and importlib.util.find_spec("slo.serve.engine.engine"):

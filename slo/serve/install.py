@@ -93,7 +93,7 @@ def install(
         async with inner(application) as state:
             if not set_nodelay(host._port):
                 logger.warning("xinference-slo: no listener at port %s, answers may wait 40 ms for an ACK", host._port)
-            loud_gc, unwatch = calm_gc(), telemetry.watch_gc()
+            loud_gc, unwatch = tune_gc(), telemetry.watch_gc()
             directory.start()
             routes.start()
             board.start()
@@ -110,7 +110,7 @@ def install(
     logger.info("xinference-slo: front door installed, %s way", "short" if short else "long")
 
 
-def calm_gc() -> Callable[[], None]:
+def tune_gc() -> Callable[[], None]:
     """Keep the start-up heap out of collections, and collect more rarely; the result undoes the latter."""
     before = gc.get_threshold()
     gc.collect()

@@ -211,10 +211,10 @@ def run_drill(
             complain=say,
         )
         with client, Store(Path(folder) / "history.db") as store:
-            patrol = Watcher(
+            watcher = Watcher(
                 store, replace(settings, labels=labels), outside, clock=clock, thin=1, runbook=runbook
             )  # fmt: skip
-            _phases(patrol, injector, objective, clock, drill, say)
+            _phases(watcher, injector, objective, clock, drill, say)
         drill.attempts += outbox.drain(30)
         box.close()
     return drill
@@ -232,18 +232,18 @@ def marked(notification: Notification) -> Notification:
 
 
 def _phases(
-    patrol: Watcher, injector: Injector, objective: Objective, clock: SkippingClock, drill: Drill,
+    watcher: Watcher, injector: Injector, objective: Objective, clock: SkippingClock, drill: Drill,
     say: Callable[[str], None],
 ) -> None:  # fmt: skip
     for _ in range(HEALTHY_ROUNDS):
-        patrol.round()
+        watcher.round()
         clock.sleep(ROUND_S)
     say(f"{HEALTHY_ROUNDS} healthy rounds; now every answer is too slow")
     injector.slow_down(objective.threshold_s + 0.05)
     began_s = clock.wall()
     while "firing" not in drill.events.values() and clock.wall() - began_s < LONGEST_S / 3:
         clock.sleep(ROUND_S)
-        patrol.round()
+        watcher.round()
     injector.heal()
     if "firing" not in drill.events.values():
         return
@@ -252,7 +252,7 @@ def _phases(
     began_s = clock.wall()
     while "resolved" not in drill.events.values() and clock.wall() - began_s < LONGEST_S / 2:
         clock.sleep(ROUND_S)
-        patrol.round()
+        watcher.round()
     if "resolved" in drill.events.values():
         drill.resolved_after_s = clock.wall() - began_s
         say("resolved")

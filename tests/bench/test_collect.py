@@ -92,7 +92,7 @@ def test_a_wrong_answer_becomes_bad_afterwards() -> None:
     found = collector(clock)
     found.measure(clock.monotonic())
     exchange = one(found, clock)
-    found.condemn(exchange.sequence, "short")
+    found.mark_wrong(exchange.sequence, "short")
     assert (found.good, list(found.flags), found.kept[0].outcome) == (0, [BAD], "bad_answer")
     assert found.summaries()[0].failed == 1
 

@@ -57,7 +57,7 @@ def test_the_first_reading_counts_from_the_beginning(monkeypatch: pytest.MonkeyP
     ticks = {7: 1000, 8: 0}
     monkeypatch.setattr(resources, "family", lambda _pid: [pid for pid in ticks if pid != 8 or ticks[8]])
     monkeypatch.setattr(resources, "process_state", lambda pid: (ticks[pid], 1 << 20, 10.0))
-    monkeypatch.setattr(Monitor, "weigh", lambda _self: None)
+    monkeypatch.setattr(Monitor, "measure_memory", lambda _self: None)
     monitor, second = Monitor(7, 0.0), os.sysconf("SC_CLK_TCK")
     ticks[7] += second
     assert monitor.read(1.0).server_cpu == pytest.approx(1.0)
@@ -78,9 +78,9 @@ def test_memory_that_processes_share_is_weighed_once() -> None:
         assert parent.stdout.readline() == b"ready\n"
         monitor = Monitor(parent.pid, time.perf_counter())
         rss = monitor.read(time.perf_counter()).rss
-        for thread in [thread for thread in threading.enumerate() if thread.name == "weigh"]:
+        for thread in [thread for thread in threading.enumerate() if thread.name == "measure_memory"]:
             thread.join()  # the weighing that `read` began; it must not end after the processes have
-        weight = monitor.weigh()
+        weight = monitor.measure_memory()
         parent.stdin.close()
     assert rss is not None and weight is not None
     assert rss > 200 << 20 > 150 << 20 > weight > 100 << 20

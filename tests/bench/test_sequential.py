@@ -8,7 +8,7 @@ from statistics import fmean, median
 import pytest
 
 from slo.bench.exchange import Exchange
-from slo.bench.sequential import Fates, SequentialTest, look_sizes
+from slo.bench.sequential import SequentialOutcomes, SequentialTest, look_sizes
 from slo.objective import Objective, Verdict
 
 GOAL = Objective()
@@ -65,37 +65,37 @@ def end(made: Exchange, done_s: float, outcome: str = "ok") -> None:
 
 
 def test_fates_are_counted_in_order_of_due_time() -> None:
-    fates = Fates(SequentialTest(GOAL))
+    outcomes = SequentialOutcomes(SequentialTest(GOAL))
     slow, quick = exchange(0.0), exchange(0.01)
-    fates.began(slow)
-    fates.began(quick)
+    outcomes.began(slow)
+    outcomes.began(quick)
     end(quick, 0.02)
-    fates.settle(0.05)
-    assert fates.test.total == 0
+    outcomes.settle(0.05)
+    assert outcomes.test.total == 0
     end(slow, 0.1)
-    fates.settle(0.1)
-    assert (fates.test.total, fates.test.good) == (2, 2)
+    outcomes.settle(0.1)
+    assert (outcomes.test.total, outcomes.test.good) == (2, 2)
 
 
 def test_what_is_older_than_the_threshold_is_bad_at_once() -> None:
-    fates = Fates(SequentialTest(GOAL))
-    fates.began(late := exchange(0.0))
-    fates.settle(0.15)
-    assert fates.test.total == 0
-    fates.settle(0.1501)
-    assert (fates.test.total, fates.test.good) == (1, 0)
+    outcomes = SequentialOutcomes(SequentialTest(GOAL))
+    outcomes.began(late := exchange(0.0))
+    outcomes.settle(0.15)
+    assert outcomes.test.total == 0
+    outcomes.settle(0.1501)
+    assert (outcomes.test.total, outcomes.test.good) == (1, 0)
     end(late, 0.2)
-    fates.settle(0.3)
-    assert fates.test.total == 1
+    outcomes.settle(0.3)
+    assert outcomes.test.total == 1
 
 
 @pytest.mark.parametrize("outcome", ["timeout", "refused", "bad_answer"])
 def test_failures_are_bad_and_cached_answers_are_skipped(outcome: str) -> None:
-    fates = Fates(SequentialTest(GOAL))
-    fates.began(failed := exchange(0.0))
-    fates.began(cached := exchange(0.0))
+    outcomes = SequentialOutcomes(SequentialTest(GOAL))
+    outcomes.began(failed := exchange(0.0))
+    outcomes.began(cached := exchange(0.0))
     end(failed, 0.01, outcome)
     end(cached, 0.01)
     cached.cached = True
-    fates.settle(0.02)
-    assert (fates.test.total, fates.test.good) == (1, 0)
+    outcomes.settle(0.02)
+    assert (outcomes.test.total, outcomes.test.good) == (1, 0)

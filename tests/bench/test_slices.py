@@ -30,7 +30,7 @@ def exchange(ms: float, *, outcome: str = "ok", cached: bool = False, name: str 
 def row(index: int, latencies: list[float], **more: Any) -> Row:
     piece = Slice(0.0)
     for number, ms in enumerate(latencies):
-        piece.heard(exchange(ms, name="short" if number % 2 else "long"), GOAL, lambda _: None)
+        piece.observe(exchange(ms, name="short" if number % 2 else "long"), GOAL, lambda _: None)
     return piece.row(index, 300.0, GOAL, peak_in_flight=50, **more)
 
 
@@ -50,7 +50,7 @@ def test_warmup_is_not_heard_and_cached_answers_are_apart() -> None:
     unmeasured = exchange(10)
     unmeasured.measured = False
     for one in (unmeasured, exchange(10), exchange(1, cached=True), exchange(5, outcome="timeout")):
-        piece.heard(one, GOAL, lambda _: None)
+        piece.observe(one, GOAL, lambda _: None)
     found = piece.row(0, 10.0, GOAL)
     assert (found["total"], found["failed"], found["cached"]["total"]) == (2, {"timeout": 1}, 1)
     assert found["p95_ms"] is None

@@ -1,4 +1,4 @@
-"""What is sent: unique unless wished otherwise, in the wished proportions, the same for the same seed."""
+"""What is sent: unique unless asked otherwise, in the proportions asked for, the same for the same seed."""
 
 from __future__ import annotations
 

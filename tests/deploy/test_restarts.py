@@ -47,10 +47,10 @@ def test_a_start_that_fails_for_long_is_no_life() -> None:
 
 def test_a_hang_takes_time_and_questions() -> None:
     silence = SilentChecks(HANG_S, 190.0)
-    assert not silence.heard(200.0, answered=True)
-    outcomes = [silence.heard(200.0 + 2.5 * (number + 1), answered=False) for number in range(6)]
+    assert not silence.record(200.0, answered=True)
+    outcomes = [silence.record(200.0 + 2.5 * (number + 1), answered=False) for number in range(6)]
     assert outcomes.index(True) == max(HANG_CHECKS, int(HANG_S / 2.5)) - 1
     silence.begin(990.0)
-    assert not silence.heard(1000.0, answered=False)
-    assert not silence.heard(1001.0, answered=True)
-    assert not silence.heard(1100.0, answered=False), "one missed answer, however late it is noticed, is no hang"
+    assert not silence.record(1000.0, answered=False)
+    assert not silence.record(1001.0, answered=True)
+    assert not silence.record(1100.0, answered=False), "one missed answer, however late it is noticed, is no hang"

@@ -19,7 +19,7 @@ import uvloop
 from uvicorn.middleware.proxy_headers import _TrustedHosts
 
 from slo.serve.connections import MIN_PROGRESS, Connections, believed_proxies, set_nodelay
-from slo.serve.install import GC_THRESHOLDS, calm_gc
+from slo.serve.install import GC_THRESHOLDS, tune_gc
 from tests.serve.test_protocol import connections, ours, post, said, serving
 
 BIG = b"a" * 8_000_000
@@ -231,7 +231,7 @@ def test_nobody_listening_is_said() -> None:
 
 def test_the_collector_is_calmed_and_can_be_restored() -> None:
     before = gc.get_threshold()
-    undo = calm_gc()
+    undo = tune_gc()
     assert gc.get_threshold() == GC_THRESHOLDS
     undo()
     gc.unfreeze()

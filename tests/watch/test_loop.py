@@ -50,7 +50,7 @@ class Night:
 
     def start(self) -> None:
         """A new process with the same history."""
-        self.patrol = Watcher(
+        self.engine = Watcher(
             self.store,
             Simulation(self.store).settings,
             Outside(
@@ -63,13 +63,13 @@ class Night:
 
     @property
     def measured(self) -> dict[str, int]:
-        return self.patrol.measured
+        return self.engine.measured
 
     def measure(self) -> ProbeTally:
-        return self.patrol.measure()
+        return self.engine.measure()
 
     def conclude(self) -> Round:
-        self.rounds.append(self.patrol.conclude())
+        self.rounds.append(self.engine.conclude())
         return self.rounds[-1]
 
     def probe(self) -> ProbeTally:
@@ -239,7 +239,7 @@ def test_a_mistake_of_our_own_in_one_round_is_reported_and_survived(
         assert night.pass_(0) is WatchState.NO_DATA
     assert "nothing measured: internal error, ValueError at test_loop.py:" in night.lines()[-1]
     with monkeypatch.context() as broken:
-        broken.setattr(night.patrol, "conclude", lambda: math.log(0))
+        broken.setattr(night.engine, "conclude", lambda: math.log(0))
         assert night.pass_(0) is WatchState.NO_DATA
     (said,) = night.complaints
     assert re.fullmatch(r"this round came to nothing: internal error, ValueError at test_loop\.py:\d+: .*", said)

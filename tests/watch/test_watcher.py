@@ -61,7 +61,7 @@ class World:
         self.full, self.sees_probes, self.blind = True, False, ""
         self.edges_s: tuple[float, ...] | None = None
         self.delivering = True
-        self.patrol = Watcher(
+        self.engine = Watcher(
             store,
             Simulation(store).settings,
             Outside(
@@ -113,7 +113,7 @@ class World:
     def rounds(self, count: int) -> None:
         for _ in range(count):
             self.clock.advance(60)
-            self.patrol.round()
+            self.engine.round()
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def sources(store: Store) -> set[str]:
 def test_where_users_are_enough_probes_tell_of_vectors_alone(world: World, store: Store) -> None:
     world.users = users(100)
     world.rounds(3)
-    assert (world.full, sources(store), world.patrol.measured) == (False, {"passive"}, {})
+    assert (world.full, sources(store), world.engine.measured) == (False, {"passive"}, {})
     assert store.counts_by_source("latency<=150ms", 0, 2e9) == {"passive": Counts(300, 300)}
     assert store.counts_by_source("correctness", 0, 2e9) == {"probe": Counts(183, 183)}
 
@@ -183,7 +183,7 @@ def test_requests_that_nobody_can_judge_are_no_ok_and_no_data_and_probes_judge_i
     world.blind = "the server counts latencies at 100, 1000 ms, not at 150 ms"
     world.probed = lambda: ProbeTally(Objective())
     world.rounds(7)
-    found = world.patrol.round()
+    found = world.engine.round()
     assert (world.full, found.windows["latency"]) == (True, Counts())
     assert state_of(found, judge(0, 0, Objective()), measured=True) is not WatchState.OK
     assert "NoData" in {rule.alert for rule in found.firing}
@@ -208,8 +208,8 @@ def test_a_rejected_key_is_no_statement_about_the_service(world: World, store: S
     world.rejected = True
     world.clock.advance(60)
     with pytest.raises(Unauthorized):
-        world.patrol.measure()
-    assert world.patrol.conclude().windows["latency"] == Counts()
+        world.engine.measure()
+    assert world.engine.conclude().windows["latency"] == Counts()
     assert sources(store) == set()
 
 
@@ -255,12 +255,12 @@ def test_a_watch_that_can_tell_nobody_gives_no_sign_of_life(world: World, tmp_pa
 def test_the_tally_of_a_round_has_the_exact_counts_of_users_and_probes(world: World) -> None:
     hour = histogram_of([0.02] * 95 + [0.4] * 4)
     world.users = Collected(minutes=(Minute(start_s=0, source="passive", histogram=hour, outcomes={"timeout": 1}),))
-    tally = world.patrol.measure()
-    assert (tally.good, tally.total, tally.failures["timeout"], world.patrol.measured) == (95, 100, 1, {"passive": 100})
+    tally = world.engine.measure()
+    assert (tally.good, tally.total, tally.failures["timeout"], world.engine.measured) == (95, 100, 1, {"passive": 100})
     world.users = users(3)
-    world.patrol.conclude()
-    tally = world.patrol.measure()
-    assert (tally.good, tally.total, world.patrol.measured) == (63, 63, {"passive": 3, "probe": 60})
+    world.engine.conclude()
+    tally = world.engine.measure()
+    assert (tally.good, tally.total, world.engine.measured) == (63, 63, {"passive": 3, "probe": 60})
 
 
 def test_cpu_shares_come_from_the_kernels_counters(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from slo.logrecords import MOST, tame
+from slo.logrecords import MOST, escape
 
 REMEMBER_S = 1.0
 MAX_KEYS = 10_000
@@ -200,7 +200,7 @@ class Audit:
 
     def _write(self) -> None:
         lines, self._lines = self._lines, []
-        safe = [line if line.isascii() and "\x7f" not in line and len(line) <= MOST else tame(line) for line in lines]
+        safe = [line if line.isascii() and "\x7f" not in line and len(line) <= MOST else escape(line) for line in lines]
         logger = self._logger()
         # Not by way of the record factory, which would mark all lines but the first as a message that goes on.
         logger.handle(logging.LogRecord(logger.name, logging.INFO, __file__, 0, "\n".join(safe), None, None))

@@ -52,7 +52,7 @@ class Control:
         self._wall = wall
         self._actions: deque[dict[str, Any]] = deque(maxlen=KEPT)
 
-    def obey(self, body: bytes, *, by: str) -> dict[str, Any]:
+    def carry_out(self, body: bytes, *, by: str) -> dict[str, Any]:
         """Do what `body` says; the note of it. Raises `Problem` 400 or 403, and then has changed nothing."""
         order = read_json(body)
         action = order.pop("action", None)

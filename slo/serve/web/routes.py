@@ -199,7 +199,9 @@ class Routes:
                 if not guarded:
                     require_this_machine(peer, request.headers)
                 require_plain(request.headers.get("content-encoding", ""))
-                return as_response(json_reply(self._control.obey(await _short_body(request), by=peer or "unknown")))
+                return as_response(
+                    json_reply(self._control.carry_out(await _short_body(request), by=peer or "unknown"))
+                )
             except Problem as problem:
                 return as_response(problem_reply(problem))
 

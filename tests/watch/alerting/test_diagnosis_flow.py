@@ -43,7 +43,7 @@ class Service:
         self.sent: list[Notification] = []
         self.uptime_s = 1e6
         self.stolen = self.ticks = 0
-        self.patrol = Watcher(
+        self.watcher = Watcher(
             store,
             Simulation(store).settings,
             Outside(
@@ -75,7 +75,7 @@ class Service:
             if not request["cached"]:
                 self.telemetry.computed("m", request["replica"], "2xx", request["seconds"])
         self.clock.advance(60)
-        self.patrol.round()
+        self.watcher.round()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from slo.cli.options import Context
-from slo.cli.patrol import on_patrol
+from slo.cli.watch_parts import composed_watcher
 from slo.clock import SystemClock
 from slo.config import Config
 from slo.objective import Objective
@@ -73,8 +73,10 @@ def a_round(folder: Path, **settings: Any) -> list[str]:
     config = Config().replaced(**{"state_dir": folder, "alerts.console.enabled": False, **settings})
     ctx, said = Context(config=config, out=Console(), err=Console(stderr=True), json=False), list[str]()
     golden = Golden(config.endpoint, config.model.name)
-    with on_patrol(ctx, NoProbes(), golden, clock=SystemClock(), config_path=None, complain=said.append) as patrol:
-        patrol.round()
+    with composed_watcher(
+        ctx, NoProbes(), golden, clock=SystemClock(), config_path=None, complain=said.append
+    ) as watcher:
+        watcher.round()
     return said
 
 

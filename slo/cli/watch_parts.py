@@ -47,7 +47,7 @@ class Probes(Protocol):
 
 
 @contextmanager
-def on_patrol(
+def composed_watcher(
     ctx: Context,
     probes: Probes,
     golden: Golden,
@@ -57,7 +57,7 @@ def on_patrol(
     complain: Callable[[str], None],
     forget_golden: bool = False,
 ) -> Iterator[Watcher]:
-    """The patrol for this configuration. Raises `StoreError` when another one is on duty already."""
+    """The watcher for this configuration. Raises `StoreError` when another one runs already."""
     config = ctx.config
     path = history_path(config)
     with ExitStack() as stack:
