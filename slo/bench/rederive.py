@@ -3,8 +3,8 @@ Does a record's verdict follow from what the record holds? Everything derived is
 
 Primary are samples (or the outcomes and counts of all, where not all samples are kept), the slices of a soak, the
 probes and confirmations of a search, readings of the generator, and the schedule's seed; all else follows, by the
-functions that made the record. Beyond that the parts must agree with each other: rows with the counts of what was sent, with the
-per-second series, and open-loop due times with those that the seed gives.
+functions that made the record. Beyond that the parts must agree with each other: rows with the counts of what
+was sent, with the per-second series, and open-loop due times with those that the seed gives.
 
 That, and the digest, find accidents and a clumsy hand. Whoever changes a record and derives all of it anew is found
 by a signature alone (`slo attest`).
