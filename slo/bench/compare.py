@@ -1,11 +1,14 @@
 """
 Two runs side by side: is the second faster, slower, or can these samples not tell?
 
-The ratio of the two P95s (after / before) gets an interval by bootstrap: both runs are drawn anew from their own
-samples 4000 times, in blocks of ten neighbours, because neighbours in time share the machine's mood and single draws
-would make the interval too narrow. The seed of the drawing is fixed, so one pair of records always gives one answer.
-All rows together are wrong in 5 % of comparisons of equal services at most (Bonferroni: each row's interval holds at
-1 − 5 %/rows). Percentiles are nearest rank, failures infinitely slow, cached answers left out, as everywhere.
+The ratio of the two percentiles (after / before; that of the objective, P95 by default) gets an interval by bootstrap:
+both runs are drawn anew from their own samples 4000 times, in blocks of neighbours, because neighbours share a queue
+and the machine's mood, and single draws would make the interval too narrow. A block is as long as requests remember
+each other, by the data (`block_length`), ten at least; where that leaves few blocks, the interval is widened as
+Student's is, and with two or less nothing can be said. The seed of the drawing is fixed, so one pair of records always
+gives one answer. All rows together are wrong in 5 % of comparisons of equal services at most (Bonferroni: each row's
+interval holds at 1 − 5 %/rows). Percentiles are nearest rank, failures infinitely slow, cached answers left out, as
+everywhere.
 
 The interval knows the scatter within each run, not what changed between them: other load on the machine, a CPU clock.
 Two runs of the same server minutes apart may differ "significantly"; repeat both in turns (ABAB) when it matters.
@@ -14,6 +17,7 @@ Two runs of the same server minutes apart may differ "significantly"; repeat bot
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -21,6 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from slo.bench.interleaved import further, of_few
+from slo.bench.verdict import cautious_size, ranks
 from slo.errors import RunError
 from slo.objective import Objective, Verdict
 from slo.records import Run
@@ -49,26 +55,28 @@ class Difference(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One length class, or all. `low` and `high` bound after/before; NaN with too few samples."""
+    """One length class, or all; its percentiles, whose quotient `low` and `high` bound. NaN with too few samples."""
 
     before: Summary
     after: Summary
+    before_ms: float
+    after_ms: float
     low: float
     high: float
     difference: Difference
 
     @property
     def improvement(self) -> float:
-        """Share of the P95 that is gone: 0.548 for 210 → 95 ms. NaN where either P95 is a failure."""
-        if not 0 < self.before.p95_ms < math.inf or self.after.p95_ms == math.inf:
+        """Share of the percentile that is gone: 0.548 for 210 → 95 ms. NaN where either is a failure."""
+        if not 0 < self.before_ms < math.inf or self.after_ms == math.inf:
             return math.nan
-        return (self.before.p95_ms - self.after.p95_ms) / self.before.p95_ms
+        return (self.before_ms - self.after_ms) / self.before_ms
 
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.before.name,
-            "before_p95_ms": self.before.p95_ms,
-            "after_p95_ms": self.after.p95_ms,
+            "before_ms": self.before_ms,
+            "after_ms": self.after_ms,
             "improvement": self.improvement,
             "ratio_low": self.low,
             "ratio_high": self.high,
@@ -109,6 +117,7 @@ class Comparison:
             "verdict_before": self.before.verdict.value,
             "verdict_after": self.after.verdict.value,
             "slower": self.slower,
+            "percentile": self.after.objective.percentile,
             "rows": [row.to_json() for row in self.rows],
             "warnings": self.warnings,
         }
@@ -130,12 +139,18 @@ def compare(before: Run, after: Run) -> Comparison:
     if len(classes) > 1 and _mixed_alike(before, after):
         pairs.append(("overall", _computed(before), _computed(after)))
     draw = np.random.default_rng(SEED)
-    rows = [_row(name, a, b, after.objective, _interval(a, b, ERROR / len(pairs), draw)) for name, a, b in pairs]
+    rows = [_row(name, a, b, after.objective, ERROR / len(pairs), draw) for name, a, b in pairs]
     return Comparison(before=before, after=after, rows=rows, warnings=_warnings(before, after))
 
 
-def _row(name: str, a: list[Sample], b: list[Sample], objective: Objective, interval: tuple[float, float]) -> Row:
-    low, high = interval
+def _row(
+    name: str, before: list[Sample], after: list[Sample], objective: Objective, error: float, draw: np.random.Generator
+) -> Row:
+    a, b = _latencies(before), _latencies(after)
+    low, high = math.nan, math.nan
+    if min(len(a), len(b)) >= FEWEST:
+        blocks = [block_length(_within_class(part), objective.target) for part in (before, after)]
+        low, high = ratio_interval(a, b, error, draw, objective.target, blocks)
     difference = Difference.NONE
     if math.isnan(low):
         difference = Difference.TOO_FEW
@@ -144,32 +159,62 @@ def _row(name: str, a: list[Sample], b: list[Sample], objective: Objective, inte
     elif low > 1:
         difference = Difference.SLOWER
     return Row(
-        before=summarize(name, a, objective),
-        after=summarize(name, b, objective),
+        before=summarize(name, before, objective),
+        after=summarize(name, after, objective),
+        before_ms=_percentile(a, objective.target),
+        after_ms=_percentile(b, objective.target),
         low=low,
         high=high,
         difference=difference,
     )
 
 
-def _interval(a: list[Sample], b: list[Sample], error: float, draw: np.random.Generator) -> tuple[float, float]:
-    if min(len(a), len(b)) < FEWEST:
-        return math.nan, math.nan
-    return ratio_interval(_latencies(a), _latencies(b), error, draw)
+def ratio_interval(
+    before: Floats,
+    after: Floats,
+    error: float,
+    draw: np.random.Generator,
+    quantile: float = 0.95,
+    blocks: Sequence[int] | None = None,
+) -> tuple[float, float]:
+    """Bounds of percentile(after)/percentile(before) that hold with probability 1 − error.
+
+    Both in order of time; `blocks` are their lengths of memory, found in the values themselves if not given.
+    """
+    sides = (before, after)
+    lengths = blocks or [block_length(values, quantile) for values in sides]
+    drawn = [_resampled(values, block, draw, quantile) for values, block in zip(sides, lengths, strict=True)]
+    low, high = np.quantile(_ratio(*drawn), [error / 2, 1 - error / 2], method="inverted_cdf")
+    ratio = float(_ratio(*(np.array([_percentile(values, quantile)]) for values in sides))[0])
+    widen = of_few(min(len(values) / block for values, block in zip(sides, lengths, strict=True)), error)
+    return further(float(low), ratio, widen), further(float(high), ratio, widen)
 
 
-def ratio_interval(before: Floats, after: Floats, error: float, draw: np.random.Generator) -> tuple[float, float]:
-    """Bounds of P95(after)/P95(before) that hold with probability 1 − error; in order of time, for the blocks."""
-    ratios = _ratio(_resampled_p95(before, draw), _resampled_p95(after, draw))
-    low, high = np.quantile(ratios, [error / 2, 1 - error / 2], method="inverted_cdf")
-    return float(low), float(high)
-
-
-def _resampled_p95(values: Floats, draw: np.random.Generator) -> Floats:
-    """P95 of each of `RESAMPLES` circular block resamples, some at a time: all at once would be gigabytes."""
+def block_length(values: Floats, quantile: float) -> int:
+    """How long neighbours remember each other: what one independent request weighs as, see `cautious_size`."""
     n = len(values)
-    block = min(BLOCK, max(1, n // 10))
-    position = rank(n, 0.95) - 1
+    beyond = (values > _percentile(values, quantile)).astype(np.uint8)
+    return max(min(BLOCK, max(1, n // 10)), math.ceil(n / cautious_size(beyond, values)))
+
+
+def _within_class(samples: list[Sample]) -> Floats:
+    """Ranks within the class, from 0 to 1: classes that take turns in blocks are no memory."""
+    found, names = np.empty(len(samples)), np.array([s.length_class for s in samples])
+    latencies = _latencies(samples)
+    for name in np.unique(names):
+        found[names == name] = ranks(latencies[names == name]) / np.count_nonzero(names == name)
+    return found
+
+
+def _percentile(values: Floats, quantile: float) -> float:
+    position = rank(len(values), quantile) - 1
+    return float(np.partition(values, position)[position])
+
+
+def _resampled(values: Floats, block: int, draw: np.random.Generator, quantile: float) -> Floats:
+    """The percentile of `RESAMPLES` circular block resamples each, some at a time: all at once would be gigabytes."""
+    n = len(values)
+    position = rank(n, quantile) - 1
     at_once = max(1, AT_ONCE // n)
     result: Floats = np.empty(RESAMPLES)
     for first in range(0, RESAMPLES, at_once):

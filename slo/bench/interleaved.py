@@ -111,21 +111,29 @@ def duel(pairs: Sequence[tuple[list[Sample], list[Sample]]]) -> Duel:
     if math.isinf(a_p95_ms) and math.isinf(b_p95_ms):
         raise RunError("over 5 % of both sides' requests failed: there is no P95 to compare", hint="a lower --rate")
     ratio = b_p95_ms / a_p95_ms if 0 < a_p95_ms < np.inf else np.nan
-    few = student(CONFIDENCE, len(pairs) - 1) / NormalDist().inv_cdf(1 - tail)
-    widen = few * math.sqrt(len(pairs) / (len(pairs) - 1))
+    widen = of_few(len(pairs), 1 - CONFIDENCE)
     return Duel(
         a_p95_ms=a_p95_ms,
         b_p95_ms=b_p95_ms,
-        low=_further(float(low), ratio, widen),
-        high=_further(float(high), ratio, widen),
+        low=further(float(low), ratio, widen),
+        high=further(float(high), ratio, widen),
         rounds=tuple(pairs),
     )
 
 
-def _further(bound: float, ratio: float, factor: float) -> float:
+def of_few(parts: float, error: float) -> float:
+    """How much wider Student's interval of so few parts is than the normal one that drawing from them again gives."""
+    if parts <= 1:
+        return math.inf
+    return student(1 - error, parts - 1) / NormalDist().inv_cdf(1 - error / 2) * math.sqrt(parts / (parts - 1))
+
+
+def further(bound: float, ratio: float, factor: float) -> float:
     """A bound moved away from the ratio by `factor`, in logarithms; as it is where one of them is 0 or infinite."""
-    if not (0 < bound < math.inf and 0 < ratio < math.inf):
+    if not (0 < bound < math.inf and 0 < ratio < math.inf) or bound == ratio:
         return bound
+    if math.isinf(factor):
+        return math.inf if bound > ratio else 0.0
     return ratio * math.pow(bound / ratio, factor)
 
 

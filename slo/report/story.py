@@ -178,8 +178,8 @@ def _comparison(comparison: Comparison, words: Words) -> Part:
     rows = [
         [
             words.named("class", row.before.name),
-            shown_ms(row.before.p95_ms, words),
-            shown_ms(row.after.p95_ms, words),
+            shown_ms(row.before_ms, words),
+            shown_ms(row.after_ms, words),
             "–" if math.isnan(row.improvement) else f"{row.improvement * 100:+.1f} %",
             "–" if math.isnan(row.low) else f"{row.low:.2f} – {row.high:.2f}",
             words(DIFFERENCES[row.difference.value]),

@@ -41,7 +41,7 @@ def comparison_report(comparison: Comparison) -> RenderableType:
     parts: list[RenderableType] = [
         _named("before", before),
         _named("after", after),
-        _comparison_table(comparison.rows),
+        _comparison_table(comparison.rows, after.objective.percentile),
         Text(f"objective {after.objective}; the intervals hold for all rows together at 95 %", style="dim"),
     ]
     parts += [Text(f"warning: {warning}", style="yellow") for warning in comparison.warnings]
@@ -147,8 +147,8 @@ def _paced(run: Run) -> list[str]:
     return [f"on pace: {advice}"] if advice else []
 
 
-def _comparison_table(rows: Iterable[Row]) -> Table:
-    table = Table(title="P95 before and after", title_justify="left")
+def _comparison_table(rows: Iterable[Row], percentile: str) -> Table:
+    table = Table(title=f"{percentile} before and after", title_justify="left")
     table.add_column("class")
     for heading in ("before", "after", "improvement", "after/before"):
         table.add_column(heading, justify="right")
@@ -157,8 +157,8 @@ def _comparison_table(rows: Iterable[Row]) -> Table:
     for row in rows:
         table.add_row(
             row.before.name,
-            show_ms(row.before.p95_ms),
-            show_ms(row.after.p95_ms),
+            show_ms(row.before_ms),
+            show_ms(row.after_ms),
             _signed(row.improvement),
             "–" if math.isnan(row.low) else f"{_ratio(row.low)} – {_ratio(row.high)}",
             row.difference.value,

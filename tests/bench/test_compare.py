@@ -165,10 +165,10 @@ def test_different_loads_are_refused_and_unknown_ones_are_not() -> None:
 def test_drawing_in_portions_takes_little_memory_and_gives_the_same_spread(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.random.default_rng(7).lognormal(3, 0.4, 3000)
     monkeypatch.setattr("slo.bench.compare.AT_ONCE", 10**9)
-    whole = compared._resampled_p95(values, np.random.default_rng(1))
+    whole = compared._resampled(values, 10, np.random.default_rng(1), 0.95)
     monkeypatch.setattr("slo.bench.compare.AT_ONCE", 30_000)
     tracemalloc.start()
-    portions = compared._resampled_p95(values, np.random.default_rng(2))
+    portions = compared._resampled(values, 10, np.random.default_rng(2), 0.95)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4_000_000
