@@ -77,6 +77,11 @@ SENTENCES: dict[str, tuple[str, str]] = {
         "等待超限应答期间本应再发出 {expected} 个请求，其中 {late} 个超限："
         "按自身节奏发送的调用者只有 {share} 在 {limit} ms 内",
     ),
+    "repeats": (
+        "{count} runs, {percentile} from {low} to {high}, {met} of them met it alone; together {share} within "
+        "{limit} ms",
+        "共 {count} 次，{percentile} 在 {low} 与 {high} 之间，其中 {met} 次单独达标；合计 {share} 在 {limit} ms 内",
+    ),
     "slices": ("the generator was late or busy in slices {slices}", "发压端在第 {slices} 个时段迟发或过忙"),
     "paused": ("interrupted for {pause} after slice {index}", "第 {index} 个时段之后中断了 {pause}"),
     "wrong": (

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 import random
+import re
 from array import array
 from collections import deque
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from slo.tally import Tally, summaries_of
 
 KEEP = 100_000
 LATE_MS = 5.0
+_NUMBER = re.compile(rb"\s*:\s*(\d{1,12})")
 RECENT_S = 10.0  # what a live display looks back on
 UNKNOWN, GOOD, BAD, CACHED = range(4)
 
@@ -70,6 +72,7 @@ class Turn:
     stages: dict[str, Tally]
     refusals_ms: Tally
     inputs: int
+    tokens: int | None
     failures: list[Row]
 
 
@@ -100,6 +103,8 @@ class Collector:
         self.stages: dict[str, Tally] = {}
         self.stay_s = 0.0  # sum of dispatch → end over measured requests, for Little's law
         self.inputs = 0  # texts answered
+        self.tokens = 0  # by the usage that the answers state
+        self.tokens_known = True  # did each of them state it?
         self.flags = bytearray()  # UNKNOWN, GOOD, BAD or CACHED per measured request, in order of due time
         self.latencies_ms = array("f")  # of the same requests; ∞ for failures and as long as nothing is known
         self.kept: list[Sample] = []
@@ -151,6 +156,7 @@ class Collector:
             exchange.outcome = self._check.outcome(exchange)
             if exchange.outcome != OK:
                 exchange.complaint = exchange.answer[:LONGEST]
+        tokens = tokens_of(exchange.answer) if exchange.outcome == OK else 0
         exchange.answer = b""
         sample = exchange.sample()
         good = sample.good(self.objective)
@@ -162,6 +168,8 @@ class Collector:
             self._area.change(exchange.done_s, -1)
             self.stay_s += exchange.done_s - exchange.dispatched_s
             self._note(exchange, sample, good=good)
+            self.tokens += tokens or 0
+            self.tokens_known &= tokens is not None
         for listener in self.listeners:
             listener(exchange)
 
@@ -173,14 +181,15 @@ class Collector:
         turn = Turn(
             lags_ms=self.lags_ms, late=self.late, stay_s=self.stay_s, area_s=self._area.value(now_s),
             stages=self.stages, refusals_ms=self.refusals_ms, inputs=self.inputs,
-            failures=self.failures.rows(),
+            tokens=self.tokens if self.tokens_known else None, failures=self.failures.rows(),
         )  # fmt: skip
         self._handed += len(self.flags)
         self.flags.clear()
         self.latencies_ms = array("f")
         self._seconds.clear()
         self.lags_ms, self.refusals_ms, self.stages, self.failures = Tally(), Tally(), {}, Failures()
-        self.late = self.inputs = 0
+        self.late = self.inputs = self.tokens = 0
+        self.tokens_known = True
         self.stay_s = 0.0
         self._area.restart(now_s)
         return turn
@@ -296,3 +305,10 @@ def _since(sample: Sample, start_s: float) -> Sample:
         done_s=quantised(sample.done_s - start_s),
         dispatched_s=None if sample.dispatched_s is None else quantised(sample.dispatched_s - start_s),
     )
+
+
+def tokens_of(answer: bytes) -> int | None:
+    """`usage.prompt_tokens` of an answer, found without parsing all of it; None where it does not say."""
+    at = answer.rfind(b'"prompt_tokens"')
+    found = _NUMBER.match(answer, at + 15) if at >= 0 else None
+    return int(found.group(1)) if found else None

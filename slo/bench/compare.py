@@ -37,6 +37,7 @@ from slo.stats import rank
 RESAMPLES = 4000
 AT_ONCE = 2_000_000  # values drawn at a time
 BLOCK = 10
+MEMORIES = 3  # a block that is only as long as the memory shows too little of the scatter
 SEED = 20_240_501
 ERROR = 0.05  # of all rows together
 FEWEST = 20  # samples per row and run; a P95 of fewer is their maximum
@@ -191,10 +192,11 @@ def ratio_interval(
 
 
 def block_length(values: Floats, quantile: float) -> int:
-    """How long neighbours remember each other: what one independent request weighs as, see `cautious_size`."""
+    """`MEMORIES` times as many as weigh as one independent request, see `cautious_size`; at least ten, at most all."""
     n = len(values)
     beyond = (values > _percentile(values, quantile)).astype(np.uint8)
-    return max(min(BLOCK, max(1, n // 10)), math.ceil(n / cautious_size(beyond, values)))
+    memory = n / cautious_size(beyond, values)
+    return min(n, max(min(BLOCK, max(1, n // 10)), math.ceil(MEMORIES * memory) if memory > 1 else 1))
 
 
 def _within_class(samples: list[Sample]) -> Floats:

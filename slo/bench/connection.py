@@ -15,6 +15,7 @@ from slo.http import is_ban
 if TYPE_CHECKING:
     from slo.bench.wire import Pool
 
+COME_BACK = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 COMPLAINT = 4096  # bytes of a failure that are looked at
 
 
@@ -65,6 +66,8 @@ class Connection(asyncio.Protocol):
             exchange.cached = b"; hit" in value or b";hit" in value
         elif key == b"server-timing":
             exchange.timing = value
+        elif key in COME_BACK:
+            exchange.headers[key] = value
         elif key in (b"content-length", b"transfer-encoding"):
             self._sized = True
 

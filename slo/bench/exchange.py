@@ -30,6 +30,7 @@ class Exchange:
 
     __slots__ = (
         "answer",
+        "attempts",
         "body",
         "cached",
         "chars",
@@ -38,6 +39,7 @@ class Exchange:
         "done_s",
         "due_s",
         "fresh",
+        "headers",
         "inputs",
         "length_class",
         "measured",
@@ -69,6 +71,8 @@ class Exchange:
         self.timing = b""  # the value of Server-Timing
         self.answer = b""  # the body of a 2xx, until it is checked
         self.complaint = b""  # what was said instead of an answer
+        self.attempts = 0
+        self.headers: dict[bytes, bytes] = {}  # those of a refusal that say when to come back
 
     @property
     def finished(self) -> bool:
@@ -78,6 +82,11 @@ class Exchange:
     def latency_s(self) -> float:
         """From the moment it was due."""
         return self.done_s - self.due_s
+
+    def reopen(self) -> None:
+        """As before it was sent, to be sent again; it stays due when it was."""
+        self.sent_s = self.done_s = float("nan")
+        self.status, self.outcome, self.complaint, self.answer, self.headers = 0, "", b"", b"", {}
 
     def sample(self) -> Sample:
         """The record of it."""

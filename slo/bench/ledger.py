@@ -43,6 +43,7 @@ def taken(load: Load, seconds: float, now_s: float) -> Row:
         "refusals": turn.refusals_ms.to_json(),
         "failures": turn.failures,
         "texts_answered": turn.inputs,
+        "tokens_answered": turn.tokens,
         "peak_in_flight": load.collector.peak_in_flight,
         "peak_connections": load.pool.peak_connections,
     }

@@ -155,7 +155,7 @@ async def warm_up(session: Session, load: Load, plan: LoadPlan, stopper: Stopper
 
     if warm.longest_s > 0:
         due = poisson(rate, warm.longest_s + 1, other.seed)
-        await open_loop(load.pool, due, other.exchanges(), load.collector, clock=clock, stop=stop)
+        await open_loop(load.service, due, other.exchanges(), load.collector, clock=clock, stop=stop)
     load.collector.listeners.remove(warm.observe)
     return warm
 
@@ -170,7 +170,7 @@ async def _measure(session: Session, load: Load, plan: LoadPlan, stopper: Stoppe
         return stopper.requested
 
     exchanges = arrivals.noting(session.exchanges(schedule.chars), schedule)
-    return await open_loop(load.pool, schedule.due_s, exchanges, load.collector, clock=clock, stop=stop)
+    return await open_loop(load.service, schedule.due_s, exchanges, load.collector, clock=clock, stop=stop)
 
 
 class Arrivals:

@@ -38,6 +38,11 @@ from slo.tally import Tally, summaries_of, tally_from_json
 
 DERIVED_ONLY_FROM_ROWS = ("baseline", "turns")
 CONCLUDED = ("load", "capacity")
+BESIDE = {  # parts of `details` that are about other records as well
+    "duel": "details.duel compares with the other record of the pair",
+    "against": "details.against compares with another record: `slo compare` derives it from both",
+    "repeats": "details.repeats is about several records, each of which is checked alone",
+}
 NEAR = 1e-9  # relative; another machine's numpy may differ in the last digits
 STEP_S = 2e-7  # what rounding may move a due time
 MOST = 12  # differences that are told
@@ -114,10 +119,7 @@ def rederive(data: dict[str, Any], *, source: str = "record") -> Rederived:
         _load(derived, found)
     elif run.kind not in (*DERIVED_ONLY_FROM_ROWS, *CONCLUDED):
         found.gaps.append(f"a {run.kind} holds no verdict")
-    if run.kind == "turns":
-        found.gaps.append("details.duel compares with the other record of the pair")
-    if "against" in run.details:
-        found.gaps.append("details.against compares with another record: `slo compare` derives it from both")
+    found.gaps += [gap for key, gap in BESIDE.items() if key in run.details]
     if run.kind == "capacity" and NESTED in run.details:
         attempts = []
         for part in run.details[NESTED]:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from slo.bench.answers import AnswerCheck, Encoding, Kept, ReferenceCheck, compare, decode
 from slo.bench.collect import KEEP, Collector
-from slo.bench.exchange import OK, Exchange
+from slo.bench.exchange import OK, Exchange, Service
 from slo.bench.live import Live, live
 from slo.bench.resources import Monitor, Reading
+from slo.bench.retries import Retrying
 from slo.bench.selfcheck import Instrument
 from slo.bench.wire import Pool, Target
 from slo.bench.workload import Item, Workload
@@ -50,6 +51,7 @@ class Session:
     encoding: Encoding = "float"
     connections: int = 256
     check_every: int = 50
+    retries: int = 0
     server: dict[str, Any] = field(default_factory=dict)
     server_pid: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -85,6 +87,8 @@ class Load:
 
     def __init__(self, session: Session, pool: Pool, collector: Collector, check: AnswerCheck) -> None:
         self.session, self.pool, self.collector, self.check = session, pool, collector, check
+        self.retrying = Retrying(pool, session.retries, seed=session.seed) if session.retries else None
+        self.service: Service = self.retrying or pool
         self.started_wall_s = session.clock.wall()
         self.instrument = Instrument(session.clock)
         self.readings: list[Reading] = []

@@ -174,7 +174,7 @@ class _Session:
                     self._close(load, now_s)
                 return False
 
-            await closed_loop(load.pool, plan.clients, session.exchanges(), collector, clock=clock, stop=stop)
+            await closed_loop(load.service, plan.clients, session.exchanges(), collector, clock=clock, stop=stop)
             ended_s = clock.monotonic()
             await drain(collector, clock=clock, patience_s=session.target.timeout_s + 1)
             if self._slice.any_answers:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 from slo.bench.ledger import answers_of, checked, failures_of, merged, wrong_answers
 from slo.bench.load_record import repeats, tally_figures
@@ -64,6 +65,7 @@ def conclude_soak(run: Run, rows: Sequence[Row]) -> None:
     computed = sum(row["total"] for row in rows)
     check = with_cache(checked(rows, objective), cached=cached.total, computed=computed, repeats=repeats)
     conclusion = concluded(rows, objective, check.faults)
+    tokens: list[Any] = [row.get("tokens_answered") for row in rows]
     warmups = [row["warmup"] for row in rows if row["warmup"]]
     run.exact = [tally.summary(label, objective, weight=conclusion.weight) for label, tally in totals(rows).items()]
     run.exact_cached = cached.summary("cached", objective) if cached.total else None
@@ -81,6 +83,7 @@ def conclude_soak(run: Run, rows: Sequence[Row]) -> None:
         "peak_in_flight": max((row["peak_in_flight"] for row in rows), default=0),
         "peak_connections": max((row["peak_connections"] for row in rows), default=0),
         "texts_answered": sum(row["texts_answered"] for row in rows),
+        "tokens_answered": sum(tokens) if all(count is not None for count in tokens) else None,
         "resource_summary": _resources(rows),
         "sessions": len({row["session"] for row in rows}),
         "slices": [{key: value for key, value in row.items() if key not in HEAVY} for row in rows],
@@ -145,12 +148,12 @@ def _effective(rows: Sequence[Row]) -> float:
     return min(math.fsum(row["effective"] for row in rows), between_slices(rows))
 
 
-def between_slices(rows: Sequence[Row]) -> float:
+def between_slices(rows: Sequence[Row], least: int = LEAST_SLICES) -> float:
     """n by the spread of the slices' bad ratios: n / D, D being their variance over that of independent requests."""
     counted = [row for row in rows if row["total"]]
     total = sum(row["total"] for row in counted)
     bad = total - sum(row["good"] for row in counted)
-    if len(counted) < LEAST_SLICES or not 0 < bad < total:
+    if len(counted) < least or not 0 < bad < total:
         return float(total)
     share: float = bad / total
     # Pearson's statistic over its degrees of freedom, 1 for independent requests

@@ -80,8 +80,7 @@ class Pool:
     def __init__(self, to: Target, *, limit: int, clock: Clock) -> None:
         self.on_done: Callable[[Exchange], None] = _ignored
         self.clock = clock
-        self.connections = 0
-        self.peak_connections = 0
+        self.connections = self.peak_connections = 0
         self.last_error = ""  # why the latest connection could not be opened
         self._target = to
         self._limit = limit

@@ -9,6 +9,7 @@ import click
 from rich.console import Console, RenderableType
 
 from slo.bench.baseline import BaselinePlan, run_baseline
+from slo.bench.repeated import together
 from slo.cli.options import (
     Context,
     config_option,
@@ -17,11 +18,13 @@ from slo.cli.options import (
     golden_option,
     json_option,
     measuring_options,
+    repeat_option,
     target_options,
 )
 from slo.cli.progress_line import progress_on
 from slo.clock import SystemClock
 from slo.errors import StoreError
+from slo.objective import Verdict
 from slo.page_client import server_facts
 from slo.records import Run, load_run, save_run
 from slo.report.table import comparison_report, run_report
@@ -45,6 +48,7 @@ def _classes(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 @click.option("--classes", default=",".join(CLASSES), show_default=True, callback=_classes,
               help="Which text lengths; doc128, doc256 and doc512 are shown apart unless named.")  # fmt: skip
 @click.option("--seed", type=int, help="Same seed, same texts (default: from the clock).")
+@repeat_option
 @golden_option
 @measuring_options
 @target_options
@@ -60,6 +64,7 @@ def baseline(
     classes: tuple[str, ...],
     seed: int | None,
     golden_file: Path | None,
+    repeat: int,
     **target: Any,
 ) -> int:
     """Measure one client's latency per text length: short 4, medium 20, long 50 characters.
@@ -81,18 +86,28 @@ def baseline(
         from slo.cli.load_options import golden_likeness  # noqa: PLC0415 - numpy, as below
 
         known = golden_likeness(ctx, golden_file)
-    run = _baseline(ctx, classes)
-    run.settings |= known
+    clock, chosen = SystemClock(), ctx.config.baseline
+    first = int(clock.wall()) if chosen.seed is None else chosen.seed
+    runs: list[Run] = []
+    while len(runs) < repeat and not (runs and runs[-1].interrupted):
+        if runs:
+            keep(ctx, runs[-1])
+        runs.append(_baseline(ctx, classes, first + len(runs)))
+        runs[-1].settings |= known
+    run, verdict = runs[-1], runs[-1].verdict
+    if len(runs) > 1:
+        run.details["repeats"] = together(runs)
+        verdict = Verdict(run.details["repeats"]["verdict"])
     publish(ctx, run, run_report(run))
-    return 130 if run.interrupted else run.verdict.exit_code
+    return 130 if run.interrupted else verdict.exit_code
 
 
-def _baseline(ctx: Context, classes: tuple[str, ...]) -> Run:
+def _baseline(ctx: Context, classes: tuple[str, ...], seed: int) -> Run:
     clock, chosen = SystemClock(), ctx.config.baseline
     plan = BaselinePlan(
         requests=chosen.requests,
         warmup=chosen.warmup,
-        seed=int(clock.wall()) if chosen.seed is None else chosen.seed,
+        seed=seed,
         classes=classes,
         pace_s=chosen.pace,
         documents=() if "--classes" in given_options() else tuple(DOCUMENTS),
@@ -141,6 +156,12 @@ def compare(
     else:
         wide(ctx.out).print(comparison_report(result))
     return 1 if result.slower else 0
+
+
+def keep(ctx: Context, run: Run) -> None:
+    """Save the record of one of several runs, and say so."""
+    path = save_run(run, ctx.config.state_dir)
+    ctx.err.print(f"{run.verdict.value}; saved {path}", highlight=False, soft_wrap=True)
 
 
 def publish(ctx: Context, run: Run, report: RenderableType) -> None:

@@ -11,17 +11,18 @@ import click
 
 from slo.bench.compare import Comparison, compare
 from slo.bench.load import LoadPlan, described_load, load_once
+from slo.bench.repeated import together
 from slo.bench.schedule import parse_arrivals
 from slo.bench.session import Session
 from slo.bench.slices import FORMAT, KIND, Row, read_slices
 from slo.bench.soak import MOST_SLICES, SoakPlan, soak
-from slo.cli.bench import publish, wide
-from slo.cli.load_options import drawn, make_session, resolved, workload_options
-from slo.cli.options import DURATION, Context, context, given_options
+from slo.cli.bench import keep, publish, wide
+from slo.cli.load_options import drawn, make_session, resolved, retries_option, workload_options
+from slo.cli.options import DURATION, Context, context, given_options, repeat_option
 from slo.cli.progress_line import LiveLine
 from slo.clock import iso
 from slo.errors import ConfigError, RunError, StoreError
-from slo.objective import Objective
+from slo.objective import Objective, Verdict
 from slo.records import Run, load_run
 from slo.report.load_tables import load_report, slice_line, stress_report
 from slo.report.table import comparison_report
@@ -29,7 +30,7 @@ from slo.units import parse_duration
 
 TARGET = ("endpoint", "model_name", "api_key_file", "objective", "headers", "extra_body", "output")
 KEPT = frozenset({"--concurrency", "--duration", "--slice", "--mix", "--batch", "--zipf", "--texts", "--seed",
-                  "--encoding", "--check-every", "--chars", "--tokens", "--workload"})  # fmt: skip
+                  "--retries", "--encoding", "--check-every", "--chars", "--tokens", "--workload"})  # fmt: skip
 CARRIED = ("mix", "batch", "zipf", "encoding", "check_every", "texts_file")  # options that a resumed run keeps
 
 
@@ -43,10 +44,12 @@ CARRIED = ("mix", "batch", "zipf", "encoding", "check_every", "texts_file")  # o
 @click.option("--against", help="`last` (of the same load), an id or a file: exit 1 if significantly slower than that.")
 @click.option("--record-arrivals", type=click.Path(path_type=Path, dir_okay=False),
               help="Write arrival times and text lengths (never texts), for replay:FILE.")  # fmt: skip
+@repeat_option
+@retries_option
 @workload_options
 def load(
     *, config_path: Path | None, as_json: bool, rate: float | None, duration: float | None, arrivals: str, warmup: str,
-    connections: int, against: str | None, record_arrivals: Path | None, seed: int | None, **given: Any,
+    connections: int, against: str | None, record_arrivals: Path | None, repeat: int, seed: int | None, **given: Any,
 ) -> int:  # fmt: skip
     """Open-loop load: requests leave when due, and latency counts from then.
 
@@ -61,8 +64,19 @@ def load(
     warmup_s = None if warmup == "auto" else parse_duration(warmup)
     session = make_session(ctx, seed=seed, line=line, connections=connections, **given)
     before = _before(against, described_load(session, schedule), session, ctx.config.state_dir)
-    run = load_once(session, LoadPlan(schedule=schedule, warmup_s=warmup_s, record_to=record_arrivals))
+    runs: list[Run] = []
+    for number in range(repeat):
+        part = session.reseeded(f"repeat {number}") if number else session
+        if number:
+            keep(ctx, runs[-1])
+            schedule = parse_arrivals(arrivals, rate=rate, duration_s=duration, seed=part.seed)
+        runs.append(load_once(part, LoadPlan(schedule=schedule, warmup_s=warmup_s, record_to=record_arrivals)))
+        if runs[-1].interrupted:
+            break
     line.end()
+    run = runs[-1]
+    if len(runs) > 1:
+        run.details["repeats"] = together(runs)
     result, problem = _compared(before, run)
     if result is not None:
         run.details["against"] = result.to_json()
@@ -75,7 +89,7 @@ def load(
         return 130
     if result is not None and not result.void:
         return 1 if result.slower else 0
-    return run.verdict.exit_code
+    return Verdict(run.details["repeats"]["verdict"]).exit_code if "repeats" in run.details else run.verdict.exit_code
 
 
 def _compared(before: Run | None, run: Run) -> tuple[Comparison | None, RunError | None]:
@@ -108,6 +122,7 @@ def _before(against: str | None, load: str, session: Session, state_dir: Path) -
 @click.option("--slice", "slice_s", type=DURATION, default="5m", show_default=True, help="Length of a slice.")
 @click.option("--warmup", type=DURATION, default="10s", show_default=True, help="Before the first slice, not counted.")
 @click.option("--resume", help="Go on with an interrupted run: its id, as it was printed.")
+@retries_option
 @workload_options
 def stress(
     *, config_path: Path | None, as_json: bool, concurrency: int, duration: float, slice_s: float, warmup: float,
@@ -134,7 +149,9 @@ def stress(
             raise click.UsageError(f"a resumed run keeps what it began with: leave out {', '.join(sorted(kept))}")
         file = runs / f"{resume}.slices.jsonl"
         header, rows = _resumed(file, ctx)
-        given |= {name: header[name] for name in CARRIED if name != "texts_file"}
+        given |= {name: header[name] for name in CARRIED if name != "texts_file"} | {
+            "retries": header.get("retries", 0)
+        }
         given["texts_file"] = Path(header["texts_file"]) if header["texts_file"] else None
         session = make_session(ctx, seed=header["seed"], line=line, command=header["command"], **given)
         plan = SoakPlan(
@@ -167,7 +184,7 @@ def _new_plan(
         "format": FORMAT, "kind": KIND, "id": name, "started_at": started_at, "started_wall_s": started_wall_s,
         "endpoint": session.target.url, "model": session.target.model, "clients": clients, "duration_s": duration_s,
         "slice_s": slice_s, "seed": session.seed, "objective": asdict(session.objective),
-        "command": session.settings["command"],
+        "command": session.settings["command"], "retries": session.retries,
         **{key: given[key] for key in CARRIED}, "texts_file": str(given["texts_file"] or ""),
     }  # fmt: skip
     return SoakPlan(

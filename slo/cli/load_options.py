@@ -62,6 +62,14 @@ def workload_options(command: Command) -> Command:
     return command
 
 
+def retries_option(command: Command) -> Command:
+    """`--retries N`."""
+    return click.option(
+        "--retries", type=click.IntRange(0, 10), default=0, show_default=True,
+        help="Ask again as OpenAI's SDKs do (theirs: 2), after Retry-After; latency counts from the first due time.",
+    )(command)  # fmt: skip
+
+
 def drawn(seed: int | None) -> int:
     """The seed that was given, else one from the clock."""
     return int(SystemClock().wall()) if seed is None else seed
@@ -98,6 +106,7 @@ def make_session(
         encoding=given["encoding"],
         connections=connections,
         check_every=given["check_every"],
+        retries=given.get("retries") or 0,
         server=server_facts(config.endpoint, config.model.name, api_key=ctx.api_key(), extras=ctx.extras),
         server_pid=server_root(config.state_dir, config.endpoint),
         settings={"command": command, **known},

@@ -117,6 +117,14 @@ def measuring_options(command: Command) -> Command:
     return command
 
 
+def repeat_option(command: Command) -> Command:
+    """`--repeat N`."""
+    return click.option(
+        "--repeat", type=click.IntRange(1, 100), default=1, show_default=True,
+        help="So many runs, with other texts each; the verdict is on all, and says how far apart they lie.",
+    )(command)  # fmt: skip
+
+
 def golden_option(command: Command) -> Command:
     """`--golden FILE`."""
     return click.option(

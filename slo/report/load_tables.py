@@ -15,7 +15,7 @@ from slo.objective import Objective, Verdict
 from slo.records import Run
 from slo.report.facts import service_p95_ms
 from slo.report.plots import ordered
-from slo.report.table import STYLES, failure_lines
+from slo.report.table import STYLES, failure_lines, together_line
 from slo.samples import Summary
 from slo.units import show_bytes, show_duration, show_ms, show_ratio
 
@@ -110,6 +110,7 @@ def tail(run: Run) -> Iterable[Text]:
     for note in run.notes:
         yield Text(f"note: {note}", style="yellow")
     yield verdict_line(run)
+    yield from together_line(run)
 
 
 def verdict_line(run: Run) -> Text:
@@ -174,6 +175,10 @@ def _figures(run: Run) -> Iterable[Text]:
         offered = f"offered {details['sent'] / seconds:.1f}/s, " if "sent" in details else ""
         if run.cached():
             offered += f"computed {(whole.total - whole.failed) / seconds:.1f}/s, "
+        if tokens := details.get("tokens_answered"):
+            offered += f"{tokens / seconds:.0f} tokens/s, "
+        if again := details.get("sent_again"):
+            offered += f"{again} sent again, "
         yield Text(
             f"{offered}good {whole.judgement.good / seconds:.1f}/s, at most {details['peak_in_flight']} in flight on "
             f"{details['peak_connections']} connections; warm-up of {show_duration(details['warmup']['seconds'])} "

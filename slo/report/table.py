@@ -32,7 +32,7 @@ def run_report(run: Run) -> RenderableType:
     """Everything a person wants of one run: whom, what, the figures, the verdict and the notes."""
     parts: list[RenderableType] = [*_head(run), _summaries(run), *failure_lines(run), _verdict_line(run)]
     parts += [Text(f"note: {note}", style="yellow") for note in run.notes]
-    return Group(*parts)
+    return Group(*parts, *together_line(run))
 
 
 def comparison_report(comparison: Comparison) -> RenderableType:
@@ -140,6 +140,14 @@ def _verdict_line(run: Run) -> Text:
     if beside := [f"{s.name} {s.judgement.verdict.value}" for s in run.summaries() if s.name in run.apart]:
         line.append(f"; documents apart: {', '.join(beside)}", style="dim")
     return line
+
+
+def together_line(run: Run) -> Iterable[Text]:
+    """The verdict on several runs of `--repeat`, with their spread, under the last of them."""
+    if found := run.details.get("repeats"):
+        verdict = Verdict(found["verdict"])
+        line = Text("together: ").append(verdict.value.upper(), style=STYLES[verdict])
+        yield line.append(f"  {run.objective}: {found['words']}" + (f" ({found['advice']})" if found["advice"] else ""))
 
 
 def _paced(run: Run) -> list[str]:
