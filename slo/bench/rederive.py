@@ -289,8 +289,9 @@ def _soak(run: Run, found: _Findings) -> None:
         if row["effective"] > (most := round(effective_size(bad), 1)):  # latencies, which are not kept, only lower it
             found.same(f"{where}: effective, at most", row["effective"], most)
         if "on_pace" in row:
-            again = reckoned_again(row, run.objective)
-            found.differences += [Discrepancy(f"{where}: {place}", told, derived) for place, told, derived in again]
+            found.differences += [
+                Discrepancy(f"{where}: {at}", *pair) for at, *pair in reckoned_again(row, run.objective)
+            ]
         else:
             found.gaps.append(f"{where} was written by an earlier version: a stall counts once a caller in it")
     conclude_soak(run, rows)
