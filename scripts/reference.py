@@ -30,8 +30,8 @@ from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.door.environment import ServeSettings
 from slo.serve.install import install
-from slo.serve.telemetry.edges import Edges
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.telemetry.window import Edges
 from slo.serve.web.exposition import Exposition
 from slo.serve.web.processes import Processes
 from slo.watch import heartbeat

@@ -3,17 +3,22 @@ HTTP with `requests`, for all of our callers: one session with a key, and one ta
 
 `failure_of` says what went wrong on the way, `refusal` what a server's answer means that is none of 2xx. Nothing is
 asked twice here: who measures wants to see the failure, and who does not can ask again.
+
+What a server says when it gives no embedding (`complaint_of`): an error code, and its words without the texts that were
+sent. Records and reports keep one example of each kind of failure, and a record holds no text. A server's message may
+quote it, whole, in part or escaped: whatever message and text have in common is left out.
 """
 
 from __future__ import annotations
 
 import http.client
 import os
+import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import orjson
@@ -23,7 +28,6 @@ from requests.utils import get_environ_proxies, select_proxy
 
 from slo.addresses import is_this_machine
 from slo.bounded import BoundedSession, TooMuch
-from slo.complaints import complaint_of
 from slo.errors import (
     BadAnswer,
     BadRequest,
@@ -39,12 +43,18 @@ from slo.errors import (
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+
 FROM_PROXIES = frozenset({403, 407, 502, 503, 504})  # what a proxy may answer in the server's place
 BANNED = "(this address is locked out, since too many wrong keys came from it; right ones are refused, too)"
 BAN_HINT = (
     "find who sends wrong keys in the server's audit.log; the ban ends after an hour, or with a restart of the server; "
     "behind a proxy set serve.trusted_proxies, so that it does not meet everybody"
 )
+LONGEST = 300  # characters of a message
+LEAST = 4  # characters in a row that a message and a text have in common by more than chance
+LEAST_ASCII = 10  # the same for letters, of which ordinary words are made
+_ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
+_IDS = re.compile(r"\[\s*\d+(?:\s*,\s*\d+)*\s*\]")
 
 
 @dataclass(frozen=True)
@@ -212,3 +222,59 @@ def _no_http(error: requests.RequestException) -> bool:
     inner = [part for argument in error.args for part in getattr(argument, "args", ()) if isinstance(part, Exception)]
     other = (OSError, http.client.IncompleteRead)  # closed or cut short by what does speak it
     return any(isinstance(part, http.client.HTTPException) and not isinstance(part, other) for part in inner)
+
+
+def complaint_of(content: bytes) -> tuple[str, str]:
+    """Error code and message of the body of a failure, in OpenAI's shape, FastAPI's or any other; "" where none."""
+    try:
+        data: Any = orjson.loads(content)
+    except ValueError:
+        return "", _one_line(content.decode("utf-8", "replace"))
+    if not isinstance(data, dict):
+        return "", _one_line(str(data))
+    inner = data.get("error")
+    error: dict[str, Any] = inner if isinstance(inner, dict) else data
+    detail = error.get("message", error.get("detail", error.get("error", "")))
+    code = error.get("code") or error.get("type") or ""
+    if isinstance(detail, list) and detail and isinstance(detail[0], dict):  # FastAPI's validation
+        code, detail = code or detail[0].get("type", ""), f"{detail[0].get('loc', '')} {detail[0].get('msg', '')}"
+    return str(code)[:60], _one_line(str(detail))
+
+
+def without_texts(message: str, texts: Iterable[Any], secrets: Sequence[str] = ()) -> str:
+    """`message` with … for what it has in common with a text, for lists of token ids, and for `secrets`."""
+    shown = _IDS.sub("[…]", _ESCAPED.sub(lambda found: chr(int(found[1], 16)), message))
+    for secret in secrets:
+        shown = shown.replace(secret, "…") if secret else shown
+    for text in texts:
+        if isinstance(text, str):
+            shown = _without(shown, text)
+    return re.sub(r"…[…\s]*…", "…", shown)[:LONGEST]
+
+
+def texts_of(body: bytes) -> list[Any]:
+    """The texts of a request's body, or their token ids."""
+    given = orjson.loads(body).get("input", []) if body else []
+    return given if isinstance(given, list) and not all(isinstance(part, int) for part in given) else [given]
+
+
+def _without(message: str, text: str) -> str:
+    if text.strip() and len(text) < LEAST:
+        return re.sub(rf"\b{re.escape(text)}\b", "…", message) if text.isascii() else message.replace(text, "…")
+    found, place = [], 0
+    while place < len(message):
+        length = 0
+        while place + length < len(message) and message[place : place + length + 1] in text:
+            length += 1
+        part = message[place : place + length]
+        if length >= (LEAST_ASCII if part.isascii() and length < len(text) else LEAST):
+            found.append("…")
+            place += length
+        else:
+            found.append(message[place])
+            place += 1
+    return "".join(found)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:LONGEST]

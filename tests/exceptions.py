@@ -60,7 +60,6 @@ bench/connection
 bench/costing
 bench/edge
 bench/ledger
-bench/live
 bench/load_record
 bench/paced_slices
 bench/rederive_search
@@ -82,13 +81,11 @@ deploy/state
 deploy/status
 deploy/subreaper
 deploy/xinference_api
-http
 record_form
 report/capacity_tables
 report/figure
 report/html
 report/load_tables
-report/markdown
 report/period
 report/plots
 report/png
@@ -107,12 +104,10 @@ serve/engine/helper
 serve/engine/line
 serve/engine/loading
 serve/engine/model_process
-serve/engine/prompts
 serve/engine/reference
 serve/engine/refusals
 serve/engine/rehearsal
 serve/engine/runtime
-serve/engine/tokens
 serve/engine/torch_forward
 serve/install
 serve/web/history

@@ -21,9 +21,9 @@ import orjson
 from numpy.typing import NDArray
 
 from slo.bench.exchange import OK, Exchange
-from slo.complaints import texts_of
 from slo.distinct import Distinct
 from slo.errors import BadAnswer
+from slo.http import texts_of
 
 Encoding = Literal["float", "base64"]
 # Batching may change the last digits (int8 activations, other kernels); another text differs by far more.

@@ -21,8 +21,8 @@ from typing import Any
 from slo.bench.answers import AnswerCheck
 from slo.bench.exchange import OK, Exchange, Failures, Row, parse_timing
 from slo.clock import Clock
-from slo.complaints import LONGEST
 from slo.errors import BadAnswer, Refused
+from slo.http import LONGEST
 from slo.objective import Objective
 from slo.record_form import quantised
 from slo.samples import Sample, Summary

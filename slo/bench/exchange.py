@@ -6,7 +6,7 @@ sets the rest and then calls `on_done`. `dispatched_s − due_s` is the lag of t
 dispatch and `sent_s` is waiting for a connection, which the service causes and which counts as its latency.
 
 Why requests failed is counted by kind (outcome, HTTP status, error code), with one example of what was said. Examples
-hold no texts and no secrets (see `complaints`); a request from a file of own texts has its id there.
+hold no texts and no secrets (see `slo/http.py`); a request from a file of own texts has its id there.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from slo.complaints import complaint_of, texts_of, without_texts
 from slo.errors import BadRequest, Refused, RequestError, ServerFault, Unauthorized
+from slo.http import complaint_of, texts_of, without_texts
 from slo.samples import Sample
 
 OK = "ok"

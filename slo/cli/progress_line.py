@@ -16,7 +16,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from slo.bench.live import Live
+from slo.bench.session import Live
 from slo.units import show_duration, show_ms, show_ratio
 
 STEPS = 5  # plain lines per phase

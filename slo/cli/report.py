@@ -16,8 +16,7 @@ from slo.clock import SystemClock
 from slo.errors import ConfigError, RunError, StoreError
 from slo.files import usual_folder, write_atomically
 from slo.records import Run, load_run
-from slo.report.html import html_report
-from slo.report.markdown import markdown_report
+from slo.report.html import html_report, markdown_report
 from slo.report.period import Incident, Period, PeriodSlot, RecordedChange
 from slo.report.plots import Plot, main_plot
 from slo.report.png import chinese_font, png

@@ -3,6 +3,8 @@ A report as one HTML file that needs no network: plotly's script comes from the 
 
 The content-security policy names the hashes of the two scripts in the file, so nothing else can run, and no address,
 so nothing can be fetched.
+
+And as Markdown for a pull request: the same story, plots left out, background folded away.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
@@ -37,6 +40,7 @@ drawAll();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 addEventListener("beforeprint", drawAll);
 """
+SIGNS = {"met": "✅", "missed": "❌", "unproven": "❔", "void": "🚫", "done": "➡️"}
 
 
 def html_report(story: Story, words: Words) -> str:
@@ -116,3 +120,59 @@ def _table(table: Table) -> str:
 
 def _sha256(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def markdown_report(story: Story, words: Words) -> str:
+    """The text; ends with a newline."""
+    return "\n".join([*_lines(story, words)]).rstrip() + "\n"
+
+
+def _lines(story: Story, words: Words) -> Iterator[str]:
+    yield from (f"# {_plain(story.title)}", "", _plain(story.subtitle), "")
+    yield from (f"**{SIGNS[story.state]} {words(f'verdict.{story.state}')}** {_plain(story.sentence)}", "")
+    for warning in story.warnings:
+        yield from (f"> ⚠️ {_plain(warning)}", "")
+    for part in story.parts:
+        yield from _markdown_part(part, words)
+    yield from ("---", "")
+    yield from (f"<sub>{_plain(line)}</sub>  " for line in story.footer)
+
+
+def _markdown_part(part: Part, words: Words) -> Iterator[str]:
+    yield from (f"## {_plain(part.title)}", "", f"{SIGNS[part.state]} {_plain(part.sentence)}", "")
+    for warning in part.warnings:
+        yield from (f"> ⚠️ {_plain(warning)}", "")
+    for table in part.tables:
+        yield from _markdown_table(table)
+    if part.notes:
+        yield f"**{words('notes')}**"
+        yield ""
+        yield from (f"- {_plain(note)}" for note in part.notes)
+        yield ""
+    if part.background:
+        summary = " · ".join(table.title for table in part.background)
+        yield from (f"<details><summary>{_plain(summary)}</summary>", "")
+        for table in part.background:
+            yield from _markdown_table(table)
+        yield from ("</details>", "")
+    if part.command:
+        yield from (f"**{words('repeat')}**", "", "```sh", part.command, "```", "")
+
+
+def _markdown_table(table: Table) -> Iterator[str]:
+    yield from (f"**{_plain(table.title)}**", "")
+    yield "| " + " | ".join(_cell(cell) for cell in table.head) + " |"
+    yield "| " + " | ".join("---" if i == 0 else "---:" for i in range(len(table.head))) + " |"
+    yield from ("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table.rows)
+    yield ""
+    if table.note:
+        yield from (_plain(table.note), "")
+
+
+def _cell(text: str) -> str:
+    return _plain(text).replace("|", "\\|")
+
+
+def _plain(text: str) -> str:
+    """On one line, and with nothing that Markdown or HTML would act on."""
+    return re.sub(r"([\\`*_\[\]<>#])", r"\\\1", " ".join(text.split()))

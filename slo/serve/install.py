@@ -23,8 +23,8 @@ from slo.serve.door.front import Front
 from slo.serve.door.gate import PATH, Gate, embeddings_endpoint
 from slo.serve.door.request import TokenIds, tiktoken_loader
 from slo.serve.door.responses import Delay
-from slo.serve.telemetry.edges import Edges
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.telemetry.window import Edges
 from slo.serve.web.board import Board, history_path
 from slo.serve.web.control import PATH as CONTROL
 from slo.serve.web.control import Control

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from slo.bench.conditions import Stopper
-from slo.bench.live import Live
 from slo.bench.load import LoadPlan, load_once, starting_rate
 from slo.bench.schedule import parse_arrivals, read_trace
-from slo.bench.session import Session
+from slo.bench.session import Live, Session
 from slo.bench.wire import target
 from slo.bench.workload import Workload
 from slo.objective import Objective, Verdict

@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from slo.bench.live import Live
+from slo.bench.session import Live
 from slo.cli.progress_line import LiveLine, describe, progress_on
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from slo.records import Run
-from slo.report.html import html_report
-from slo.report.markdown import markdown_report
+from slo.report.html import html_report, markdown_report
 from slo.report.plots import capacity_curve, over_time, plots_of
 from slo.report.story import tell
 from slo.report.strings import LANGUAGES, Language, Words

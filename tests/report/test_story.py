@@ -18,8 +18,7 @@ from slo.cli.main import run as run_command
 from slo.objective import Verdict
 from slo.records import Run, save_run
 from slo.report.figure import figure
-from slo.report.html import html_report
-from slo.report.markdown import markdown_report
+from slo.report.html import html_report, markdown_report
 from slo.report.plots import BUCKETS, capacity_curve, distribution, main_plot, over_time, plots_of
 from slo.report.png import HEIGHT, WIDTH, png
 from slo.report.story import record_hash, tell

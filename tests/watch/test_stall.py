@@ -15,8 +15,8 @@ from slo.config import Config
 from slo.objective import Objective, judge
 from slo.samples import Sample
 from slo.serve.door.cache import Cache
-from slo.serve.telemetry.edges import Edges
 from slo.serve.telemetry.telemetry import Telemetry
+from slo.serve.telemetry.window import Edges
 from slo.serve.web.exposition import Exposition
 from slo.serve.web.processes import Processes
 from slo.watch.alerting.round import WatchState, state_of

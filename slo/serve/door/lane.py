@@ -18,7 +18,7 @@ from slo.serve.door.planner import Planner
 from slo.serve.door.problem import invalid, not_ready, refused
 from slo.serve.door.request import EmbeddingRequest
 from slo.serve.engine.cost import Headroom, PassCost, TokenEstimate, UsualSize
-from slo.serve.engine.prompts import Prompts
+from slo.serve.engine.encoder_files import Prompts
 from slo.serve.telemetry.telemetry import PassTiming, Telemetry
 from slo.settings_serve import ServeSection
 

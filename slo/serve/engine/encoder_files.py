@@ -3,6 +3,9 @@ What a sentence-transformers directory says about itself: family, pooling, limit
 
 Read as sentence-transformers reads it, so that the vectors are the same. A model that this engine cannot serve raises
 QuantizeError with what was met; the caller then launches it with Xinference's own sentence_transformers engine.
+
+`Prompts` are what is put before a text before it is embedded, from the model's `config_sentence_transformers.json`. The
+engine reads them, the front door applies them, so that the cache and the queue know each text as it is computed.
 """
 
 from __future__ import annotations
@@ -15,8 +18,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from slo.errors import ModelSourceError, QuantizeError
-from slo.serve.engine.prompts import ALWAYS, Prompts
 
+ALWAYS = {"query": "", "document": ""}  # known to sentence-transformers in any case
 Pooling = Literal["cls", "mean"]
 
 FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
@@ -31,6 +34,31 @@ PLAIN: Mapping[str, Any] = {
     "document_length": None, "query_expansion": None, "tokenizer_name_or_path": None,
 }  # fmt: skip
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """Prefixes by name; `default` names the one that comes without being asked for."""
+
+    texts: Mapping[str, str] = field(default_factory=lambda: dict(ALWAYS))
+    default: str | None = None
+
+    def prefix(self, prompt: str | None, name: str | None) -> str:
+        """The prefix for a request: its own, else the one it names, else the default. Raises KeyError."""
+        if prompt is not None:
+            return prompt
+        if name is not None:
+            return self.texts[name]
+        return "" if self.default is None else self.texts[self.default]
+
+    def to_json(self) -> dict[str, Any]:
+        """As `from_json` reads it."""
+        return {"texts": dict(self.texts), "default": self.default}
+
+    @staticmethod
+    def from_json(data: Any) -> Prompts:
+        """What an engine says of itself; no prefixes where it says nothing."""
+        return Prompts(dict(data["texts"]), data["default"]) if isinstance(data, dict) else Prompts()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,8 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from slo.serve.telemetry.arrivals import ArrivalLog
-from slo.serve.telemetry.edges import STANDARD, Edges
-from slo.serve.telemetry.window import Series, Window
+from slo.serve.telemetry.window import STANDARD, Edges, Series, Window
 
 STAGES = ("upload", "queue", "tokenise", "wait", "infer", "finish", "call", "serialise", "gc_pause", "loop_lag")
 MAX_COMPUTED = 256  # series by replica; beyond that the oldest goes, whatever names a cluster gives

@@ -18,9 +18,8 @@ from slo import __version__
 from slo.serve.door.cache import Cache
 from slo.serve.door.directory import Directory
 from slo.serve.door.lane import Lane
-from slo.serve.telemetry.edges import Edges
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.serve.telemetry.window import BinCounts, Series, no_counts
+from slo.serve.telemetry.window import BinCounts, Edges, Series, no_counts
 from slo.serve.web.control import Control
 from slo.serve.web.processes import Processes
 from slo.settings_serve import ServeSection

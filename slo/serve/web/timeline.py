@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from slo.serve.telemetry.edges import STANDARD, Edges
 from slo.serve.telemetry.telemetry import Telemetry
-from slo.serve.telemetry.window import BinCounts
+from slo.serve.telemetry.window import STANDARD, BinCounts, Edges
 
 STEP_S = 15
 STEPS = 24 * 3600 // STEP_S

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slo.complaints import LONGEST, complaint_of, without_texts
+from slo.http import LONGEST, complaint_of, without_texts
 
 
 @pytest.mark.parametrize(

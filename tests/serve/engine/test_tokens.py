@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from slo.serve.engine.prefix import SPARE, Prefixes, all_pieces
-from slo.serve.engine.tokens import TextTokenizer
+from slo.serve.engine.tokens import SPARE, Prefixes, TextTokenizer, all_pieces
 from tests.trained_chinese import make_tokenizer, package_file, read_packed
 
 LIMIT = 24
