@@ -51,7 +51,7 @@ def get_json(url: str, **query: str) -> Any:
         return json.loads(response.read())
 
 
-def until(what: str, holds: Callable[[], Any], timeout_s: float = 60) -> Any:
+def until(what: str, holds: Callable[[], Any], timeout_s: float = 180) -> Any:
     """What `holds()` returns, once that is true."""
     end_s = time.monotonic() + timeout_s
     while time.monotonic() < end_s:
@@ -94,11 +94,11 @@ def _running(command: list[str], log: Path, ready: str) -> Iterator[None]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
-            until(f"{command[0]} answers", lambda: _answers(process, ready, log), timeout_s=30)
+            until(f"{command[0]} answers", lambda: _answers(process, ready, log), timeout_s=120)
             yield
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=60)
 
 
 def _answers(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:

@@ -105,7 +105,7 @@ def test_ctrl_c_shows_and_saves_what_was_measured(server: StubServer, tmp_path: 
         while len(server.requests) < 50 and child.poll() is None:
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
-        out, err = child.communicate(timeout=20)
+        out, err = child.communicate(timeout=60)
     finally:
         child.kill()
     assert child.returncode == 130, err

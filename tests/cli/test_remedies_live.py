@@ -65,9 +65,9 @@ def test_a_replica_is_added_to_the_running_model_serves_and_is_removed_by_its_un
     (first,) = replicas(server)
     addition = Addition(server.config, said.append)
     try:
-        until("the replica is added", lambda: bool(said), timeout_s=150)
+        until("the replica is added", lambda: bool(said), timeout_s=600)
         assert re.fullmatch(rf"action add_replica: replica \d+ of {server.model} is up", said[0]), said
-        until("the front door has found it", lambda: len(replicas(server)) == 2, timeout_s=20)
+        until("the front door has found it", lambda: len(replicas(server)) == 2, timeout_s=120)
         (second,) = set(replicas(server)) - {first}
         before = computed(server)
         assert codes(server, 120, at_once=12) == {200: 120}
@@ -77,7 +77,7 @@ def test_a_replica_is_added_to_the_running_model_serves_and_is_removed_by_its_un
     finally:
         addition.undo()
     assert codes(server, 40, at_once=8) == {200: 40}, "what it was computing goes to the other"
-    until("it is gone", lambda: replicas(server) == [first], timeout_s=20)
+    until("it is gone", lambda: replicas(server) == [first], timeout_s=120)
     before = computed(server)
     assert codes(server, 20, at_once=4) == {200: 20}
     after = computed(server)

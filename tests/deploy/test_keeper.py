@@ -183,7 +183,7 @@ def test_a_stop_is_final_for_the_server_and_its_keeper(kept: Kept) -> None:
     keeper = kept.keep()
     instance = kept.state.instance
     assert stop_of(kept.folder) == 1
-    assert keeper.wait(timeout=10) == 0
+    assert keeper.wait(timeout=60) == 0
     assert processes_of(instance) == []
     assert read_state(kept.folder) is None
     assert living_keeper(kept.folder) is None
@@ -196,7 +196,7 @@ def test_a_stop_during_a_crash_loop_is_final_too(kept: Kept) -> None:
     os.kill(kept.state.pid, signal.SIGKILL)
     until("it tries", lambda: kept.revivals() >= 2, timeout_s=60)
     stop_of(kept.folder)
-    assert keeper.wait(timeout=10) == 0
+    assert keeper.wait(timeout=60) == 0
     assert read_state(kept.folder) is None
 
 
@@ -229,7 +229,7 @@ def test_a_keeper_that_ends_leaves_the_server_alone_and_a_second_one_does_nothin
     facts = living_keeper(kept.folder)
     assert facts is not None and facts.pid == keeper.pid
     assert end_keeper(kept.folder, SystemClock())
-    assert keeper.wait(timeout=10) == 0
+    assert keeper.wait(timeout=60) == 0
     assert kept.up()
 
 

@@ -52,7 +52,7 @@ Start = Callable[[str], ServerState]
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline_s, "not in time"
         time.sleep(0.02)

@@ -106,7 +106,7 @@ def test_what_a_killed_server_leaves_is_seen_and_stopped(guarded: Server) -> Non
     state = read_state(guarded.state_dir)
     assert state is not None
     psutil.Process(state.pid).kill()
-    deadline_s = time.monotonic() + 10
+    deadline_s = time.monotonic() + 60
     while state.alive:
         assert time.monotonic() < deadline_s
         time.sleep(0.05)

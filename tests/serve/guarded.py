@@ -33,12 +33,12 @@ class Guarded:
 
     def login(self, name: str = "bench") -> str:
         facts = {"username": name, "password": "bench-password"}
-        answer = self.http.post(f"{self.endpoint}/token", json=facts, timeout=10)
+        answer = self.http.post(f"{self.endpoint}/token", json=facts, timeout=60)
         return str(answer.json()["access_token"])
 
     def admin(self, method: str, path: str, body: Any = None) -> Any:
         headers = {"Authorization": f"Bearer {self.login()}"}
-        answer = self.http.request(method, f"{self.endpoint}/v1/admin/{path}", json=body, headers=headers, timeout=10)
+        answer = self.http.request(method, f"{self.endpoint}/v1/admin/{path}", json=body, headers=headers, timeout=60)
         assert answer.ok, answer.text
         return answer.json()
 
@@ -56,7 +56,7 @@ class Guarded:
         send = {"Origin": "http://page.example"} if long else {}
         if sender:
             send["X-Forwarded-For"] = sender
-        return self.http.post(f"{self.endpoint}/v1/embeddings", json=body, headers={**send, **headers}, timeout=10)
+        return self.http.post(f"{self.endpoint}/v1/embeddings", json=body, headers={**send, **headers}, timeout=60)
 
     def both(self, body: Any = BODY, sender: str = "", **headers: Any) -> requests.Response:
         """The answer, which is the same by both ways."""
@@ -69,7 +69,7 @@ class Guarded:
 
     def audited(self, most: int) -> list[dict[str, Any]]:
         """The last events of the audit log, once there are `most` of them."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             lines = (self.home / "logs" / "audit.log").read_text().splitlines()
             if len(lines) >= most:

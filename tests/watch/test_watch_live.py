@@ -50,7 +50,7 @@ def watching(server: Server, folder: Path, hook: str) -> Iterator[Path]:
             yield said
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=60)
 
 
 def engine_pid(server: Server) -> int | None:

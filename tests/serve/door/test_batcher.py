@@ -54,7 +54,7 @@ def submit(queue: Batcher, texts: list[str], tokens: int = 20, online: bool = Tr
 async def outcome(ticket: Ticket) -> Exception | None:
     """The error in which a ticket ends; None for success. Checks every vector."""
     try:
-        await asyncio.wait_for(asyncio.shield(ticket.future), 5)
+        await asyncio.wait_for(asyncio.shield(ticket.future), 30)
     except Exception as error:  # noqa: BLE001 - whatever it is, the test looks at it
         return error
     for job in ticket.jobs:

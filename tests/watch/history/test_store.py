@@ -183,7 +183,7 @@ def test_a_kill_during_writes_loses_the_current_minute_at_most(path: Path, pause
     child.stdout.readline()
     time.sleep(pause_s)
     child.send_signal(signal.SIGKILL)
-    rest, _ = child.communicate(timeout=10)
+    rest, _ = child.communicate(timeout=60)
     said = [int(line) for line in rest.split("\n")[:-1]]
     committed = (said[-1] if said else 0) + 1
     with Store(path) as store:
