@@ -220,9 +220,13 @@ class Collector:
             index = self.kept_sequence.index(sequence)
             self.kept[index] = replace(self.kept[index], outcome=BadAnswer.outcome)
 
-    def computed(self) -> tuple[list[int], list[float]]:
-        """Was it bad, and its latency: of each request that was computed or failed, in order of due time."""
-        counted = [place for place, flag in enumerate(self.flags) if flag in (GOOD, BAD)]
+    def computed(self, *, settled: bool = False) -> tuple[list[int], list[float]]:
+        """Was it bad, and its latency: of each request that was computed or failed, in order of due time.
+
+        `settled`: up to the first that is still under way.
+        """
+        end = self.flags.find(UNKNOWN) if settled else -1
+        counted = [place for place, flag in enumerate(self.flags[: end if end >= 0 else None]) if flag in (GOOD, BAD)]
         return [self.flags[place] - GOOD for place in counted], [self.latencies_ms[place] for place in counted]
 
     def samples(self) -> list[Sample]:

@@ -21,6 +21,7 @@ from typing import Any
 from slo.bench.conditions import Stopper, run_load
 from slo.bench.exchange import Exchange
 from slo.bench.load_record import record, self_checked
+from slo.bench.looks import EarlyStop, held_to
 from slo.bench.open_loop import drain, open_loop
 from slo.bench.schedule import Schedule, poisson, write_trace
 from slo.bench.session import Load, Session, started, verified
@@ -73,11 +74,15 @@ class WarmUp:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadPlan:
-    """`warmup_s` None means: until it has settled. `record_to` receives arrival times and lengths."""
+    """`warmup_s` None means: until it has settled. `record_to` receives arrival times and lengths.
+
+    `stop_early`: end as soon as the verdict is certain, see `looks`.
+    """
 
     schedule: Schedule
     warmup_s: float | None = None
     record_to: Path | None = None
+    stop_early: bool = False
 
 
 def load_once(session: Session, plan: LoadPlan, stopper: Stopper | None = None) -> Run:
@@ -90,20 +95,31 @@ async def _load(session: Session, plan: LoadPlan, stopper: Stopper) -> Run:
     async with started(session) as load:
         warm = await warm_up(session, load, plan, stopper)
         complete = False
+        looks = EarlyStop(session.objective, plan.schedule.duration_s) if plan.stop_early else None
         if not stopper.requested:
             load.measure()
-            complete = await _measure(session, load, plan, stopper, arrivals)
+            complete = await _measure(session, load, plan, stopper, arrivals, looks)
         ended_s = clock.monotonic()
         await drain(load.collector, clock=clock, patience_s=session.target.timeout_s + 1)
         check = self_checked(load)
         comparison = await verified(load)
         collector = load.collector
         bad, latencies_ms = collector.computed()
+        interrupted = not complete and not (looks and looks.early)
+        details: dict[str, Any] = {
+            "offered": len(plan.schedule.due_s),
+            "sent": len(collector.flags),
+            "steady": plan.schedule.steady,
+            "asked_rate": plan.schedule.asked_rate,
+            "measured_s": ended_s - collector.measured_from_s,
+            "settled": warm.settled,
+            **({"looks": looks.to_json()} if looks else {}),
+        }
         conclusion = conclude(
             bad,
-            session.objective,
+            held_to(details, session.objective, plan.schedule.duration_s, interrupted=interrupted),
             latencies_ms=latencies_ms,
-            seconds=ended_s - collector.measured_from_s,
+            seconds=details["measured_s"],
             faults=check.faults,
             drifting=drifting(collector.series()) if plan.schedule.steady else None,
             wrong=len(comparison.wrong),
@@ -121,16 +137,9 @@ async def _load(session: Session, plan: LoadPlan, stopper: Stopper) -> Run:
                 "rate": plan.schedule.rate,
                 "duration_s": plan.schedule.duration_s,
             },
-            details={
-                "offered": len(plan.schedule.due_s),
-                "sent": len(collector.flags),
-                "steady": plan.schedule.steady,
-                "asked_rate": plan.schedule.asked_rate,
-                "measured_s": ended_s - collector.measured_from_s,
-                "settled": warm.settled,
-            },
+            details=details,
         )
-    run.interrupted = not complete
+    run.interrupted = interrupted
     if warm.settled is False and collector.flags:  # else it was stopped before it could settle
         run.notes.append(say("unsettled", seconds=f"{LONGEST_S:g}"))
     if plan.record_to is not None:
@@ -160,13 +169,17 @@ async def warm_up(session: Session, load: Load, plan: LoadPlan, stopper: Stopper
     return warm
 
 
-async def _measure(session: Session, load: Load, plan: LoadPlan, stopper: Stopper, arrivals: Arrivals) -> bool:
+async def _measure(
+    session: Session, load: Load, plan: LoadPlan, stopper: Stopper, arrivals: Arrivals, looks: EarlyStop | None
+) -> bool:
     clock, schedule = session.clock, plan.schedule
     start_s = clock.monotonic()
     load.begin("load", start_s + schedule.duration_s)
 
     def stop(now_s: float) -> bool:
         load.poll(now_s)
+        if looks and looks.due(now_s - start_s):
+            return looks.over(now_s - start_s, *load.collector.computed(settled=True)) or stopper.requested
         return stopper.requested
 
     exchanges = arrivals.noting(session.exchanges(schedule.chars), schedule)

@@ -23,6 +23,7 @@ from typing import Any
 from slo.bench.baseline import judge_on_pace, kept_grid_s
 from slo.bench.collect import BAD, CACHED, GOOD, LATE_MS, Second
 from slo.bench.load import drifting
+from slo.bench.looks import held_to
 from slo.bench.paced_slices import reckoned_again
 from slo.bench.rederive_search import WHOLE, searched_again
 from slo.bench.schedule import parse_arrivals
@@ -181,7 +182,7 @@ def _load(run: Run, found: _Findings) -> None:
     counted = [place for place, outcome in enumerate(outcomes) if outcome in (GOOD, BAD)]
     conclusion = conclude(
         [outcomes[place] - GOOD for place in counted],
-        run.objective,
+        held_to(details, run.objective, run.settings["duration_s"], interrupted=run.interrupted),
         latencies_ms=[latencies_ms[place] for place in counted],
         seconds=details["measured_s"],
         faults=check.faults,
@@ -251,7 +252,7 @@ def _on_schedule(run: Run, found: _Findings, *, whole: bool) -> None:
         found.gaps.append(f"the arrival pattern {settings['arrivals']!r} cannot be drawn again")
         return
     found.same("details.offered", details["offered"], len(schedule.due_s))
-    if not run.interrupted:
+    if not run.interrupted and not details.get("looks", {}).get("early"):
         found.same("details.sent", details["sent"], len(schedule.due_s))
     if not whole or not run.samples:
         return

@@ -44,12 +44,14 @@ CARRIED = ("mix", "batch", "zipf", "encoding", "check_every", "texts_file")  # o
 @click.option("--against", help="`last` (of the same load), an id or a file: exit 1 if significantly slower than that.")
 @click.option("--record-arrivals", type=click.Path(path_type=Path, dir_okay=False),
               help="Write arrival times and text lengths (never texts), for replay:FILE.")  # fmt: skip
+@click.option("--stop-early", is_flag=True, help="End once decided; the looks on the way share the error.")
 @repeat_option
 @retries_option
 @workload_options
 def load(
     *, config_path: Path | None, as_json: bool, rate: float | None, duration: float | None, arrivals: str, warmup: str,
-    connections: int, against: str | None, record_arrivals: Path | None, repeat: int, seed: int | None, **given: Any,
+    connections: int, against: str | None, record_arrivals: Path | None, stop_early: bool, repeat: int,
+    seed: int | None, **given: Any,
 ) -> int:  # fmt: skip
     """Open-loop load: requests leave when due, and latency counts from then.
 
@@ -70,7 +72,8 @@ def load(
         if number:
             keep(ctx, runs[-1])
             schedule = parse_arrivals(arrivals, rate=rate, duration_s=duration, seed=part.seed)
-        runs.append(load_once(part, LoadPlan(schedule=schedule, warmup_s=warmup_s, record_to=record_arrivals)))
+        plan = LoadPlan(schedule=schedule, warmup_s=warmup_s, record_to=record_arrivals, stop_early=stop_early)
+        runs.append(load_once(part, plan))
         if runs[-1].interrupted:
             break
     line.end()
