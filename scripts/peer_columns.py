@@ -171,7 +171,7 @@ def columns(*, rate: float, seconds: float, requests: int) -> list[Column]:
 
     def bulk(length: int) -> Column:
         def measure(endpoint: str, seed: int) -> float:
-            return bulk_tokens_per_s(endpoint, seed, length=length, requests=max(3, 600 // length))
+            return bulk_tokens_per_s(endpoint, seed, length=length, requests=max(2, 300 // length))
 
         return Column(f"a request of 32 texts of {length} characters", "tokens/s", False, measure)
 

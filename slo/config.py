@@ -58,7 +58,7 @@ class ServerSection(Section):
     device: Device = "cpu"
     replicas: int = Field(1, ge=1, le=64)
     threads: int | None = Field(None, ge=1, le=1024)
-    streams: int = Field(1, ge=1, le=64)
+    streams: int = Field(2, ge=1, le=64)
     auth: Annotated[Literal["auto", "on", "off"], BeforeValidator(switch)] = "auto"
     log: Path = Path("model_server.log")
     log_size: Size = Field(100 * 2**20, ge=2**20)

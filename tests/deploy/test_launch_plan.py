@@ -123,9 +123,9 @@ def test_relative_paths_are_fixed_before_the_server_goes_its_own_way() -> None:
 
 
 def test_the_openvino_engine_is_told_precision_threads_and_where_models_lie(tiny_model: Path, tmp_path: Path) -> None:
-    plan = model_plan(config(server={"streams": 2}), read_model(tiny_model), Engine(name="openvino", extension=True))
+    plan = model_plan(config(server={"streams": 4}), read_model(tiny_model), Engine(name="openvino", extension=True))
     body = launch_body(plan, tmp_path)
-    assert body["slo_streams"] == 2
+    assert body["slo_streams"] == 4
     assert body["slo_precision"] == "auto"
     assert body["slo_models_dir"] == str(tmp_path)
     assert body["slo_threads"] == threads_per_replica(1)
