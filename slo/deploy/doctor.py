@@ -17,10 +17,10 @@ from packaging.version import Version
 from slo.config import Config
 from slo.deploy import machine as machines
 from slo.deploy.machine import Machine
-from slo.deploy.model_files import ModelFiles, read_model
 from slo.deploy.registration import OPENVINO
 from slo.deploy.state import ServerState, processes_of, read_state
 from slo.errors import EnvironmentProblem, ModelSourceError, StoreError
+from slo.model_files import ModelFiles, read_model
 from slo.model_store import parts_made
 from slo.units import show_bytes
 

@@ -16,11 +16,11 @@ from slo.deploy.job import Launched, LaunchJob, Progress
 from slo.deploy.launch_plan import Engine, absolute, model_plan
 from slo.deploy.machine import this_machine
 from slo.deploy.model import check_answers, start_model
-from slo.deploy.model_files import ModelFiles
 from slo.deploy.registration import OPENVINO, STAND_IN_REVISION, STOCK_ENGINE, ensure_registered, wait_ready
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import ModelSourceError, Unreachable
 from slo.http import ApiKey, find_api_key
+from slo.model_files import ModelFiles
 
 
 def launch_on(

@@ -20,7 +20,6 @@ from slo.deploy.keeper_link import start_keeper
 from slo.deploy.launch_plan import Engine, absolute, choose_engine, model_plan, server_settings, suited
 from slo.deploy.machine import Machine, this_machine
 from slo.deploy.model import check_answers, ensure_model
-from slo.deploy.model_files import ModelFiles, read_model, require_plain
 from slo.deploy.process import append_log, log_tail
 from slo.deploy.registration import STOCK_ENGINE, ModelPlan, ensure_registered
 from slo.deploy.relaunch import make_way
@@ -38,6 +37,7 @@ from slo.errors import (
     Unreachable,
 )
 from slo.http import ApiKey
+from slo.model_files import ModelFiles, read_model, require_plain
 from slo.model_store import prune
 from slo.units import show_bytes
 

@@ -17,10 +17,10 @@ from typing import Any
 
 from slo.config import Config
 from slo.deploy.auth import wants_auth
-from slo.deploy.model_files import ModelFiles
 from slo.deploy.registration import OPENVINO, STOCK_ENGINE, ModelPlan, threads_per_replica
 from slo.errors import SloError
 from slo.host import usable_cores
+from slo.model_files import ModelFiles
 from slo.settings_alerts import is_channel_secret
 from slo.tied import tied_command
 

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from slo.client import EmbeddingsClient, cosine
 from slo.deploy.job import LaunchJob
-from slo.deploy.model_files import ModelFiles
 from slo.deploy.process import ensure_running
 from slo.deploy.registration import OPENVINO, POLL_S, STOCK_ENGINE, ModelPlan, launch_body, wait_ready
 from slo.deploy.running import ENDED, begin_launch, settled, states_of, stop_model
@@ -37,6 +36,7 @@ from slo.errors import (
 )
 from slo.http import ApiKey
 from slo.measure import one_by_one
+from slo.model_files import ModelFiles
 from slo.objective import Objective
 from slo.samples import Summary, summarize
 from slo.texts import mix

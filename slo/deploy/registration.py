@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from slo.clock import Clock
-from slo.deploy.model_files import STAND_IN_LABEL
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import RegisterError, RequestTimeout, ServerFault, Unreachable
 from slo.host import usable_cores
+from slo.model_files import STAND_IN_LABEL
 
 OPENVINO = "openvino"
 STOCK_ENGINE = "sentence_transformers"

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slo.config import ModelSection
-from slo.deploy.model_files import ModelFiles, read_model
 from slo.deploy.standin import write_standin
 from slo.errors import ModelSourceError, RequestError
 from slo.files import fresh_tree, private_folder
 from slo.http import HttpClient
+from slo.model_files import ModelFiles, read_model
 
 PROBE_LIMIT_S = 4.0
 # Formats that the engines here never read; they would double the download.

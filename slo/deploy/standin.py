@@ -23,8 +23,8 @@ from safetensors.numpy import save_file
 
 from slo.errors import ModelSourceError
 from slo.files import fresh_tree
+from slo.model_files import MARKER, is_standin
 
-MARKER = "STAND_IN.json"
 GENERATOR_VERSION = 1  # raise on any change of the bytes below, so that cached quantised copies are made anew
 SEED = 20240715
 VOCABULARY_SIZE = 21128
@@ -51,11 +51,6 @@ SHAPES: dict[Size, Shape] = {
     "full": Shape(layers=12, hidden=768, heads=12),
     "tiny": Shape(layers=2, hidden=128, heads=2),
 }
-
-
-def is_standin(directory: Path) -> bool:
-    """Tell whether the model in `directory` is a stand-in written by `write_standin`."""
-    return (Path(directory) / MARKER).is_file()
 
 
 def write_standin(directory: Path, *, size: Size = "full") -> None:

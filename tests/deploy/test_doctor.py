@@ -19,10 +19,10 @@ from slo.deploy import doctor
 from slo.deploy import machine as machines
 from slo.deploy.doctor import Level
 from slo.deploy.machine import Machine, cpu_flags, free_port, port_taken, this_machine, unwritable, unwritable_file
-from slo.deploy.model_files import ModelFiles, read_model
 from slo.deploy.standin import write_standin
 from slo.deploy.state import ServerState
 from slo.errors import EnvironmentProblem
+from slo.model_files import ModelFiles, read_model
 from slo.serve.engine.loading import Workshop, load
 
 GIB = 2**30

@@ -21,9 +21,9 @@ from slo.deploy.launch_plan import (
     server_settings,
     suited,
 )
-from slo.deploy.model_files import read_model
 from slo.deploy.registration import STOCK_ENGINE, description, launch_body, same_model, threads_per_replica
 from slo.host import Limits
+from slo.model_files import read_model
 
 
 def config(**sections: Any) -> Config:

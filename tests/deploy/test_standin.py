@@ -11,8 +11,9 @@ import pytest
 from sentence_transformers import SentenceTransformer
 from tokenizers import Tokenizer
 
-from slo.deploy.standin import MARKER, VOCABULARY_SIZE, Size, is_standin, vocabulary, write_standin
+from slo.deploy.standin import VOCABULARY_SIZE, Size, vocabulary, write_standin
 from slo.errors import ModelSourceError
+from slo.model_files import MARKER, is_standin
 
 
 @pytest.fixture(scope="module")

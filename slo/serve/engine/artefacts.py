@@ -29,8 +29,9 @@ from pathlib import Path
 
 from slo.errors import StoreError
 from slo.files import fresh_tree, locked, private_folder, write_atomically
+from slo.model_files import file_digest
 from slo.model_store import Held, made_from, note_source
-from slo.serve.engine.encoder_files import content_hash, file_digest
+from slo.serve.engine.encoder_files import content_hash
 
 Progress = Callable[[str, float], None]  # what is being done, and its share done from 0 to 1
 WORTH_BYTES = 1 << 20  # smaller ones are read faster than looked up safely

@@ -11,13 +11,13 @@ engine reads them, the front door applies them, so that the cache and the queue 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from slo.errors import ModelSourceError, QuantizeError
+from slo.model_files import file_digest, is_standin, read_json, whole_number
 
 ALWAYS = {"query": "", "document": ""}  # known to sentence-transformers in any case
 Pooling = Literal["cls", "mean"]
@@ -90,7 +90,7 @@ def read_model(directory: Path) -> EncoderFiles:
     """
     directory = Path(directory)
     file = directory / "config.json"
-    config = _json(file)
+    config = read_json(file)
     family = str(config.get("model_type"))
     if family not in FAMILIES:
         raise QuantizeError(f"models of type {family!r} are not supported, only {', '.join(FAMILIES)}", hint=FALL_BACK)
@@ -98,24 +98,24 @@ def read_model(directory: Path) -> EncoderFiles:
         raise QuantizeError("only encoders with absolute positions are supported", hint=FALL_BACK)
     if not any((directory / name).is_file() for name in WEIGHTS):
         raise ModelSourceError(f"{directory} holds no weights: none of {', '.join(WEIGHTS)}")
-    modules = _json(directory / "modules.json", None, kind=list)
+    modules = read_json(directory / "modules.json", None, kind=list)
     pooling, normalise, sentence, prompts = _bare() if modules is None else _described(directory, modules)
-    tokenizer = _json(directory / "tokenizer_config.json", {})
-    padding = _number(config.get("pad_token_id") or 0, "pad_token_id", file, least=0)
+    tokenizer = read_json(directory / "tokenizer_config.json", {})
+    padding = whole_number(config.get("pad_token_id") or 0, "pad_token_id", file, least=0)
     first_position = 0 if family == "bert" else padding + 1  # RoBERTa counts positions from behind the padding id
-    room = _number(config.get("max_position_embeddings"), "max_position_embeddings", file) - first_position
+    room = whole_number(config.get("max_position_embeddings"), "max_position_embeddings", file) - first_position
     limit = sentence.get("max_seq_length") or tokenizer.get("model_max_length")
     return EncoderFiles(
         directory=directory,
         family=family,
         pooling=pooling,
         normalise=normalise,
-        dimensions=_number(config.get("hidden_size"), "hidden_size", file),
+        dimensions=whole_number(config.get("hidden_size"), "hidden_size", file),
         max_tokens=min(room, _limit(limit, room)),
         first_position=first_position,
         filling_id=padding,
         lower_case=bool(sentence.get("do_lower_case")),
-        stand_in=(directory / "STAND_IN.json").is_file(),
+        stand_in=is_standin(directory),
         prompts=prompts,
         tidies_decoded=bool(tokenizer.get("clean_up_tokenization_spaces")),
     )
@@ -132,15 +132,6 @@ def content_hash(directory: Path, *recipe: str, digest_of: Callable[[Path], byte
         digest.update(f"\0{path.relative_to(directory).as_posix()}\0{path.stat().st_size}\0".encode())
         digest.update((digest_of or file_digest)(path))
     return digest.hexdigest()
-
-
-def file_digest(path: Path) -> bytes:
-    """SHA-256 of one file, read in pieces: weights need not fit into memory."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 22):
-            digest.update(piece)
-    return digest.digest()
 
 
 def _bare() -> tuple[Pooling, bool, dict[str, Any], Prompts]:
@@ -167,12 +158,12 @@ def _modules(directory: Path, modules: list[Any]) -> tuple[Pooling, bool]:
         )
     if paths[0]:
         raise QuantizeError(f"the transformer lies in the folder {paths[0]!r}", hint=FALL_BACK)
-    return _pooling(_json(directory / paths[1] / "config.json")), len(names) > 2
+    return _pooling(read_json(directory / paths[1] / "config.json")), len(names) > 2
 
 
 def _sentence_settings(directory: Path) -> dict[str, Any]:
     """What sentence-transformers was told about the transformer module: the first file of several names."""
-    files: list[dict[str, Any]] = [_json(directory / name, {}) for name in SENTENCE_SETTINGS]
+    files: list[dict[str, Any]] = [read_json(directory / name, {}) for name in SENTENCE_SETTINGS]
     found = next((content for content in files if content), {})
     odd = [name for name, plain in PLAIN.items() if found.get(name) not in (None, plain)]
     if odd:
@@ -182,7 +173,7 @@ def _sentence_settings(directory: Path) -> dict[str, Any]:
 
 def _prompts(directory: Path) -> Prompts:
     path = directory / "config_sentence_transformers.json"
-    settings = _json(path, {})
+    settings = read_json(path, {})
     if settings.get("model_type") not in (None, "SentenceTransformer"):
         raise QuantizeError(f"models of the kind {settings['model_type']!r} are not supported", hint=FALL_BACK)
     named = settings.get("prompts") or {}
@@ -216,27 +207,3 @@ def _pooling(config: dict[str, Any]) -> Pooling:
 def _limit(value: Any, room: int) -> int:
     """A length limit as given, or `room` where there is none: a tokenizer without one says 10^30, or null."""
     return int(value) if isinstance(value, (int, float)) and 0 < value < 1_000_000 else room
-
-
-def _number(value: Any, key: str, file: Path, *, least: int = 1) -> int:
-    if not isinstance(value, int) or value < least:
-        raise ModelSourceError(f"{file}: {key} is {value!r}, expected a whole number from {least}")
-    return value
-
-
-_REQUIRED: Any = object()
-
-
-def _json(path: Path, default: Any = _REQUIRED, *, kind: type = dict) -> Any:
-    """The content of `path`, which must be of `kind`, or `default` where there is no such file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if default is not _REQUIRED:
-            return default
-        raise ModelSourceError(f"{path} is missing", hint="give a complete sentence-transformers directory") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelSourceError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, kind):
-        raise ModelSourceError(f"{path} holds no JSON {'list' if kind is list else 'object'}")
-    return content

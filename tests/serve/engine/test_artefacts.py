@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from slo.model_files import file_digest
 from slo.serve.engine import artefacts
 from slo.serve.engine.artefacts import WORTH_BYTES, Digests
-from slo.serve.engine.encoder_files import file_digest
 
 
 class Counted:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slo.deploy import model_files as host_side
+from slo import model_files as host_side
 from slo.deploy.registration import ModelPlan, description
 from slo.deploy.standin import write_standin
 from slo.errors import SloError

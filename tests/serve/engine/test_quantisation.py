@@ -125,7 +125,7 @@ def test_a_serving_process_leaves_the_making_to_a_helper(tiny: Path, tmp_path: P
 
 
 def test_the_helper_brings_back_what_went_wrong(tmp_path: Path) -> None:
-    with pytest.raises(ModelSourceError, match=r"config\.json is missing"):
+    with pytest.raises(ModelSourceError, match=r"config\.json: missing"):
         make_in_helper(tmp_path, tmp_path / "cache", "auto")
 
 

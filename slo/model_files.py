@@ -7,10 +7,14 @@ names its own length in its first bytes, so a truncated download is found in mil
 Under which names a checkpoint holds its weights is read as well, without loading them: DDP and torch.compile put a
 prefix before every name. Our engine takes it off; sentence-transformers finds none of the weights it looks for, puts
 random numbers in their place, and serves.
+
+What a launch must know of any model is here (`read_model`); what our engine must know of one that it is to compute is
+in `slo/serve/engine/encoder_files.py`, which reads with the functions of this module.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import pickletools
@@ -20,7 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slo.deploy.standin import is_standin
 from slo.errors import ModelSourceError
 
 STAND_IN_LABEL = "stand-in weights: latencies are true, meanings are not"
@@ -37,6 +40,7 @@ POOLINGS = {
 }
 WRAPPERS = ("module.", "_orig_mod.")
 PICKLE_LIMIT_BYTES = 64 * 2**20  # names and shapes only; the numbers lie beside it
+MARKER = "STAND_IN.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +76,11 @@ def read_model(directory: Path) -> ModelFiles:
         raise ModelSourceError(
             f"{directory}: no such model directory", hint="give the folder that holds config.json with --model-path"
         )
-    config = _json(directory / "config.json")
+    config = read_json(directory / "config.json")
     if not any((directory / name).is_file() for name in TOKENIZERS):
         raise ModelSourceError(f"{directory}: no tokenizer ({', '.join(TOKENIZERS[:2])} …)", hint=_AGAIN)
     weights = weight_files(directory)
-    hidden = _positive(config, "hidden_size", directory / "config.json")
+    hidden = whole_number(config.get("hidden_size"), "hidden_size", directory / "config.json")
     fp32_bytes = sum(_check_whole(path, hidden=hidden) for path in weights)
     pooling, normalizes, dimension = _modules(directory, hidden)
     return ModelFiles(
@@ -102,7 +106,7 @@ def weight_files(directory: Path) -> list[Path]:
             return [directory / name]
         index = directory / f"{name}.index.json"
         if index.is_file():
-            table = _json(index).get("weight_map")
+            table = read_json(index).get("weight_map")
             if not isinstance(table, dict) or not table:
                 raise ModelSourceError(f"{index}: lists no weights", hint=_AGAIN)
             shards = [directory / shard for shard in sorted({str(name) for name in table.values()})]
@@ -159,18 +163,20 @@ def _modules(directory: Path, hidden: int) -> tuple[str, bool, int]:
     if not path.is_file():
         return "mean", False, hidden  # its own default for a bare transformer
     pooling, normalizes, dimension = "mean", False, hidden
-    modules = _json(path, kind=list)
+    modules = read_json(path, kind=list)
     for module in modules:
         if not isinstance(module, dict) or not isinstance(module.get("type"), str):
             raise ModelSourceError(f"{path}: a module without a type: {module!r:.80}", hint=_AGAIN)
         kind, folder = module["type"].rpartition(".")[2], directory / str(module.get("path") or "")
         if kind == "Pooling":
-            settings = _json(folder / "config.json")
+            settings = read_json(folder / "config.json")
             modes = [name for key, name in POOLINGS.items() if settings.get(key)]
             pooling = "+".join(modes) or str(settings.get("pooling_mode", "mean"))
             dimension = hidden * max(1, len(modes))
         elif kind == "Dense":
-            dimension = _positive(_json(folder / "config.json"), "out_features", folder / "config.json")
+            dimension = whole_number(
+                read_json(folder / "config.json").get("out_features"), "out_features", folder / "config.json"
+            )
         elif kind == "Normalize":
             normalizes = True
     return pooling, normalizes, dimension
@@ -180,29 +186,38 @@ def _max_tokens(directory: Path, config: dict[str, Any]) -> int:
     """Longest input: what sentence-transformers was told, else the tokenizer's limit, else the position table."""
     for name, key in (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length")):
         path = directory / name
-        value = _json(path).get(key) if path.is_file() else None
+        value = read_json(path).get(key) if path.is_file() else None
         # A tokenizer without a limit says 10^30.
         if isinstance(value, int) and 0 < value <= 10**7:
             return value
-    return _positive(config, "max_position_embeddings", directory / "config.json")
+    return whole_number(config.get("max_position_embeddings"), "max_position_embeddings", directory / "config.json")
 
 
-def _positive(data: dict[str, Any], key: str, path: Path) -> int:
-    value = data.get(key)
-    if not isinstance(value, int) or value <= 0:
-        raise ModelSourceError(f"{path}: {key} is {value!r}, expected a positive number", hint=_AGAIN)
+def whole_number(value: Any, key: str, path: Path, *, least: int = 1) -> int:
+    """`value`, which `path` gives for `key`. Raises `ModelSourceError` for anything but a whole number from `least`."""
+    if not isinstance(value, int) or value < least:
+        raise ModelSourceError(f"{path}: {key} is {value!r}, expected a whole number from {least}", hint=_AGAIN)
     return value
 
 
-def _json(path: Path, *, kind: type = dict) -> Any:
+_REQUIRED: Any = object()
+
+
+def read_json(path: Path, default: Any = _REQUIRED, *, kind: type = dict) -> Any:
+    """The content of `path`, which must be of `kind`, or `default` where there is no such file.
+
+    Raises `ModelSourceError`.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if default is not _REQUIRED:
+            return default
         raise ModelSourceError(f"{path}: missing", hint=_AGAIN) from None
     except (OSError, ValueError, RecursionError) as error:
         raise ModelSourceError(f"{path}: cannot be read: {error}", hint=_AGAIN) from error
     if not isinstance(data, kind):
-        raise ModelSourceError(f"{path}: not the expected kind of JSON", hint=_AGAIN)
+        raise ModelSourceError(f"{path}: holds no JSON {'list' if kind is list else 'object'}", hint=_AGAIN)
     return data
 
 
@@ -231,3 +246,17 @@ def _names(path: Path) -> Iterator[str]:
                 if entry.filename.endswith("/data.pkl") and entry.file_size <= PICKLE_LIMIT_BYTES:
                     strings = (value for _, value, _ in pickletools.genops(archive.read(entry)))
                     yield from (x for x in strings if isinstance(x, str) and x.endswith((".weight", ".bias")))
+
+
+def is_standin(directory: Path) -> bool:
+    """Tell whether the model in `directory` is a stand-in written by `write_standin`."""
+    return (Path(directory) / MARKER).is_file()
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of one file, read in pieces: weights need not fit into memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 22):
+            digest.update(piece)
+    return digest.digest()

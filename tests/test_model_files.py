@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from slo.deploy.model_files import read_model, require_plain
 from slo.errors import ModelSourceError
+from slo.model_files import read_model, require_plain
 
 WEIGHTS = {"embeddings.LayerNorm.weight": torch.ones(3), "encoder.layer.0.output.dense.bias": torch.zeros(3)}
 
@@ -95,7 +95,7 @@ def test_a_trained_model_of_another_make_is_read_from_its_own_files() -> None:
         pytest.param(shard_without_file, "00001-of-00002.safetensors: missing", id="a shard is missing"),
         pytest.param(remove("config.json"), "config.json: missing", id="no config"),
         pytest.param(write("config.json", b"{"), "config.json: cannot be read", id="broken config"),
-        pytest.param(write("config.json", b"[]"), "config.json: not the expected", id="config is a list"),
+        pytest.param(write("config.json", b"[]"), "config.json: holds no JSON object", id="config is a list"),
         pytest.param(edit("config.json", hidden_size=None), "hidden_size is None", id="no hidden size"),
         pytest.param(edit("config.json", hidden_size=256), "wrong dimension", id="weights of another width"),
         pytest.param(remove("tokenizer.json", "vocab.txt"), "no tokenizer", id="no tokenizer"),
