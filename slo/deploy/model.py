@@ -138,7 +138,7 @@ def ensure_model(job: LaunchJob, api: XinferenceApi, state: ServerState, plan: M
         api, plan.name, timeout_s=job.config.server.launch_timeout, clock=job.clock,
         still_running=lambda: ensure_running(state, job.log_offset),
         on_progress=lambda states: job.progress.busy(engine_says(log, begun) or states),
-        why=lambda: failure_in(log, begun, plan.name),
+        why=lambda: failure_in(log, begun, plan.name), step=lambda: engine_says(log, begun),
     )  # fmt: skip
     while count < plan.replicas:  # one was removed, or has been given up
         job.progress.say(f"{count} of {plan.replicas} replicas run: one is added")

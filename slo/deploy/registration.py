@@ -152,13 +152,15 @@ def wait_ready(
     still_running: Callable[[], None],
     on_progress: Callable[[str], None],
     why: Callable[[], str] = lambda: "",
+    step: Callable[[], str] = lambda: "",
 ) -> int:
     """Return the number of replicas once every one is ready.
 
     `still_running` raises when waiting has become pointless; `why` is asked for the reason of a failure where the
-    server gives none. Raises `RegisterError` when a replica fails or time is up.
+    server gives none. `step` says how far a slow start is: `timeout_s` counts from its last change, since a model that
+    is being converted on a busy machine is late, not lost. Raises `RegisterError` when a replica fails or time is up.
     """
-    deadline_s = clock.monotonic() + timeout_s
+    deadline_s, reached = clock.monotonic() + timeout_s, ""
     silent_since_s: float | None = None
     gone_since_s: float | None = None
     while True:
@@ -186,9 +188,12 @@ def wait_ready(
                 f"{uid}: the server has given the model up without a reason",
                 hint="its log has the reason; launching again starts the model anew",
             )
+        if (now_at := step()) != reached:
+            deadline_s, reached = clock.monotonic() + timeout_s, now_at
         if clock.monotonic() > deadline_s:
+            after = f" of {reached!r}" if reached else ""
             raise RegisterError(
-                f"{uid}: not ready after {timeout_s:g} s (replicas: {', '.join(states) or 'none'})",
+                f"{uid}: not ready after {timeout_s:g} s{after} (replicas: {', '.join(states) or 'none'})",
                 hint="raise server.launch_timeout, or look into the server's log",
             )
         on_progress(", ".join(sorted({state.lower() for state in states})) or "starting")

@@ -81,14 +81,17 @@ def prove(job: LaunchJob, plan: ModelPlan) -> None:
 
 
 def _wait(job: LaunchJob, process: subprocess.Popen[bytes], said: Any) -> int:
-    deadline_s = job.clock.monotonic() + job.config.server.launch_timeout
+    patience_s, reached = job.config.server.launch_timeout, ""
+    deadline_s = job.clock.monotonic() + patience_s
     while (code := process.poll()) is None:
+        if (step := _last(said)) != reached:  # as for a launch: what gets on is waited for
+            deadline_s, reached = job.clock.monotonic() + patience_s, step
         if job.clock.monotonic() > deadline_s:
             raise DeployError(
-                f"the trial run of the new files is not done after {job.config.server.launch_timeout:g} s",
+                f"the trial run of the new files has not got on for {patience_s:g} s",
                 hint="`slo quantize` does the slow part ahead, or raise server.launch_timeout",
             )
-        job.progress.busy(_last(said) or "trying the new files beside the model that serves")
+        job.progress.busy(reached or "trying the new files beside the model that serves")
         job.clock.sleep(POLL_S)
     return code
 
