@@ -38,6 +38,7 @@ serve/web/test_pages_server
 serve/web/test_pages_similarity
 test_architecture
 test_clean
+test_container
 test_examples
 test_orphans
 test_reference
@@ -74,7 +75,6 @@ deploy/job
 deploy/keeper_link
 deploy/launch
 deploy/machine
-deploy/registration
 deploy/revive
 deploy/running
 deploy/state
