@@ -36,6 +36,10 @@ hypothesis.settings.load_profile("shared machine")
 
 GUARD = pytest.StashKey[subprocess.Popen[bytes]]()
 
+# Xinference gives a new model process a minute to import all it needs, else the launch has failed. Beside other load
+# that is too little. Servers inherit it.
+os.environ.setdefault("XINFERENCE_SUBPOOL_LAUNCH_TIMEOUT", "600")
+
 # torch imports triton wherever it is installed, and triton prints pages of leaked objects at exit, after the result of
 # the tests. It compiles for GPUs, which no test has.
 sys.modules["triton"] = None  # type: ignore[assignment]
