@@ -56,7 +56,6 @@ watch/test_watch_live
 """.split()
 # Modules that are tested through those that use them.
 TESTED_BY_OTHERS = """
-addresses
 bench/connection
 bench/costing
 bench/edge

@@ -6,31 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from slo.addresses import is_loopback
 from slo.deploy.auth import describe, given_account, own_account
 from slo.deploy.xinference_api import XinferenceApi, base_url
 from slo.errors import ConfigError, Unreachable
 from slo.http import ApiKey
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - nothing is bound here
-
-
-@pytest.mark.parametrize(
-    ("host", "expected"),
-    [
-        ("127.0.0.1", True),
-        ("127.0.0.2", True),
-        ("localhost", True),
-        ("::1", True),
-        ("[::1]", True),
-        (EVERYWHERE, False),
-        ("::", False),
-        ("192.168.1.5", False),
-        ("server.example", False),
-    ],
-)
-def test_only_addresses_of_this_machine_are_loopback(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected
 
 
 def test_the_account_is_made_once_and_kept_private(tmp_path: Path) -> None:
