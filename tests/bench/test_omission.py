@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slo.bench.baseline import BaselinePlan, run_baseline
+from slo.bench.baseline import BaselinePlan, judge_on_pace, run_baseline
 from slo.bench.omission import MOST, meanwhile, waits_of
 from slo.bench.rederive import rederive
 from slo.bench.soak import SoakPlan, soak
@@ -231,3 +233,29 @@ def test_a_soak_that_leaves_out_its_stalls_is_refused(tmp_path: Path, cheat: Cal
     run.details["evidence"] = {"slices": packed_rows(rows)}
     assert run.verdict is Verdict.MET
     assert rederive(stored(run)).differences
+
+
+def asked_on_a_grid(share: float, stall_s: float, seed: int) -> Run:
+    """A minute of one client at 10/s, of a service of 20 ms that stalls at chance times: so many would find it late."""
+    source, samples, at_s = random.Random(seed), list[Sample](), 0.0
+    between_s = (stall_s - 0.13) / share - stall_s
+    edge_s = -source.random() * stall_s if source.random() < stall_s / (stall_s + between_s) else (
+        source.expovariate(1 / between_s))  # fmt: skip
+    while at_s < 60:
+        while at_s >= edge_s + stall_s:
+            edge_s += stall_s + source.expovariate(1 / between_s)
+        waits_s = edge_s + stall_s - at_s if at_s >= edge_s else 0.0
+        samples.append(sample(round(at_s, 4), round(waits_s + 0.02, 4)))
+        at_s = round(at_s + 0.1 * max(1, math.ceil((waits_s + 0.02) / 0.1 - 1e-9)), 4)
+    run = Run(kind="baseline", started_wall_s=0.0, endpoint="", model="", objective=Objective(longest_stall_s=1.0),
+              settings={"pace_s": 0.1}, samples=samples, host={})  # fmt: skip
+    judge_on_pace(run)
+    return run
+
+
+@pytest.mark.parametrize("stall_s", [0.3, 1.0])
+@pytest.mark.parametrize(("share", "wrong"), [(0.05, "met"), (0.0475, "missed")])
+def test_a_baseline_of_a_service_that_stalls_is_seldom_wrong(stall_s: float, share: float, wrong: str) -> None:
+    """At the very threshold, 200 runs: 5 % are allowed; of 200 with a rate of 5 % at most 17 are wrong."""
+    verdicts = [asked_on_a_grid(share, stall_s, seed).details["on_pace"]["verdict"] for seed in range(200)]
+    assert verdicts.count(wrong) <= 17
