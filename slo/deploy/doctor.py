@@ -32,7 +32,7 @@ REPLICA_BYTES = 800 * MIB
 WEIGHT_FACTOR = 3  # read, converted, and in use
 STAND_IN_BYTES = {"full": 400 * MIB, "tiny": 15 * MIB, "off": 0}
 LOG_BYTES = 100 * MIB
-# Measured shares of the weights in fp32: graphs, and kernels compiled for this CPU.
+# Measured shares of the weights in fp32: graphs, and kernels compiled for this CPU, of each graph.
 INT8_SHARES = {"fp32": 1.0, "int8": 0.3, "compiled": 0.4}
 FP32_SHARES = {"fp32": 1.0, "compiled": 1.0}
 FEW_OPEN_FILES = 4096
@@ -227,7 +227,9 @@ def missing_bytes(config: Config, files: ModelFiles | None, own: ServerState | N
     ):
         return weights  # it serves with them, whatever is recorded beside them
     made = set() if weights else parts_made(models_dir, directory)
-    shares = INT8_SHARES if precision in ("auto", "int8") else FP32_SHARES
+    shares = dict(INT8_SHARES if precision in ("auto", "int8") else FP32_SHARES)
+    if config.server.streams > 1:  # a graph more, see server.streams
+        shares["compiled"] *= 2
     return weights + round(sum(share * fp32 for part, share in shares.items() if part not in made))
 
 
