@@ -26,6 +26,7 @@ from slo.settings_serve import ServeSection
 from slo.settings_watch import WatchSection
 
 DEFAULT_PATH = Path("configs/slo.yaml")
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 # Read elsewhere, for reasons of their own: the file itself, the secret, and what the launcher hands to the server.
 RESERVED_VARIABLES = (
@@ -37,14 +38,20 @@ RESERVED_VARIABLES = (
 class ModelSection(Section):
     """Which model, and where its files come from."""
 
-    name: str = Field("gte-base-zh", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
-    path: Path = Path("/usr/local/bin/AI-ModelScope/gte-base-zh")
-    modelscope_id: str = "AI-ModelScope/gte-base-zh"
-    huggingface_id: str = "thenlper/gte-base-zh"
+    name: str = Field("gte-base-zh", pattern=MODEL_NAME)
+    uid: str | None = Field(None, pattern=MODEL_NAME)
+    path: Path | None = None
+    modelscope_id: str | None = None
+    huggingface_id: str | None = None
     download: bool = True
     stand_in: Annotated[Literal["full", "tiny", "off"], BeforeValidator(switch)] = "full"
     language: tuple[str, ...] = ("zh",)
     max_artefacts: Size = 4 * 2**30
+
+    @property
+    def id(self) -> str:
+        """What requests ask for."""
+        return self.uid or self.name
 
 
 class ServerSection(Section):
@@ -202,6 +209,8 @@ def _check_places(config: Config, source: str) -> None:
         ("state_dir", config.state_dir, True), ("server.log", config.server.log, False),
         ("model.path", config.model.path, True),
     ):  # fmt: skip
+        if path is None:
+            continue
         there = path.expanduser()
         if there.is_file() if wants_folder else there.is_dir():
             raise ConfigError(

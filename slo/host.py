@@ -212,6 +212,14 @@ def proportional_bytes(process: psutil.Process) -> int | None:
     return weight if isinstance(weight, int) else None
 
 
+def resident_bytes() -> int:
+    """Memory of this process now; where the kernel does not say, the most it ever had."""
+    statm = Path("/proc/self/statm")
+    if statm.is_file():
+        return int(statm.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def offer_to_oom_killer(pid: int | None = None) -> None:
     """Have the kernel take this process (or `pid`, one of ours) before the others when memory runs out.
 

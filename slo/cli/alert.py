@@ -52,7 +52,7 @@ def test_channels(config_path: Path | None, as_json: bool, only: tuple[str, ...]
     ctx = context(config_path, as_json=as_json)
     sinks = _sinks(ctx, only)
     results = []
-    for result in rehearse(sinks, ctx.config.model.name, time.time(), longest_send_s=longest_send_s(ctx.config)):
+    for result in rehearse(sinks, ctx.config.model.id, time.time(), longest_send_s=longest_send_s(ctx.config)):
         results.append(result)
         if not ctx.json:
             _print(result)
@@ -85,7 +85,7 @@ def drill(config_path: Path | None, as_json: bool, only: tuple[str, ...], live: 
             routes,
             settings_of(ctx.config),
             ctx.config.slo,
-            model=ctx.config.model.name,
+            model=ctx.config.model.id,
             runbook=runbook_of(ctx.config),
             say=lambda text: click.echo(text, err=True),
             api_key=ctx.api_key() if live else None,

@@ -114,7 +114,7 @@ def _baseline(ctx: Context, classes: tuple[str, ...], seed: int) -> Run:
     )
     for name, values in plan.examples().items():
         ctx.err.print(f"{name:<7} {' · '.join(values)}", highlight=False, soft_wrap=True)
-    facts = server_facts(ctx.config.endpoint, ctx.config.model.name, api_key=ctx.api_key(), extras=ctx.extras)
+    facts = server_facts(ctx.config.endpoint, ctx.config.model.id, api_key=ctx.api_key(), extras=ctx.extras)
     with ctx.client() as client, progress_on(ctx.err) as progress:
         return run_baseline(client, plan, ctx.config.slo, server=facts, clock=clock, progress=progress)
 

@@ -67,7 +67,7 @@ def add(config_path: Path | None) -> int:
     """Start one more replica of the model; ready when this returns, in a minute or so."""
     ctx = context(config_path)
     number = add_replica(ctx.config)
-    return _done(ctx, f"replica {number} of {ctx.config.model.name} added")
+    return _done(ctx, f"replica {number} of {ctx.config.model.id} added")
 
 
 @control.command("remove-replica")
@@ -76,12 +76,12 @@ def add(config_path: Path | None) -> int:
 def remove(config_path: Path | None, number: int) -> int:
     """Stop the replica of that number (`slo control show`). The last one is not stopped: that is `--stop`."""
     ctx = context(config_path)
-    replicas = _status(ctx)["replicas"].get(ctx.config.model.name, [])
+    replicas = _status(ctx)["replicas"].get(ctx.config.model.id, [])
     if len(replicas) < 2:
-        raise ConfigError(f"{ctx.config.model.name} has no other replica that serves",
+        raise ConfigError(f"{ctx.config.model.id} has no other replica that serves",
                           hint=f"to stop the model: {stop_command(ctx.config.state_dir)}")  # fmt: skip
     remove_replica(ctx.config, number)
-    return _done(ctx, f"replica {number} of {ctx.config.model.name} removed")
+    return _done(ctx, f"replica {number} of {ctx.config.model.id} removed")
 
 
 def _status(ctx: Context) -> dict[str, Any]:

@@ -93,12 +93,12 @@ def _session(ctx: Context, seed: int, line: LiveLine) -> Session:
     config, key = ctx.config, ctx.api_key()
     dimension = vector_length(ctx)
     return Session(
-        target=target(config.endpoint, config.model.name, api_key=key, timeout_s=config.client.timeout),
+        target=target(config.endpoint, config.model.id, api_key=key, timeout_s=config.client.timeout),
         workload=Workload(seed=seed),
         objective=config.slo,
         seed=seed,
         dimension=dimension,
-        server=server_facts(config.endpoint, config.model.name, api_key=key),
+        server=server_facts(config.endpoint, config.model.id, api_key=key),
         server_pid=server_root(config.state_dir, config.endpoint),
         show=line,
     )

@@ -49,7 +49,7 @@ def promises(config: Config) -> list[Promise]:
 
 def _promise(goal: Goal, table: BurnTable, period: BudgetPeriod, config: Config) -> Promise:
     return Promise(
-        model=config.model.name,
+        model=config.model.id,
         name=goal.name,
         title=str(goal),
         alert=BURN_ALERTS[goal.kind],

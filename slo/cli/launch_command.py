@@ -15,7 +15,8 @@ from rich.table import Table
 
 from slo.cli.options import Context, config_option, context, json_option
 from slo.cli.setup import print_stand_in
-from slo.config import DEFAULT_PATH, ModelSection
+from slo.config import DEFAULT_PATH, Config, load
+from slo.deploy.catalogue import path_is_given
 from slo.deploy.doctor import shown
 from slo.deploy.exclusive import SIGNALS
 from slo.deploy.foreign import launch_on
@@ -49,7 +50,10 @@ _STARTERS = (Path(__file__).with_name("slo.yaml"), Path(__file__).parents[2] / D
 @config_option
 @json_option
 @click.option("--model-path", type=click.Path(path_type=Path), help="Folder with the model's files.")
-@click.option("--model", "model_name", help="Name under which the model is served.")
+@click.option(
+    "--model", "model_name", help="Which model: a name of `slo models`, or one of your own with --model-path."
+)
+@click.option("--uid", help="What requests ask for.  [default: the name]")
 @click.option("--engine", help="openvino (ours), sentence_transformers, or another engine that Xinference has.")
 @click.option("--precision", type=click.Choice(get_args(Precision)), help="Of the openvino engine; fp16: GPUs only.")
 @click.option("--device", type=click.Choice(get_args(Device)), help="Where the model runs; cuda: an NVIDIA GPU.")
@@ -70,13 +74,16 @@ def launch_model_server(
 ) -> int:  # fmt: skip
     """Dispatch to the mode that was asked for."""
     changes = {
-        "model.name": options["model_name"], "model.path": model_path, "server.engine": options["engine"],
+        "model.name": options["model_name"], "model.uid": options["uid"], "model.path": model_path,
+        "server.engine": options["engine"],
         "server.precision": options["precision"], "server.device": options["device"],
         "server.replicas": options["replica"],
         "server.host": options["host"], "server.port": options["port"], "server.log": options["log"],
         "model.download": False if no_download else None,
     }  # fmt: skip
     ctx = context(config_path, as_json=as_json, endpoint=options["endpoint"], **changes)
+    if options["model_name"] and model_path is None:
+        ctx = dataclasses.replace(ctx, config=_of_another_name(ctx.config, config_path))
     if mode == "status":
         return show_status(ctx)
     if mode == "stop":
@@ -86,12 +93,20 @@ def launch_model_server(
     return launch_server(ctx, stock=stock, path_given=model_path is not None, foreground=foreground)
 
 
+def _of_another_name(config: Config, path: Path | None) -> Config:
+    """`config` without the places of the file's own model, if the command line names another."""
+    if load(path).model.name == config.model.name:
+        return config
+    elsewhere = dict.fromkeys(("path", "modelscope_id", "huggingface_id"))
+    return config.model_copy(update={"model": config.model.model_copy(update=elsewhere)})
+
+
 def launch_server(ctx: Context, *, stock: bool, path_given: bool, foreground: bool) -> int:
     """Launch, print the summary, and stay if asked to."""
     progress = Progress(ctx.err)
     if not ctx.config.server.endpoint:
         await_keeper(ctx.config, say=progress.say)
-    required = path_given or ctx.config.model.path != ModelSection().path
+    required = path_given or path_is_given(ctx.config.model)
     if ctx.config.server.endpoint:
         launched = launch_on(ctx.config, progress, path_required=required)
     else:
@@ -123,7 +138,7 @@ def _print_summary(ctx: Context, launched: Launched) -> None:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold")
     grid.add_column(overflow="fold")
-    grid.add_row("endpoint", f"{launched.endpoint}/v1/embeddings  (model {launched.plan.name})")
+    grid.add_row("endpoint", f"{launched.endpoint}/v1/embeddings  (model {launched.plan.uid})")
     grid.add_row("access", launched.access)
     if launched.log:
         grid.add_row("log", shown(launched.log))

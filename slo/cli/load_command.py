@@ -199,7 +199,7 @@ def _new_plan(
 def _resumed(path: Path, ctx: Context) -> tuple[Row, list[Row]]:
     """Header and slices. A run that is complete but has no record yet was killed at its very end: it gets one."""
     header, rows = read_slices(path)
-    if header["model"] != ctx.config.model.name or not header["endpoint"].startswith(ctx.config.endpoint):
+    if header["model"] != ctx.config.model.id or not header["endpoint"].startswith(ctx.config.endpoint):
         raise ConfigError(
             f"that run asked {header['model']} at {header['endpoint']}", where=str(path),
             hint="give the same --endpoint and --model",

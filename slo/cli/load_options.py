@@ -96,7 +96,7 @@ def make_session(
         ctx.err.print(f"seed {seed}; repeat with: {command}", highlight=False, soft_wrap=True, markup=False)
     return Session(
         target=target(
-            config.endpoint, config.model.name, api_key=ctx.api_key(), timeout_s=config.client.timeout,
+            config.endpoint, config.model.id, api_key=ctx.api_key(), timeout_s=config.client.timeout,
             extras=ctx.extras, keepalive=not given["no_keepalive"],
         ),
         workload=workload,
@@ -107,7 +107,7 @@ def make_session(
         connections=connections,
         check_every=given["check_every"],
         retries=given.get("retries") or 0,
-        server=server_facts(config.endpoint, config.model.name, api_key=ctx.api_key(), extras=ctx.extras),
+        server=server_facts(config.endpoint, config.model.id, api_key=ctx.api_key(), extras=ctx.extras),
         server_pid=server_root(config.state_dir, config.endpoint),
         settings={"command": command, **known},
         clock=clock,

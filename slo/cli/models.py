@@ -1,25 +1,74 @@
-"""`slo models`: what lies in the folder of models, and removing what has not been used for longest."""
+"""`slo models`: which models have a name and who serves them; what is kept of them, and pruning that."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 
 import click
 from rich.table import Table
 
 from slo.cli.options import config_option, context, json_option
+from slo.deploy.catalogue import GTE, Family, builtin_families, registered_families, usual_family
+from slo.deploy.registration import OPENVINO
+from slo.deploy.served_by import Server, server_of
 from slo.model_store import Stored, listing, prune
 from slo.units import parse_size, show_bytes, show_duration
 
 
-@click.group()
-def models() -> None:
-    """List what is kept of models, and prune it.
+@click.group(invoke_without_command=True)
+@config_option
+@json_option
+@click.pass_context
+def models(current: click.Context, config_path: Path | None, as_json: bool) -> int:
+    """List the models that can be launched by name, and who would serve each here.
 
-    Graphs that the openvino engine made from a model lie under .slo/models and are found again at every start. Each
-    takes about one and a half times the model's own size.
+    Those built into Xinference and those registered with it: by our engine (openvino), by one of Xinference's own
+    behind our door, or not here, and why not. The files decide where they are on this disk: `files` says where.
+
+    `list` and `prune` are about what is kept: graphs that the openvino engine made from a model lie under .slo/models
+    and are found again at every start. Each takes about one and a half times the model's own size.
+
+    Example:  slo models && slo launch --model bge-m3
     """
+    if current.invoked_subcommand is not None:
+        return 0
+    ctx = context(config_path, as_json=as_json)
+    state_dir = ctx.config.state_dir.absolute()
+    named = [*builtin_families(), *registered_families(state_dir)]
+    if not any(family.name == GTE for family in named):
+        named.append(usual_family())
+    rows = [(family, server_of(family, state_dir)) for family in named]
+    if as_json:
+        ctx.emit_json({"models": [_named_row(family, server) for family, server in rows]})
+        return 0
+    table = Table("model", "numbers", "tokens", "served by", "files", box=None, pad_edge=False)
+    for column in table.columns[:-1]:
+        column.no_wrap = True
+    for family, server in rows:
+        table.add_row(family.name, str(family.dimensions), str(family.max_tokens), server.engine or "[red]not here[/]",
+                      str(server.files or ""))  # fmt: skip
+    ctx.out.print(table)
+    for family, server in rows:
+        if server.reason:
+            ctx.out.print(f"[bold]{family.name}[/]: {server.reason}", soft_wrap=True, highlight=False)
+    count = Counter(server.engine for _, server in rows)
+    others = sum(count.values()) - count[OPENVINO] - count[""]
+    ctx.out.print(
+        f"{len(rows)} models: {count[OPENVINO]} by {OPENVINO}, {others} by Xinference's own engines behind the same "
+        f"door, {count['']} not here",
+        soft_wrap=True,
+    )
+    return 0
+
+
+def _named_row(family: Family, server: Server) -> dict[str, object]:
+    return {
+        "name": family.name, "builtin": family.builtin, "dimensions": family.dimensions,
+        "max_tokens": family.max_tokens, "architecture": family.architecture or None, "engine": server.engine or None,
+        "reason": server.reason, "files": str(server.files) if server.files else None,
+    }  # fmt: skip
 
 
 @models.command("list")

@@ -72,7 +72,7 @@ class Context:
         """
         return EmbeddingsClient(
             self.config.endpoint,
-            self.config.model.name,
+            self.config.model.id,
             api_key=self.api_key(),
             timeout_s=self.config.client.timeout if timeout_s is None else timeout_s,
             source=source,
@@ -162,7 +162,7 @@ def context(
     config = load(config_path).replaced(
         **{
             "server.endpoint": endpoint,
-            "model.name": model_name,
+            "model.uid": model_name,
             "client.api_key_file": api_key_file,
             **changes,
         }

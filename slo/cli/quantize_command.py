@@ -55,17 +55,18 @@ def quantize(
 def _quantize(ctx: Context, pairs_path: Path | None, *, path_required: bool) -> None:
     # Heavy libraries, needed by this command alone.
     from slo.deploy import source  # noqa: PLC0415
+    from slo.deploy.launch_plan import absolute  # noqa: PLC0415
     from slo.serve.engine.loading import Workshop  # noqa: PLC0415
     from slo.serve.engine.retrieval import read_pairs  # noqa: PLC0415
 
-    config = ctx.config
+    config = absolute(ctx.config)
     pairs = read_pairs(pairs_path) if pairs_path else None
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(), console=ctx.err
     )
     with bar:
         task = bar.add_task("finding the model", total=1.0)
-        models_dir = config.state_dir.absolute() / "models"
+        models_dir = config.state_dir / "models"
         files = source.find(config.model, models_dir, required=path_required, say=ctx.err.print)
         workshop = Workshop(
             files.directory,
@@ -76,7 +77,7 @@ def _quantize(ctx: Context, pairs_path: Path | None, *, path_required: bool) -> 
     if ctx.json:
         ctx.emit_json(
             {
-                "model": config.model.name,
+                "model": config.model.id,
                 "directory": str(files.directory),
                 "stand_in": files.stand_in,
                 "precision": choice.precision,
@@ -100,7 +101,7 @@ def _quantize(ctx: Context, pairs_path: Path | None, *, path_required: bool) -> 
         )
     if choice.fidelity:
         ctx.out.print(table)
-    ctx.out.print(f"{config.model.name} is served in {choice.precision} ({choice.reason})", soft_wrap=True)
+    ctx.out.print(f"{config.model.id} is served in {choice.precision} ({choice.reason})", soft_wrap=True)
     if files.stand_in:
         ctx.out.print(
             "stand-in weights: the fidelity of the real model has to be measured on its own files", soft_wrap=True

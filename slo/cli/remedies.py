@@ -80,13 +80,13 @@ def order(config: Config, what: dict[str, Any]) -> dict[str, Any]:
 def add_replica(config: Config) -> int:
     """One more replica of the model, ready when this returns; its number. Raises a `SloError`."""
     with _api(config) as api:
-        return api.add_replica(config.model.name)
+        return api.add_replica(config.model.id)
 
 
 def remove_replica(config: Config, number: int) -> None:
     """Stop the replica of that number. Raises a `SloError`."""
     with _api(config) as api:
-        api.remove_replica(config.model.name, number)
+        api.remove_replica(config.model.id, number)
 
 
 class Addition:
@@ -112,7 +112,7 @@ class Addition:
         except SloError as error:
             self._complain(f"action add_replica: failed: {error.message}")
         else:
-            self._complain(f"action add_replica: replica {self._number} of {self._config.model.name} is up")
+            self._complain(f"action add_replica: replica {self._number} of {self._config.model.id} is up")
 
 
 def _reasons(config: Config) -> dict[Remedy, str]:

@@ -52,7 +52,7 @@ def period_of(ctx: Context, length_s: float, now_s: float) -> Period:
         alerts = event_log.read(store, "alert", start_s)
         done = [event for kind in ("change", "action") for event in event_log.read(store, kind, start_s)]
     return Period(
-        model=ctx.config.model.name,
+        model=ctx.config.model.id,
         objective=ctx.config.slo,
         start_s=start_s,
         end_s=now_s,

@@ -112,7 +112,7 @@ def similarity(
     value = cosine(first, second)
     stand_in = is_stand_in(ctx)
     if as_json:
-        ctx.emit_json({"similarity": value, "model": ctx.config.model.name, "stand_in": stand_in})
+        ctx.emit_json({"similarity": value, "model": ctx.config.model.id, "stand_in": stand_in})
     else:
         click.echo(f"{value:.4f}")
         print_stand_in(ctx, stand_in)
@@ -128,7 +128,7 @@ def is_stand_in(ctx: Context) -> bool:
         return False  # not a Xinference, or one that does not tell us: it makes no claim, then
     finally:
         api.close()
-    mine = [model for model in models if ctx.config.model.name in (model.get("id"), model.get("model_name"))]
+    mine = [model for model in models if ctx.config.model.id in (model.get("id"), model.get("model_name"))]
     return any(model.get("model_revision") == STAND_IN_REVISION for model in mine)
 
 

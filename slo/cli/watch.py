@@ -75,13 +75,13 @@ def _check_of_users(ctx: Context, timeout_s: float, clock: Clock, *, ours: bool)
     url = embeddings_url(config.endpoint)
     patience_s = min(config.client.timeout, timeout_s / ATTEMPTS)
     with HttpClient(api_key=ctx.api_key(), hint=None, timeout_s=patience_s) as fetch:
-        found = from_server(fetch.get, url, config.model.name, config.slo, seconds)
+        found = from_server(fetch.get, url, config.model.id, config.slo, seconds)
     if found is None and ours and history_path(config).exists():
         with suppress(StoreError), Store(history_path(config), read_only=True) as store:
             found = from_history(store, config.slo, seconds, clock.wall(), interval_of(config))
     if found is None or not found.decided:
         return None
-    return check_of_users(found, model=config.model.name, url=url, started=started, clock=clock)
+    return check_of_users(found, model=config.model.id, url=url, started=started, clock=clock)
 
 
 @click.command()
@@ -117,7 +117,7 @@ def watch(
     embeddings_url(ctx.config.endpoint)  # a mistyped address is a mistake now, not "no data" every minute
     settings = ctx.config.watch
     _echo_aside(
-        f"watching {ctx.config.model.name} at {ctx.config.endpoint}: {ctx.config.slo}, {settings.probes} probes every "
+        f"watching {ctx.config.model.id} at {ctx.config.endpoint}: {ctx.config.slo}, {settings.probes} probes every "
         f"{show_duration(settings.interval)}, verdict over {show_duration(settings.window)}; Ctrl-C stops"
     )
     clock, say = SystemClock(), _say_json if as_json else _say
@@ -127,7 +127,7 @@ def watch(
         notify("WATCHDOG=1", f"STATUS={next(iter(report.lines()), '')}")
         say(report)
 
-    golden = Golden(ctx.config.endpoint, ctx.config.model.name)
+    golden = Golden(ctx.config.endpoint, ctx.config.model.id)
     with (
         _last_flush(),
         StopSwitch() as stop,
@@ -173,7 +173,7 @@ def _watcher(ctx: Context, watcher: Watcher) -> Reporter:
         config.slo,
         goal=goals_of(config)[0].name,
         window_s=config.watch.window,
-        model=config.model.name,
+        model=config.model.id,
     )
 
 

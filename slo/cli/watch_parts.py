@@ -117,7 +117,7 @@ def _source(config: Config, fetch: HttpClient, beside: HttpClient, clock: Clock,
         return PrometheusSource(
             beside.get,
             chosen.prometheus_url,
-            model=config.model.name,
+            model=config.model.id,
             selector=chosen.prometheus_selector,
             clock=clock,
             interval_s=interval_of(config),
@@ -126,7 +126,7 @@ def _source(config: Config, fetch: HttpClient, beside: HttpClient, clock: Clock,
     passive = PassiveSource(
         fetch.get,
         config.endpoint,
-        model=config.model.name,
+        model=config.model.id,
         clock=clock,
         interval_s=interval_of(config),
         thresholds_ms=config.thresholds_ms,
@@ -164,7 +164,7 @@ def _health(config: Config, fetch: HttpClient) -> ServerHealth:
             return False
         return True
 
-    return health_of(models, status, config.model.name, ready)
+    return health_of(models, status, config.model.id, ready)
 
 
 def _hand_over(outbox: Outbox, message: Notification, complain: Callable[[str], None]) -> None:

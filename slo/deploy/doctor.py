@@ -16,6 +16,7 @@ from packaging.version import Version
 
 from slo.config import Config
 from slo.deploy import machine as machines
+from slo.deploy.catalogue import resolved
 from slo.deploy.machine import Machine
 from slo.deploy.registration import OPENVINO
 from slo.deploy.state import ServerState, processes_of, read_state
@@ -79,6 +80,7 @@ def examine(
 
 def diagnose(config: Config, machine: Machine) -> list[Check]:
     """Everything that `slo doctor` shows: `examine` and the model's files."""
+    config = resolved(config)
     model = check_model(config)
     files = None
     try:
@@ -87,6 +89,7 @@ def diagnose(config: Config, machine: Machine) -> list[Check]:
     except StoreError as error:
         own, state = None, [Check("state record", Level.FAIL, error.message, error.hint or "")]
     if model.level is Level.PASS:
+        assert config.model.path is not None  # noqa: S101 - just found
         files = read_model(config.model.path)
     return [*examine(config, machine, files, own=own), *state, model]
 
@@ -291,7 +294,8 @@ def check_port(config: Config, own: ServerState | None) -> Check:
 
 def check_model(config: Config) -> Check:
     """Are the configured model's files there and whole?"""
-    path = config.model.path
+    path = resolved(config).model.path
+    assert path is not None  # noqa: S101 - just found
     if not path.is_dir():
         plan = "a download will be tried, else " if config.model.download else ""
         if config.model.stand_in == "off":

@@ -112,7 +112,7 @@ class Launched:
         """The line that ends a good launch in log and console."""
         note = f" [{self.label}]" if self.label else ""
         return (
-            f"Model loaded: {self.plan.name} (uid {self.plan.name}, {self.plan.dimension} dimensions, "
+            f"Model loaded: {self.plan.name} (uid {self.plan.uid}, {self.plan.dimension} dimensions, "
             f"engine {self.plan.engine}, {self.plan.replicas} replica{'s' if self.plan.replicas > 1 else ''}, "
             f"{self.seconds:.1f} s){note}"
         )

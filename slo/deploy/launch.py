@@ -14,6 +14,7 @@ from dataclasses import replace
 from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy import auth, doctor, source
+from slo.deploy.catalogue import find_family
 from slo.deploy.exclusive import exclusive, interruptible
 from slo.deploy.job import Launched, LaunchJob, Progress
 from slo.deploy.keeper_link import start_keeper
@@ -21,8 +22,9 @@ from slo.deploy.launch_plan import Engine, absolute, choose_engine, model_plan, 
 from slo.deploy.machine import Machine, this_machine
 from slo.deploy.model import check_answers, ensure_model
 from slo.deploy.process import append_log, log_tail
-from slo.deploy.registration import STOCK_ENGINE, ModelPlan, ensure_registered
+from slo.deploy.registration import OPENVINO, STOCK_ENGINE, ModelPlan, ensure_registered
 from slo.deploy.relaunch import make_way
+from slo.deploy.served_by import ENGINES, unmet_requirements
 from slo.deploy.server import living_server, same_server, start_server, wait_for_workers
 from slo.deploy.state import ServerState, read_state, write_state
 from slo.deploy.xinference_api import XinferenceApi
@@ -115,6 +117,8 @@ def _bring_up(job: LaunchJob, start_s: float) -> Launched:
             require_plain(files.directory)
     if engine.reason:
         progress.say(engine.reason, style="yellow")
+    if engine.name != OPENVINO:
+        _tell_unmet(job, engine)
     settings = server_settings(config, engine, stock=job.stock)
     state = same_server(own, settings, config.state_dir) if own else start_server(job, settings)
     if files is None:  # while the server process is busy importing
@@ -129,7 +133,7 @@ def _bring_up(job: LaunchJob, start_s: float) -> Launched:
         wait_for_workers(job, api, state)
         progress.note(f"{config.endpoint}, pid {state.pid}" + ("" if job.changed else ", was up"))
     if settings["extension"]:
-        _announce(job, api, config.model.name)
+        _announce(job, api, config.model.id)
     plan, count, key = _suited_model_up(job, api, state, files, engine)
     first = check_answers(job, api, plan, files, key)
     api.close()
@@ -144,6 +148,13 @@ def _bring_up(job: LaunchJob, start_s: float) -> Launched:
             append_log(config.server.log, str(launched), job.clock)
         _prune(job)
     return launched
+
+
+def _tell_unmet(job: LaunchJob, engine: Engine) -> None:
+    """What Xinference's engine needs for this model by its catalogue and does not find here: it may fail."""
+    family = find_family(job.config.model.name, job.config.state_dir)
+    if family is not None and engine.name in ENGINES and (unmet := list(unmet_requirements(family, engine.name))):
+        job.progress.say(f"{family.name} needs {', '.join(unmet)}, by Xinference's catalogue", style="yellow")
 
 
 def _suited_model_up(

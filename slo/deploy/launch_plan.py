@@ -17,6 +17,7 @@ from typing import Any
 
 from slo.config import Config
 from slo.deploy.auth import wants_auth
+from slo.deploy.catalogue import find_family, resolved
 from slo.deploy.registration import OPENVINO, STOCK_ENGINE, ModelPlan, threads_per_replica
 from slo.errors import SloError
 from slo.host import usable_cores
@@ -84,8 +85,11 @@ def _installed(module: str) -> bool:
 
 def model_plan(config: Config, files: ModelFiles, engine: Engine) -> ModelPlan:
     """What shall run, with everything that a change of needs a relaunch."""
+    family = find_family(config.model.name, config.state_dir)
     return ModelPlan(
         name=config.model.name,
+        uid=config.model.id,
+        builtin=family is not None and family.builtin,
         directory=str(files.directory),
         dimension=files.dimension,
         max_tokens=files.max_tokens,
@@ -145,7 +149,7 @@ def server_environment(
         environment["SLO_SERVE_SETTINGS"] = json.dumps(settings["serve"])
         # For the live page: what is promised, and where `slo watch` keeps its history. For the door: what to expect.
         environment["SLO_OBJECTIVE"] = config.objective
-        environment["SLO_MODEL_NAME"] = config.model.name
+        environment["SLO_MODEL_NAME"] = config.model.id
         environment["SLO_STATE_DIR"] = str(config.state_dir.absolute())
     else:
         environment.pop("XINFERENCE_EXTENSIONS", None)
@@ -165,7 +169,9 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str
 
 
 def absolute(config: Config) -> Config:
-    """The configuration with its paths made absolute: the server works in whatever directory it likes."""
+    """The configuration with its paths found and made absolute: the server works in whatever directory it likes."""
+    config = resolved(config)
+    assert config.model.path is not None  # noqa: S101 - just found
     return config.replaced(
         **{
             "state_dir": Path(os.path.abspath(config.state_dir.expanduser())),  # noqa: PTH100 - keeps symlinks

@@ -125,7 +125,7 @@ def ensure_model(job: LaunchJob, api: XinferenceApi, state: ServerState, plan: M
     Returns how many replicas are ready: those planned, more if somebody has added some, or fewer where one cannot be
     added to those that serve, which is told.
     """
-    if settled(job, api, plan.name) <= ENDED:
+    if settled(job, api, plan.uid) <= ENDED:
         try:
             start_model(job, api, plan)
         except RegisterError as error:
@@ -135,15 +135,15 @@ def ensure_model(job: LaunchJob, api: XinferenceApi, state: ServerState, plan: M
     log = job.config.server.log
     begun = log.stat().st_size if log.exists() else 0
     count = wait_ready(
-        api, plan.name, timeout_s=job.config.server.launch_timeout, clock=job.clock,
+        api, plan.uid, timeout_s=job.config.server.launch_timeout, clock=job.clock,
         still_running=lambda: ensure_running(state, job.log_offset),
         on_progress=lambda states: job.progress.busy(engine_says(log, begun) or states),
-        why=lambda: failure_in(log, begun, plan.name), step=lambda: engine_says(log, begun),
+        why=lambda: failure_in(log, begun, plan.uid), step=lambda: engine_says(log, begun),
     )  # fmt: skip
     while count < plan.replicas:  # one was removed, or has been given up
         job.progress.say(f"{count} of {plan.replicas} replicas run: one is added")
         try:
-            api.add_replica(plan.name)
+            api.add_replica(plan.uid)
         except (DeployError, RequestError) as error:  # no reason to undo anything: the others serve
             job.progress.say(f"it could not be added: {error.message}", style="bold red")
             break
@@ -194,12 +194,12 @@ def start_model(job: LaunchJob, api: XinferenceApi, plan: ModelPlan) -> None:
         if refused:
             return  # what runs there now is not ours to end
         with suppress(DeployError, RequestError):  # nothing more can be done about a server that does not answer
-            stop_model(job, api, plan.name)
+            stop_model(job, api, plan.uid)
 
     if not job.started:  # else the whole server goes, and faster
         job.undo.callback(undo)
     try:
-        begin_launch(job, api, plan.name, launch_body(plan, job.models_dir))
+        begin_launch(job, api, plan.uid, launch_body(plan, job.models_dir))
     except RegisterError:
         refused = True
         raise
@@ -211,7 +211,7 @@ def check_answers(
     """Verify the model; after a change also measure it for a first verdict."""
     config, progress = job.config, job.progress
     with EmbeddingsClient(
-        config.endpoint, plan.name, api_key=key, timeout_s=WARM_UP_TIMEOUT_S, source="probe"
+        config.endpoint, plan.uid, api_key=key, timeout_s=WARM_UP_TIMEOUT_S, source="probe"
     ) as client:
         with progress.stage("verify"):
             ours = config.server.endpoint is None
@@ -256,10 +256,10 @@ def _verified(
             elif job.clock.monotonic() - failing_since_s > GRACE_S:
                 if job.changed or plan is None:
                     raise
-                job.progress.say(f"relaunching {plan.name}: it counts as ready and does not answer", style="yellow")
-                stop_model(job, api, plan.name)
+                job.progress.say(f"relaunching {plan.uid}: it counts as ready and does not answer", style="yellow")
+                stop_model(job, api, plan.uid)
                 start_model(job, api, plan)
-                _wait(job, api, plan.name)
+                _wait(job, api, plan.uid)
                 failing_since_s = None
             job.clock.sleep(POLL_S)
 

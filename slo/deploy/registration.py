@@ -27,9 +27,15 @@ GONE_LIMIT_S = 15.0
 
 @dataclass(frozen=True, kw_only=True)
 class ModelPlan:
-    """What shall run. Two plans that are equal need no relaunch."""
+    """What shall run. Two plans that are equal need no relaunch.
+
+    `name` is Xinference's, `uid` the one that requests ask for. A model that is `builtin` has its description there
+    already; with no `directory` Xinference finds its files.
+    """
 
     name: str
+    uid: str = ""
+    builtin: bool = False
     directory: str
     dimension: int
     max_tokens: int
@@ -43,15 +49,24 @@ class ModelPlan:
     streams: int = 1
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as recorded in `server.json`."""
-        return {**asdict(self), "language": list(self.language)}
+        """The settings as recorded in `server.json`; those of earlier versions lack what is as it always was."""
+        data = {**asdict(self), "language": list(self.language)}
+        for key, usual in (("uid", self.name), ("builtin", False)):
+            if data[key] == usual:
+                del data[key]
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ModelPlan | None:
         """The plan that `to_json` recorded; None where there is none, or another version's."""
+        data = {"uid": data.get("name", ""), "builtin": False, **data}
         if set(data) != {field.name for field in fields(cls)}:
             return None
         return cls(**{**data, "language": tuple(data["language"])})
+
+    def __post_init__(self) -> None:
+        if not self.uid:
+            object.__setattr__(self, "uid", self.name)
 
 
 def description(plan: ModelPlan) -> dict[str, Any]:
@@ -89,7 +104,7 @@ def same_model(known: dict[str, Any], wanted: dict[str, Any]) -> bool:
 def launch_body(plan: ModelPlan, models_dir: Path) -> dict[str, Any]:
     """The body of `POST /v1/models`. Keys that Xinference does not know go to the engine's constructor."""
     body: dict[str, Any] = {
-        "model_uid": plan.name,
+        "model_uid": plan.uid,
         "model_name": plan.name,
         "model_type": "embedding",
         "model_engine": plan.engine,
@@ -100,6 +115,8 @@ def launch_body(plan: ModelPlan, models_dir: Path) -> dict[str, Any]:
         "n_gpu": None if plan.device == "cpu" else "auto",
         "enable_virtual_env": False,
     }
+    if plan.builtin and plan.directory:
+        body["model_path"] = plan.directory
     if plan.engine == OPENVINO:
         body |= {
             "device": plan.device,
@@ -122,13 +139,17 @@ def threads_per_replica(replicas: int, cores: int | None = None) -> int:
 def ensure_registered(api: XinferenceApi, plan: ModelPlan) -> str:
     """Register the model unless it is; replace a registration that says something else. Tells which it was.
 
-    To be called while no model of that name runs, or with the registration that the running one has.
+    A built-in one needs none. To be called while no model of that name runs, or with the registration that the running
+    one has.
     """
+    if plan.builtin:
+        return "built into Xinference"
     wanted = description(plan)
     known = api.registration(plan.name)
     if known is not None and known.get("is_builtin"):
         raise RegisterError(
-            f"{plan.name} is the name of a model built into Xinference", hint="set model.name to one of your own"
+            f"{plan.name} is the name of a model built into that Xinference, not into the one here",
+            hint="set model.name to one of your own, and model.uid to what requests ask for",
         )
     if known is not None and same_model(known, wanted):
         return "known already"

@@ -109,18 +109,18 @@ def make_way(job: LaunchJob, api: XinferenceApi, state: ServerState, plan: Model
     Raises `DeployError` before anything was changed if they fail. From then on the launch's undoing puts the former
     model back.
     """
-    states = settled(job, api, plan.name)
+    states = settled(job, api, plan.uid)
     reasons = _reasons(api, state, plan, states) if states else []
     if not reasons:
         return
-    job.progress.say(f"relaunching {plan.name}: {', '.join(reasons)}")
+    job.progress.say(f"relaunching {plan.uid}: {', '.join(reasons)}")
     if "READY" in states:
         with job.progress.stage("trial"):
             _tried(job, api, plan)
         former = ModelPlan.from_json(state.model)
         if former is not None:
             job.undo.callback(_put_back, job, api, state, former)
-    stop_model(job, api, plan.name)
+    stop_model(job, api, plan.uid)
 
 
 def _reasons(api: XinferenceApi, state: ServerState, plan: ModelPlan, states: set[str]) -> list[str]:
@@ -130,7 +130,7 @@ def _reasons(api: XinferenceApi, state: ServerState, plan: ModelPlan, states: se
     changed = differences(state.model, plan.to_json())
     if not changed and "ERROR" in states:
         return ["a replica failed"]
-    known = None if changed else api.registration(plan.name)
+    known = None if changed or plan.builtin else api.registration(plan.name)
     if known is not None and not same_model(known, description(plan)):
         return ["it is registered as another one"]
     return changed
@@ -148,7 +148,7 @@ def _tried(job: LaunchJob, api: XinferenceApi, plan: ModelPlan) -> None:
         prove(job, plan)
     except DeployError as error:
         raise DeployError(
-            f"{error.message}. Nothing was changed: {plan.name} goes on as it was", hint=error.hint
+            f"{error.message}. Nothing was changed: {plan.uid} goes on as it was", hint=error.hint
         ) from error
     job.progress.note("the new files answer")
 
@@ -156,34 +156,34 @@ def _tried(job: LaunchJob, api: XinferenceApi, plan: ModelPlan) -> None:
 def _put_back(job: LaunchJob, api: XinferenceApi, state: ServerState, former: ModelPlan) -> None:
     """Launch `former` again after its successor failed. Tells how that ends; never raises what can be expected."""
     say = job.progress.say
-    say(f"{former.name}: the launch failed; what served before is put back ({former.directory})", style="yellow")
+    say(f"{former.uid}: the launch failed; what served before is put back ({former.directory})", style="yellow")
     begun_s = job.clock.monotonic()
     for pause_s in (*AGAIN_S, None):
         try:
             _launch_former(job, api, state, former)
         except (DeployError, RequestError) as error:
             if pause_s is not None:
-                say(f"{former.name} could not be put back: {error.message}; once more in {pause_s:g} s")
+                say(f"{former.uid} could not be put back: {error.message}; once more in {pause_s:g} s")
                 job.clock.sleep(pause_s)
             else:
-                say(f"{former.name} could not be put back: {error.message}", style="bold red")
+                say(f"{former.uid} could not be put back: {error.message}", style="bold red")
                 _start_anew(job, state, former)
         else:
-            say(f"{former.name} serves as before, after {job.clock.monotonic() - begun_s:.0f} s", style="yellow")
+            say(f"{former.uid} serves as before, after {job.clock.monotonic() - begun_s:.0f} s", style="yellow")
             return
 
 
 def _launch_former(job: LaunchJob, api: XinferenceApi, state: ServerState, former: ModelPlan) -> None:
-    if states_of(api, former.name):
-        stop_model(job, api, former.name)
+    if states_of(api, former.uid):
+        stop_model(job, api, former.uid)
     wanted, known = description(former), api.registration(former.name)
-    if known is None or not same_model(known, wanted):
+    if not former.builtin and (known is None or not same_model(known, wanted)):
         api.unregister(former.name)
         api.register(json.dumps(wanted, ensure_ascii=False))
-    begin_launch(job, api, former.name, launch_body(former, job.models_dir))
+    begin_launch(job, api, former.uid, launch_body(former, job.models_dir))
     write_state(job.config.state_dir, replace(state, model=former.to_json()))
     wait_ready(
-        api, former.name, timeout_s=job.config.server.launch_timeout, clock=job.clock,
+        api, former.uid, timeout_s=job.config.server.launch_timeout, clock=job.clock,
         still_running=lambda: None, on_progress=job.progress.busy,
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from slo.config import ModelSection
+from slo.deploy.catalogue import cached, find_family
 from slo.deploy.standin import write_standin
 from slo.errors import ModelSourceError, RequestError
 from slo.files import fresh_tree, private_folder
@@ -24,7 +25,8 @@ from slo.model_files import ModelFiles, read_model
 
 PROBE_LIMIT_S = 4.0
 # Formats that the engines here never read; they would double the download.
-UNWANTED = ["onnx/*", "openvino/*", "*.onnx", "*.msgpack", "*.h5", "*.ot", "*.gguf", "pytorch_model.bin"]
+UNWANTED = ["onnx/*", "openvino/*", "*.onnx", "*.msgpack", "*.h5", "*.ot", "*.gguf"]
+TWIN = "pytorch_model.bin"  # left out where there are the same weights in the better format
 
 
 class Hub(Protocol):
@@ -65,22 +67,20 @@ class WebHub:
         try:
             # Here and not above: these libraries take seconds to import and most launches need none of them.
             fetch: Any = importlib.import_module(self.module).snapshot_download
-            fetch(self.model_id, local_dir=str(directory), ignore_patterns=UNWANTED)
+            fetch(self.model_id, local_dir=str(directory), ignore_patterns=[*UNWANTED, TWIN])
+            if not any(directory.glob("*.safetensors")):
+                fetch(self.model_id, local_dir=str(directory), ignore_patterns=UNWANTED)
         except Exception as error:
             raise ModelSourceError(f"{self.name}: {self.model_id}: {error}") from error
 
 
 def hubs(model: ModelSection) -> list[Hub]:
-    """The hubs to try, in order."""
-    return [
-        WebHub(name="ModelScope", address="https://modelscope.cn", module="modelscope", model_id=model.modelscope_id),
-        WebHub(
-            name="Hugging Face",
-            address="https://huggingface.co",
-            module="huggingface_hub",
-            model_id=model.huggingface_id,
-        ),
-    ]
+    """The hubs that are known to have the model, in order."""
+    places = (
+        ("ModelScope", "https://modelscope.cn", "modelscope", model.modelscope_id),
+        ("Hugging Face", "https://huggingface.co", "huggingface_hub", model.huggingface_id),
+    )
+    return [WebHub(name=name, address=to, module=module, model_id=id_) for name, to, module, id_ in places if id_]
 
 
 def find(model: ModelSection, models_dir: Path, *, required: bool, say: Callable[[str], None]) -> ModelFiles:
@@ -93,20 +93,23 @@ def find(model: ModelSection, models_dir: Path, *, required: bool, say: Callable
 
 
 def on_disk(model: ModelSection, models_dir: Path, *, required: bool) -> ModelFiles | None:
-    """The model at the configured path, or one downloaded earlier; None if there is neither.
+    """The model at the configured path, or one downloaded earlier, by us or by Xinference; None if there is none.
 
     With `required` a missing directory is an error. Damaged files always are: nothing is silently put in their place.
     """
-    if required or model.path.is_dir():
+    if model.path is not None and (required or model.path.is_dir()):
         return read_model(model.path)
     downloaded = models_dir / model.name
-    return read_model(downloaded) if downloaded.is_dir() else None
+    if downloaded.is_dir():
+        return read_model(downloaded)
+    theirs = cached(model.name, models_dir.parent)
+    return read_model(theirs) if theirs else None
 
 
 def download(model: ModelSection, models_dir: Path, say: Callable[[str], None], hubs: Sequence[Hub]) -> Path | None:
     """The directory of a fresh download from the first hub that has the model; None if no hub could be used."""
     answering = _answering(hubs)
-    if not answering:
+    if not answering and hubs:
         say(f"no network: {' and '.join(hub.name for hub in hubs)} do not answer")
     for hub in answering:
         say(f"downloading {model.name} from {hub.name}")
@@ -141,6 +144,12 @@ def stand_in_directory(model: ModelSection, models_dir: Path) -> Path:
     if model.stand_in == "off":
         raise ModelSourceError(
             f"{model.path}: no such model directory, and model.stand_in is off",
+            hint="give the folder with --model-path, or a network to download from",
+        )
+    family = find_family(model.name, models_dir.parent)
+    if family is not None and family.builtin:
+        raise ModelSourceError(
+            f"{model.path}: no such model directory, and a stand-in would not have the size of {model.name}",
             hint="give the folder with --model-path, or a network to download from",
         )
     return models_dir / f"stand-in-{model.stand_in}"

@@ -53,14 +53,14 @@ def status(config: Config, *, clock: Clock | None = None) -> Status:
     """The state of our server and model, or of the one at `server.endpoint`."""
     config, clock = absolute(config), clock or SystemClock()
     if config.server.endpoint:
-        return _asked(config, Status(state="down", endpoint=config.endpoint, model=config.model.name))
+        return _asked(config, Status(state="down", endpoint=config.endpoint, model=config.model.id))
     own = known_server(config.state_dir)
     if own is None:
-        return Status(state="down", endpoint=config.endpoint, model=config.model.name, problem="never launched here")
+        return Status(state="down", endpoint=config.endpoint, model=config.model.id, problem="never launched here")
     processes = processes_of(own.instance)
     known = Status(
         state="broken" if processes else "down", endpoint=own.endpoint, log=own.log,
-        model=str(own.model.get("name", config.model.name)), pid=own.pid,
+        model=str(own.model.get("uid", own.model.get("name", config.model.id))), pid=own.pid,
         processes=len(processes), memory_bytes=memory_of(processes), metrics_port=own.metrics_port, settings=own.model,
         keeper=living_keeper(config.state_dir), outdated=own.code != code_digest(),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from rich.console import Console
 from slo.deploy.job import Progress
 from slo.deploy.launch import launch
 from tests.servers import running, settings
+from tests.tiny_models import TEXTS, write_named
 
 pytestmark = pytest.mark.server
 
@@ -50,3 +52,52 @@ def test_what_conversion_finds_out_leads_to_xinferences_own_engine_as_well(tiny_
             again = launch(server.config, Progress(Console(file=report, width=200)))
         assert (again.changed, again.plan) == (False, server.launched.plan)
         assert said in (tmp_path / "again.txt").read_text(encoding="utf-8"), "known without another conversion"
+
+
+def test_a_built_in_model_is_served_by_its_name_on_our_engine_under_the_uid_that_clients_use(tmp_path: Path) -> None:
+    """No registration: Xinference refuses one of a name that it has."""
+    expected = write_named(tmp_path / "model", "bge-small-zh-v1.5", max_tokens=512).encode(TEXTS)
+    config = settings(tmp_path, tmp_path / "model").replaced(
+        **{"model.name": "bge-small-zh-v1.5", "model.uid": "embeddings", "server.precision": "fp32"}
+    )
+    for server in running(config, tmp_path):
+        assert server.launched.plan.engine == "openvino"
+        answer = requests.post(
+            f"{server.endpoint}/v1/embeddings", json={"model": "embeddings", "input": TEXTS}, timeout=30
+        ).json()
+        np.testing.assert_allclose([row["embedding"] for row in answer["data"]], expected, atol=1e-5)
+        (listed,) = requests.get(f"{server.endpoint}/v1/models", timeout=30).json()["data"]
+        assert (listed["id"], listed["model_name"]) == ("embeddings", "bge-small-zh-v1.5")
+        with (tmp_path / "again.txt").open("w", encoding="utf-8") as report:
+            again = launch(server.config, Progress(Console(file=report, width=200)))
+        assert (again.changed, again.plan) == (False, server.launched.plan)
+
+
+def test_a_model_on_xinferences_own_engine_stands_behind_the_door(tmp_path: Path) -> None:
+    name = "text2vec-base-chinese-paraphrase"
+    made = write_named(tmp_path / "model", name, max_tokens=64)
+    config = settings(tmp_path, tmp_path / "model").replaced(**{"model.name": name})
+    for server in running(config, tmp_path):
+        assert server.launched.plan.engine == "sentence_transformers"
+        url = f"{server.endpoint}/v1/embeddings"
+
+        def ask(url: str = url, **data: object) -> requests.Response:
+            return requests.post(url, json={"model": name, **data}, timeout=30)
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda text: ask(input=text).json(), TEXTS))
+        expected = made.encode(TEXTS, normalize_embeddings=True)
+        np.testing.assert_allclose([answer["data"][0]["embedding"] for answer in answers], expected, atol=1e-5)
+        tokens = [len(ids) for ids in made.tokenizer(TEXTS, truncation=True, max_length=64)["input_ids"]]
+        assert [answer["usage"]["total_tokens"] for answer in answers] == tokens, "each its own, not the batch's"
+        assert ask(input=TEXTS).headers["cache-status"] == "xinference-slo; hit"
+        prompted = ask(input="你好", prompt="天")
+        assert "cache-status" not in prompted.headers, "Xinference's own route"
+        found = np.asarray(prompted.json()["data"][0]["embedding"])
+        np.testing.assert_allclose(found, made.encode("天你好", normalize_embeddings=True), atol=1e-5)
+        report = requests.get(f"{server.endpoint}/slo/api/status", timeout=30).json()
+        assert [model["model"] for model in report["models"]] == [name]
+        assert report["models"][0]["replicas"][0]["engine"]["engine"] == "sentence_transformers"
+        assert requests.get(f"{server.endpoint}/slo/readyz", timeout=30).status_code == 200
+        window = requests.get(f"{server.endpoint}/slo/api/window?seconds=60&model={name}", timeout=30).json()
+        assert window["availability"]["total"] == window["availability"]["good"] == len(TEXTS) + 2

@@ -125,11 +125,11 @@ class Service:
             )
         body = orjson.dumps({"model": "m", "input": texts})
         said = None if deadline_ms is None else str(deadline_ms)
-        answer = await self.front.answer(Call(body, due_s, said, class_))
-        assert answer is not None
-        self.front.finish(*answer)
-        retry_ms = float(answer[0].headers.get("retry-after-ms", 0))
-        return Outcome(due_s, answer[0].status, loop.time() - due_s, sum(lengths), retry_ms)
+        reply, trace = await self.front.answer(Call(body, due_s, said, class_))
+        assert reply is not None
+        self.front.finish(reply, trace)
+        retry_ms = float(reply.headers.get("retry-after-ms", 0))
+        return Outcome(due_s, reply.status, loop.time() - due_s, sum(lengths), retry_ms)
 
     async def persist(self, *lengths: int, retries: int = 2) -> Outcome:
         """What openai-python does: it asks twice more, when the server says so, else after 0.5 s doubled."""

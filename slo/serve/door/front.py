@@ -2,12 +2,15 @@
 `POST /v1/embeddings`, from the body to the reply: validate → cache → admission → queue → answer.
 
 Knows neither the host nor a socket. Who calls it brings the body, the headers that matter, the permission check of
-the host, and a way to learn that the client has gone. Every way out is a `Reply`, or None: not our model.
+the host, and a way to learn that the client has gone. Every way out is a `Reply`, or none: the host's own route is to
+answer, and `passed_on` counts that. This is so for what one of Xinference's own engines serves beyond plain texts.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from slo.serve.door.admission import Ask, Decision, sent_as_batch
@@ -16,7 +19,7 @@ from slo.serve.door.call import Bodies, Call, ClientGone, RequestTrace, watch_cl
 from slo.serve.door.directory import Directory
 from slo.serve.door.lane import Lane
 from slo.serve.door.problem import Problem, refused, timed_out, too_large
-from slo.serve.door.request import EmbeddingRequest, TokenIds, model_of, parse, read_json
+from slo.serve.door.request import EmbeddingRequest, TokenIds, is_plain, model_of, parse, read_json
 from slo.serve.door.responses import (
     Delay,
     Reply,
@@ -58,7 +61,7 @@ class Front:
 
     async def may_exceed(self) -> bool:
         """May a longer body be meant for a model of another engine, which has no such limit?"""
-        return await self._directory.has_foreign()
+        return await self._directory.has_foreign() or any(lane.guest for lane in self._directory.lanes)
 
     def crowded(self) -> Problem:
         """The refusal of a body that is too much beside the others."""
@@ -69,8 +72,8 @@ class Front:
         """The answer to a body that was not read, or not to its end."""
         return self._problem(problem, RequestTrace(arrived_s))
 
-    async def answer(self, call: Call) -> tuple[Reply, RequestTrace] | None:
-        """The reply and its trace, to be given to `finish` once written. None: another engine serves this model.
+    async def answer(self, call: Call) -> tuple[Reply | None, RequestTrace]:
+        """The reply and its trace, to be given to `finish` once written. No reply: the host's route is to answer.
 
         Raises what `permit` raises, and `ClientGone`.
         """
@@ -82,12 +85,15 @@ class Front:
             if call.permit is not None:
                 call.permit(model)
             lane = self._directory.ready(model) or await self._lane(model, data, call, trace)
-            if lane is None:
-                return None
             trace.model = model
+            if lane is None or (lane.guest and not self._is_plain(data, call)):
+                trace.length = self._length(data, call)
+                return None, trace
             if len(call.body) > self._limits.max_body:
                 raise too_large(self._limits.max_body)
             request = parse(data, self._limits, self._read_ids)
+            if lane.guest:
+                request = replace(request, normalise=False)  # its vectors are as it makes them
             trace.length = length_class(request.texts)
             if not call.source:
                 self._telemetry.arrivals.note(call.arrived_s, request.texts)
@@ -100,6 +106,24 @@ class Front:
             raise
         finally:
             self._telemetry.in_flight -= 1
+
+    async def passed_on(self, trace: RequestTrace, ask: Callable[[], Awaitable[Any]]) -> Any:
+        """What the host's own route answers, or raises; counted, not shaped."""
+        status = 500
+        self._telemetry.in_flight += 1
+        try:
+            response = await ask()
+            status = int(response.status_code)
+            return response
+        except Exception as error:
+            status = int(getattr(error, "status_code", status))
+            raise
+        finally:
+            self._telemetry.in_flight -= 1
+            self._count(trace, code_class(status, None))
+
+    def _is_plain(self, data: dict[str, Any], call: Call) -> bool:
+        return len(call.body) <= self._limits.max_body and is_plain(data, self._limits.max_inputs)
 
     def finish(self, reply: Reply, trace: RequestTrace) -> None:
         """Count the request; its answer is about to be handed over."""

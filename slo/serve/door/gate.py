@@ -20,7 +20,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from slo.serve.door.call import CLIENT_CLOSED, Call, ClientGone, Upload
+from slo.serve.door.call import CLIENT_CLOSED, Call, ClientGone, RequestTrace, Upload
 from slo.serve.door.callers import Audit, Caller, Callers, LongWay
 from slo.serve.door.front import Front
 from slo.serve.door.problem import Problem, require_plain, too_large
@@ -35,7 +35,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 PATH = "/v1/embeddings"
 UPLOAD = "slo.upload"
-FOREIGN = "slo.foreign"
+PASSED_ON = "slo.passed_on"
 OWN_TRAFFIC = {b"probe": "probe", b"bench": "bench"}  # what the toolkit's own requests say in X-SLO-Source
 
 
@@ -92,11 +92,11 @@ class Gate:
         except Exception:
             self._note(caller, 500, identity)
             raise
-        if answer is None:
-            scope[FOREIGN] = True
+        reply, trace = answer
+        if reply is None:
+            scope[PASSED_ON] = trace
             await self._app(scope, replayed(body, upload), send)
             return
-        reply, trace = answer
         self._front.finish(reply, trace)  # before: how fast the client reads is not ours
         self._note(caller, reply.status, identity)
         await write(reply, identity, send)
@@ -205,8 +205,9 @@ def embeddings_endpoint(front: Front, host: Any) -> Callable[[Request], Awaitabl
     """The endpoint. `host` is Xinference's API object: it checks the model's access list, and serves other engines."""
 
     async def embeddings(request: Request) -> Response:
-        if request.scope.get(FOREIGN):
-            return await _built_in(host, request)
+        passed_on: RequestTrace | None = request.scope.get(PASSED_ON)
+        if passed_on is not None:
+            return await _built_in(front, passed_on, host, request)
         headers = dict(request.scope["headers"])
         upload: Upload = request.scope[UPLOAD]
 
@@ -220,17 +221,18 @@ def embeddings_endpoint(front: Front, host: Any) -> Callable[[Request], Awaitabl
             answer = front.unread(problem, upload.received_s)
         except ClientGone:
             return Response(status_code=CLIENT_CLOSED)
-        if answer is None:
+        reply, trace = answer
+        if reply is None:
             request._body = body
-            return await _built_in(host, request)
-        front.finish(*answer)
-        return as_response(answer[0])
+            return await _built_in(front, trace, host, request)
+        front.finish(reply, trace)
+        return as_response(reply)
 
     return embeddings
 
 
-async def _built_in(host: Any, request: Request) -> Response:
-    response: Response = await host.create_embedding(request)
+async def _built_in(front: Front, trace: RequestTrace, host: Any, request: Request) -> Response:
+    response: Response = await front.passed_on(trace, lambda: host.create_embedding(request))
     return response
 
 

@@ -45,7 +45,7 @@ class ServedReplica(Replica, Protocol):
 
 
 class Lane:
-    """One model on our engine. Created on the event loop."""
+    """One model. Created on the event loop."""
 
     def __init__(
         self,
@@ -69,6 +69,7 @@ class Lane:
         self.health = Health(settings.patience)
         self.states: Mapping[str, str] = {}  # the host's word for each replica, those that do not serve included
         self.prompts = Prompts()
+        self.guest = False  # the engine is one of Xinference's own
         self._cache = cache
         self._telemetry = telemetry
         self._new_generation = new_generation
@@ -138,6 +139,8 @@ class Lane:
         self.replicas = [known.get(replica.identity, replica) for replica in replicas]
         for replica, fresh in zip(self.replicas, replicas, strict=True):
             replica.status = fresh.status
+        if self.replicas:
+            self.guest = any(bool(replica.status.get("guest")) for replica in self.replicas)
         weights = frozenset(_weights(replica) for replica in self.replicas)
         if weights and weights != self._weights:
             if self._weights is not None:

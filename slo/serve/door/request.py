@@ -18,6 +18,9 @@ Where OpenAI and stock Xinference differ:
 Token ids (`TokenIds`) are decoded where Xinference decodes them: as ids of OpenAI's vocabulary cl100k_base, if the
 package tiktoken is installed. That loads a table of its own, perhaps from the network: when it is first needed, beside
 the event loop.
+
+All that is so for models on our engine. For those on one of Xinference's own, what is more than texts (`is_plain`)
+goes to Xinference's route as it is.
 """
 
 from __future__ import annotations
@@ -110,6 +113,7 @@ REFUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
 MAX_PROMPT = 8192  # characters; it is put before each of up to thousands of texts
 UNREADABLE = TokenIds(None)
 MAX_DIMENSIONS = 65_536
+PLAIN_FIELDS = frozenset({"model", "input", "encoding_format", "user"})
 MAX_NAME = 200  # characters; names are remembered and asked for, and no model has a longer one
 
 
@@ -147,6 +151,20 @@ def model_of(data: dict[str, Any]) -> str:
     if len(model) > MAX_NAME:
         raise unknown_model(model)
     return model
+
+
+def is_plain(data: dict[str, Any], most: int) -> bool:
+    """Is there nothing in it but texts, at most `most`, that one of Xinference's own engines would read?"""
+    value = data.get("input")
+    texts = [value] if isinstance(value, str) else value
+    return (
+        data.keys() <= PLAIN_FIELDS
+        and isinstance(texts, list)
+        and 0 < len(texts) <= most
+        and all(isinstance(text, str) and text for text in texts)
+        and data.get("encoding_format") in (None, "float", "base64")
+        and isinstance(data.get("user", ""), str)
+    )
 
 
 def parse(

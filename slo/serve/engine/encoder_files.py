@@ -18,11 +18,11 @@ from typing import Any, Literal
 
 from slo.errors import ModelSourceError, QuantizeError
 from slo.model_files import file_digest, is_standin, read_json, whole_number
+from slo.model_names import OUR_ARCHITECTURES
 
 ALWAYS = {"query": "", "document": ""}  # known to sentence-transformers in any case
 Pooling = Literal["cls", "mean"]
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert")
 FALL_BACK = "launch it with the engine sentence_transformers instead (--engine sentence_transformers)"
 SENTENCE_SETTINGS = tuple(
     f"sentence_{kind}_config.json" for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta")
@@ -92,8 +92,9 @@ def read_model(directory: Path) -> EncoderFiles:
     file = directory / "config.json"
     config = read_json(file)
     family = str(config.get("model_type"))
-    if family not in FAMILIES:
-        raise QuantizeError(f"models of type {family!r} are not supported, only {', '.join(FAMILIES)}", hint=FALL_BACK)
+    if family not in OUR_ARCHITECTURES:
+        ours = ", ".join(OUR_ARCHITECTURES)
+        raise QuantizeError(f"models of type {family!r} are not supported, only {ours}", hint=FALL_BACK)
     if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder"):
         raise QuantizeError("only encoders with absolute positions are supported", hint=FALL_BACK)
     if not any((directory / name).is_file() for name in WEIGHTS):

@@ -11,23 +11,29 @@ import asyncio
 import gc
 import logging
 import os
-import resource
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from xinference.model.embedding import SUPPORTED_ENGINES, generate_engine_config_by_model_name
+from xinference.model.embedding import (
+    BUILTIN_EMBEDDING_MODELS,
+    EMBEDDING_ENGINES,
+    SUPPORTED_ENGINES,
+    generate_engine_config_by_model_name,
+)
 from xinference.model.embedding.core import EmbeddingModel
 from xinference.model.embedding.custom import get_user_defined_embeddings
 from xinference.model.utils import parse_uri
 
 from slo.errors import SloError
-from slo.host import offer_to_oom_killer
+from slo.host import offer_to_oom_killer, resident_bytes
+from slo.model_names import ARCHITECTURES, OUR_ARCHITECTURES
 from slo.serve.engine.artefacts import NotMade
 from slo.serve.engine.encoder_files import read_model
 from slo.serve.engine.fidelity import Vectors
+from slo.serve.engine.guests import guest_of
 from slo.serve.engine.helper import make_in_helper
 from slo.serve.engine.line import BatchAnswer, Line
 from slo.serve.engine.loading import Loaded, load
@@ -58,14 +64,17 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
 
     @classmethod
     def match_json(cls, model_family: Any, model_spec: Any, quantization: str) -> bool | tuple[bool, str]:  # noqa: ARG003
-        """Whether this engine serves the model, judged by its files; without local files it does not."""
+        """Whether this engine serves the model: judged by its files, or of a built-in one by its name."""
         if model_spec.model_format != "pytorch":
             return False, f"the format {model_spec.model_format!r} is not supported, only pytorch"
         if model_family.model_ability:
             return False, "only text is supported"
+        if model_family.is_builtin:
+            kind = ARCHITECTURES.get(model_family.model_name, "another")
+            return kind in OUR_ARCHITECTURES or (False, f"models of type {kind!r} are not supported")
         scheme, path = parse_uri(model_spec.model_uri or "")  # blanks and Chinese are percent-encoded in it
         if scheme != "file" or not path:
-            return False, "only models registered with a local model_uri are supported"
+            return False, "only built-in models and those registered with a local model_uri are supported"
         try:
             read_model(Path(path))
         except SloError as error:
@@ -141,7 +150,7 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
             "stand_in": files.stand_in,
             "pid": os.getpid(),
             "process": process.to_json() if (process := ModelProcess.own()) else None,
-            "rss_bytes": _resident_bytes(),
+            "rss_bytes": resident_bytes(),
             "cpu_s": time.process_time(),
             "age_s": round(time.monotonic() - self._loaded_s, 1),
             "passes": line.tally.passes,
@@ -188,25 +197,30 @@ class OpenVinoEmbedding(EmbeddingModel):  # type: ignore[misc]
 
 
 def publish() -> None:
-    """Make the engine known to this process, for models registered before and after. Calling it again is harmless.
+    """Make the engine known to this process, for models registered before and after, and the others the door's guests.
+
+    Calling it again is harmless.
 
     Xinference's own hook is closed by the time extensions are loaded; its table is not.
     """
     SUPPORTED_ENGINES[ENGINE] = [OpenVinoEmbedding]
-    for family in get_user_defined_embeddings():
+    for classes in SUPPORTED_ENGINES.values():
+        classes[:] = [guest_of(each) for each in classes]
+    for offers in EMBEDDING_ENGINES.values():
+        for offer in (offer for several in offers.values() for offer in several):
+            offer["embedding_class"] = guest_of(offer["embedding_class"])
+    builtin = [
+        family
+        for name, families in BUILTIN_EMBEDDING_MODELS.items()
+        for family in families
+        if ARCHITECTURES.get(name) in OUR_ARCHITECTURES
+    ]
+    for family in (*builtin, *get_user_defined_embeddings()):
         try:
             generate_engine_config_by_model_name(family)
         except Exception:  # one odd registration, of whoever's making, must not keep the server from starting
-            logger.warning("the registered model %r is passed over", family.model_name, exc_info=True)
+            logger.warning("the model %r is passed over", family.model_name, exc_info=True)
 
 
 def _unit(vectors: Vectors) -> Vectors:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
-
-
-def _resident_bytes() -> int:
-    """Memory of this process now; where the kernel does not say, the most it ever had."""
-    statm = Path("/proc/self/statm")
-    if statm.is_file():
-        return int(statm.read_text(encoding="ascii").split()[1]) * resource.getpagesize()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -45,7 +45,7 @@ def runbook_of(config: Config, here: str | None = None) -> str:
 def watched(config: Config, here: str | None = None) -> dict[str, str]:
     """The labels that all alerts of this watch have in common."""
     return {
-        "model": config.model.name,
+        "model": config.model.id,
         "endpoint": config.endpoint,
         "instance": instance_of(config.endpoint, here),
     }

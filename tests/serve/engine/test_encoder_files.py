@@ -48,7 +48,7 @@ def spec_of(uri: str) -> Any:
 
 
 def matched(uri: str) -> bool | tuple[bool, str]:
-    return OpenVinoEmbedding.match_json(SimpleNamespace(model_ability=None), spec_of(uri), "none")
+    return OpenVinoEmbedding.match_json(SimpleNamespace(model_ability=None, is_builtin=False), spec_of(uri), "none")
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -71,7 +71,10 @@ def test_a_link_and_a_plain_path_are_found_and_an_address_elsewhere_is_not(tiny:
     assert matched((tmp_path / "链接").as_uri()) is True
     assert matched(str(tiny)) is True
     for elsewhere in ("", "https://example.org/m", "oci://registry/m"):
-        assert matched(elsewhere) == (False, "only models registered with a local model_uri are supported")
+        assert matched(elsewhere) == (
+            False,
+            "only built-in models and those registered with a local model_uri are supported",
+        )
 
 
 @given(file=st.sampled_from(FILES), content=JSON, merge=st.booleans())
@@ -115,10 +118,11 @@ def test_a_registration_that_breaks_an_engine_is_passed_over(
         known.append(family.model_name)
 
     families = [SimpleNamespace(model_name=name) for name in ("first", "odd", "last")]
+    monkeypatch.setattr(engine, "BUILTIN_EMBEDDING_MODELS", {})
     monkeypatch.setattr(engine, "get_user_defined_embeddings", lambda: families)
     monkeypatch.setattr(engine, "generate_engine_config_by_model_name", generate)
     monkeypatch.setattr(logging.getLogger("xinference"), "propagate", True)
     with caplog.at_level(logging.WARNING):
         engine.publish()
     assert known == ["first", "last"]
-    assert "the registered model 'odd' is passed over" in caplog.text
+    assert "the model 'odd' is passed over" in caplog.text
