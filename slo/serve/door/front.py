@@ -3,7 +3,7 @@
 
 Knows neither the host nor a socket. Who calls it brings the body, the headers that matter, the permission check of
 the host, and a way to learn that the client has gone. Every way out is a `Reply`, or none: the host's own route is to
-answer, and `passed_on` counts that. This is so for what one of Xinference's own engines serves beyond plain texts.
+answer, and `passed_on` counts that: what one of Xinference's own engines serves beyond plain texts.
 """
 
 from __future__ import annotations
@@ -86,10 +86,11 @@ class Front:
                 call.permit(model)
             lane = self._directory.ready(model) or await self._lane(model, data, call, trace)
             trace.model = model
-            if lane is None or (lane.guest and not self._is_plain(data, call)):
+            fits = len(call.body) <= self._limits.max_body
+            if lane is None or (lane.guest and not (fits and is_plain(data, self._limits.max_inputs))):
                 trace.length = self._length(data, call)
                 return None, trace
-            if len(call.body) > self._limits.max_body:
+            if not fits:
                 raise too_large(self._limits.max_body)
             request = parse(data, self._limits, self._read_ids)
             if lane.guest:
@@ -112,8 +113,7 @@ class Front:
         status = 500
         self._telemetry.in_flight += 1
         try:
-            response = await ask()
-            status = int(response.status_code)
+            status = (response := await ask()).status_code
             return response
         except Exception as error:
             status = int(getattr(error, "status_code", status))
@@ -121,9 +121,6 @@ class Front:
         finally:
             self._telemetry.in_flight -= 1
             self._count(trace, code_class(status, None))
-
-    def _is_plain(self, data: dict[str, Any], call: Call) -> bool:
-        return len(call.body) <= self._limits.max_body and is_plain(data, self._limits.max_inputs)
 
     def finish(self, reply: Reply, trace: RequestTrace) -> None:
         """Count the request; its answer is about to be handed over."""
