@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +15,7 @@ from slo.errors import ConfigError
 from slo.files import usual_folder, write_atomically
 from slo.host import user_name
 from slo.report.grafana import dashboard_file, provisioning_files
+from slo.report.kubernetes import MODELS, STATE, Workload, manifests
 from slo.report.openslo import openslo_file, read_openslo
 from slo.report.prometheus import alertmanager_file, prometheus_file, rules_file
 from slo.report.prometheus_tests import tests_file
@@ -89,7 +91,7 @@ def _runbook(command: click.decorators.FC) -> click.decorators.FC:
 
 @click.group()
 def export() -> None:
-    """Files for Prometheus, Alertmanager, Grafana, OpenSLO, systemd and cron."""
+    """Files for Prometheus, Alertmanager, Grafana, OpenSLO, systemd, cron and Kubernetes."""
 
 
 @export.command()
@@ -157,6 +159,51 @@ def openslo(config_path: Path | None, folder: Path | None, source: Path | None) 
 def systemd(config_path: Path | None, folder: Path | None, user: str | None) -> None:
     """Units for the server, the watcher and a timer for checks."""
     emit(systemd_units(_installation(config_path, user)), folder)
+
+
+@export.command()
+@_out
+@_runbook
+@config_option
+@click.option("--image", required=True, help="An image that has this package, e.g. registry.example/slo:0.1.0.")
+@click.option("--name", default="embeddings", show_default=True, help="Of everything that is made.")
+@click.option("--replicas", default=2, show_default=True, help="Pods, each a whole server.")
+@click.option("--max-replicas", "most", default=0, help="Scale up to so many, by KEDA.  [default: none]")
+@click.option("--prometheus-url", "prometheus", default="", help="Where KEDA asks for the load.")
+@click.option("--cpu", "cores", default=2, show_default=True, help="Whole cores of a pod.")
+@click.option("--memory", default="3Gi", show_default=True, help="Of a pod, requested and at most.")
+@click.option("--model-claim", default="", help="Volume claim with the model's files.")
+@click.option("--model-folder", default="", help="Folder of the nodes with the model's files.")
+def kubernetes(config_path: Path | None, folder: Path | None, runbook: str | None, **options: Any) -> None:
+    """Manifests: Deployment with probes, Service, disruption budget, network policy, monitor, rules, scaler.
+
+    Without a claim or a folder the model's files are taken from the image, at model.path. ServiceMonitor and
+    PrometheusRule need the Prometheus operator, a ScaledObject needs KEDA.
+
+    Example:  slo export kubernetes --image registry.example/slo:0.1.0 --model-claim models --out k8s/
+    """
+    config = context(config_path).config
+    at = Workload(
+        **options, model=config.model.id, port=config.server.port,
+        settings=_pod_settings(config, mounted=bool(options["model_claim"] or options["model_folder"])),
+    )  # fmt: skip
+    emit(manifests(at, promises(config), runbook=runbook or runbook_of(config), header=HEADER), folder)
+
+
+def _pod_settings(config: Config, *, mounted: bool) -> dict[str, Any]:
+    """The configuration as it is, but for what a pod decides: addresses, places, and who restarts what."""
+    if config.server.auth == "on":
+        raise ConfigError(
+            "keys are each pod's own: a client would be let in by one in so many", where="server.auth",
+            hint="set it to auto, and put a gateway that asks for keys before the Service",
+        )  # fmt: skip
+    changes: dict[str, Any] = {
+        "server.host": "0.0.0.0",  # noqa: S104 - the pod's address; the policy lets in one port
+        "server.auth": "off", "server.restart": False, "server.log": f"{STATE}/model_server.log",
+        "state_dir": f"{STATE}/state", "model.download": False, "model.stand_in": "off",
+        "model.path": MODELS if mounted else None,
+    }  # fmt: skip
+    return config.replaced(**changes).model_dump(mode="json", exclude_defaults=True)
 
 
 @export.command()
