@@ -15,7 +15,7 @@ from slo.errors import ConfigError
 from slo.files import usual_folder, write_atomically
 from slo.host import user_name
 from slo.report.grafana import dashboard_file, provisioning_files
-from slo.report.kubernetes import MODELS, STATE, Workload, manifests
+from slo.report.kubernetes import MODELS, STATE, PodPlan, manifests
 from slo.report.openslo import openslo_file, read_openslo
 from slo.report.prometheus import alertmanager_file, prometheus_file, rules_file
 from slo.report.prometheus_tests import tests_file
@@ -183,7 +183,7 @@ def kubernetes(config_path: Path | None, folder: Path | None, runbook: str | Non
     Example:  slo export kubernetes --image registry.example/slo:0.1.0 --model-claim models --out k8s/
     """
     config = context(config_path).config
-    at = Workload(
+    at = PodPlan(
         **options, model=config.model.id, port=config.server.port,
         settings=_pod_settings(config, mounted=bool(options["model_claim"] or options["model_folder"])),
     )  # fmt: skip

@@ -12,7 +12,7 @@ from rich.table import Table
 from slo.cli.options import config_option, context, json_option
 from slo.deploy.catalogue import GTE, Family, builtin_families, registered_families, usual_family
 from slo.deploy.registration import OPENVINO
-from slo.deploy.served_by import Server, server_of
+from slo.deploy.served_by import ServedBy, server_of
 from slo.model_store import Stored, listing, prune
 from slo.units import parse_size, show_bytes, show_duration
 
@@ -63,7 +63,7 @@ def models(current: click.Context, config_path: Path | None, as_json: bool) -> i
     return 0
 
 
-def _named_row(family: Family, server: Server) -> dict[str, object]:
+def _named_row(family: Family, server: ServedBy) -> dict[str, object]:
     return {
         "name": family.name, "builtin": family.builtin, "dimensions": family.dimensions,
         "max_tokens": family.max_tokens, "architecture": family.architecture or None, "engine": server.engine or None,

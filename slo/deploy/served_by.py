@@ -26,7 +26,7 @@ _FOR_ENGINE = re.compile(r'#engine#\s*==\s*"([^"]+)"')
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server:
+class ServedBy:
     """`engine` is empty when nobody serves the model here; `reason` tells why it is not our own."""
 
     engine: str
@@ -34,16 +34,16 @@ class Server:
     files: Path | None = None
 
 
-def server_of(family: Family, state_dir: Path) -> Server:
+def server_of(family: Family, state_dir: Path) -> ServedBy:
     """Who would serve this model if it were launched now."""
     files = files_of(family, state_dir)
     if files is not None:
         engine = suited(Engine(name=OPENVINO, extension=True), files, state_dir / "models")
         if engine.name == OPENVINO:
-            return Server(engine=OPENVINO, files=files)
+            return ServedBy(engine=OPENVINO, files=files)
         reason = engine.reason.partition(": ")[2]
     elif family.architecture in OUR_ARCHITECTURES:
-        return Server(engine=OPENVINO)
+        return ServedBy(engine=OPENVINO)
     else:
         reason = (
             f"models of type {family.architecture!r} are not ours" if family.architecture
@@ -55,9 +55,9 @@ def server_of(family: Family, state_dir: Path) -> Server:
     for engine_name in engines_of(family):
         unmet = list(unmet_requirements(family, engine_name))
         if not unmet:
-            return Server(engine=engine_name, reason=reason, files=files)
+            return ServedBy(engine=engine_name, reason=reason, files=files)
         missing.append(f"{engine_name} needs {', '.join(unmet)}")
-    return Server(engine="", reason=f"{reason}; {'; '.join(missing)}", files=files)
+    return ServedBy(engine="", reason=f"{reason}; {'; '.join(missing)}", files=files)
 
 
 def files_of(family: Family, state_dir: Path) -> Path | None:

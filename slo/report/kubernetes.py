@@ -32,7 +32,7 @@ Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workload:
+class PodPlan:
     """What shall run. `settings` is the configuration for the pods; `model` what requests ask for.
 
     The model's files come from the volume claim `model_claim`, from the folder `model_folder` of the node, or with
@@ -73,7 +73,7 @@ class Workload:
         return {"matchLabels": self.labels}
 
 
-def manifests(at: Workload, promises: Sequence[Promise], *, runbook: str, header: str = "") -> dict[str, str]:
+def manifests(at: PodPlan, promises: Sequence[Promise], *, runbook: str, header: str = "") -> dict[str, str]:
     """File names and contents; numbered, so that `kubectl apply -f FOLDER` takes them in order."""
     found: dict[str, Manifest] = {
         "10-config": _object(at, "v1", "ConfigMap", data={"slo.yaml": to_yaml(dict(at.settings))}),
@@ -110,11 +110,11 @@ def manifests(at: Workload, promises: Sequence[Promise], *, runbook: str, header
     return {f"{name}.yaml": header + to_yaml(manifest) for name, manifest in found.items()}
 
 
-def _object(at: Workload, version: str, kind: str, **parts: Any) -> Manifest:
+def _object(at: PodPlan, version: str, kind: str, **parts: Any) -> Manifest:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": at.name, "labels": at.labels}, **parts}
 
 
-def _deployment(at: Workload) -> Manifest:
+def _deployment(at: PodPlan) -> Manifest:
     def probe(path: str, *, every_s: int, failures: int) -> Manifest:
         asked = {"httpGet": {"path": path, "port": PORT_NAME}}
         return {**asked, "periodSeconds": every_s, "timeoutSeconds": 6, "failureThreshold": failures}
@@ -182,7 +182,7 @@ def _groups(promises: Sequence[Promise], runbook: str) -> list[Manifest]:
     return [group for group in groups if str(group["name"]).startswith("sloth-")]
 
 
-def _scaled(at: Workload, promises: Sequence[Promise]) -> Manifest:
+def _scaled(at: PodPlan, promises: Sequence[Promise]) -> Manifest:
     """By how busy the engines are, which grows with the load; and by the queue, for a burst that outruns the minute.
 
     A queue of half the objective's threshold leaves the other half for the pass.

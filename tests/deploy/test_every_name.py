@@ -20,10 +20,10 @@ from xinference.model.embedding.embed_family import match_embedding
 from slo.deploy.catalogue import Family, builtin_families
 from slo.deploy.served_by import server_of
 from slo.errors import QuantizeError
+from slo.serve.engine.encoder_files import read_model
 from slo.serve.engine.engine import publish
 from slo.serve.engine.fidelity import Vectors
 from slo.serve.engine.loading import load
-from slo.serve.engine.model_files import read_model
 from tests.tiny_models import TEXTS, Shape, shape_of, write_shape
 
 FAMILIES = {family.name: family for family in builtin_families()}

@@ -14,23 +14,23 @@ from slo.cli.main import cli
 from slo.cli.main import run as slo
 from slo.config import Config
 from slo.errors import ConfigError
-from slo.report.kubernetes import Workload, manifests
+from slo.report.kubernetes import PodPlan, manifests
 from tests.real_servers import run
 from tests.report.promises import AVAILABLE, P95
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "kubernetes"
-AT = Workload(
+AT = PodPlan(
     name="embeddings", image="registry.example/slo:0.1.0", model="gte-base-zh",
     settings={"model": {"path": "/models", "download": False}, "server": {"auth": "off", "restart": False}},
     model_claim="models", most=6, prometheus="http://prometheus-operated.monitoring:9090",
 )  # fmt: skip
 
 
-def made(at: Workload = AT) -> dict[str, str]:
+def made(at: PodPlan = AT) -> dict[str, str]:
     return manifests(at, [P95, AVAILABLE], runbook="https://wiki/runbook")
 
 
-def read(at: Workload = AT) -> dict[str, dict[str, Any]]:
+def read(at: PodPlan = AT) -> dict[str, dict[str, Any]]:
     found = (yaml.safe_load(text) for text in made(at).values())
     return {manifest["kind"]: manifest for manifest in found}
 
@@ -77,7 +77,7 @@ def test_a_number_of_pods_is_given_unless_they_are_scaled() -> None:
 
 
 def test_the_files_come_from_a_claim_a_folder_of_the_node_or_the_image() -> None:
-    def volumes(at: Workload) -> list[str]:
+    def volumes(at: PodPlan) -> list[str]:
         found = read(at)["Deployment"]["spec"]["template"]["spec"]["volumes"]
         return [kind for volume in found for kind in volume if kind != "name"]
 
