@@ -1,6 +1,6 @@
 import pytest
 
-from slo.deploy.registration import STAND_IN_REVISION
+from slo.deploy.catalogue import STAND_IN_REVISION
 from slo.http import ApiKey
 from slo.page_client import server_facts
 from tests.stub_server import Reply, StubServer

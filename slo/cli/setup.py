@@ -14,9 +14,9 @@ from slo.cli.options import Context, config_option, context, json_option, target
 from slo.cli.remedies import impossible
 from slo.client import cosine
 from slo.config import variables as all_variables
+from slo.deploy.catalogue import STAND_IN_REVISION
 from slo.deploy.doctor import Level, diagnose
 from slo.deploy.machine import this_machine
-from slo.deploy.registration import STAND_IN_REVISION
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import ConfigError, RequestError
 from slo.watch.delivery.channels import build_routes, lacking

@@ -23,6 +23,7 @@ IMAGE_FOLDER = Path("/usr/local/bin")  # where the deployment image has a model,
 GTE = "gte-base-zh"
 GTE_IDS = {"modelscope": f"AI-ModelScope/{GTE}", "huggingface": f"thenlper/{GTE}"}
 GTE_PATH = IMAGE_FOLDER / GTE_IDS["modelscope"]
+STAND_IN_REVISION = "stand-in-weights"  # the one free-text field that /v1/models shows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,11 +165,13 @@ def _registered(name: str, state_dir: Path) -> Family | None:
     for home in homes(state_dir):
         try:
             record = json.loads((_registrations(home) / f"{name}.json").read_text(encoding="utf-8"))
-            address = urlsplit(record["model_specs"][0].get("model_uri") or "")
+            (spec, *_) = record["model_specs"]
+            address = urlsplit(spec.get("model_uri") or "")
+            has_files = address.scheme == "file" and address.path and spec.get("model_revision") != STAND_IN_REVISION
             return Family(
                 name=name, dimensions=int(record["dimensions"]), max_tokens=int(record["max_tokens"]),
                 languages=tuple(record.get("language") or ()), abilities=tuple(record.get("model_ability") or ()),
-                directory=Path(unquote(address.path)) if address.scheme == "file" and address.path else None,
+                directory=Path(unquote(address.path)) if has_files else None,
                 builtin=False,
             )  # fmt: skip
         except (OSError, ValueError, LookupError, TypeError, AttributeError):

@@ -12,6 +12,7 @@ from typing import Any
 from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy import auth, source
+from slo.deploy.catalogue import STAND_IN_REVISION
 from slo.deploy.exclusive import interruptible
 from slo.deploy.job import Launched, LaunchJob, Progress
 from slo.deploy.launch_plan import Engine, absolute, model_plan, suited
@@ -19,7 +20,6 @@ from slo.deploy.machine import this_machine
 from slo.deploy.model import check_answers, start_model
 from slo.deploy.registration import (
     OPENVINO,
-    STAND_IN_REVISION,
     STOCK_ENGINE,
     ModelPlan,
     ensure_registered,
@@ -103,7 +103,7 @@ def _plan(config: Config, files: ModelFiles, engine: Engine, known: dict[str, An
 
 def _files(job: LaunchJob, api: XinferenceApi, *, running: bool, required: bool) -> ModelFiles:
     """The model's files on this machine; of one that runs already or is known there, what its server says will do."""
-    files = source.on_disk(job.config.model, job.models_dir, required=required)
+    files = source.on_disk(job.config.model, job.models_dir, required=required, here=False)
     if files is not None:
         return files
     listed = [model for model in api.models() if model.get("id") == job.config.model.id] if running else []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from slo.clock import Clock
+from slo.deploy.catalogue import STAND_IN_REVISION
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import RegisterError, RequestTimeout, ServerFault, Unreachable
 from slo.host import usable_cores
@@ -19,7 +20,6 @@ from slo.model_files import STAND_IN_LABEL
 
 OPENVINO = "openvino"
 STOCK_ENGINE = "sentence_transformers"
-STAND_IN_REVISION = "stand-in-weights"  # the one free-text field that /v1/models shows
 POLL_S = 0.1
 SILENCE_LIMIT_S = 10.0
 GONE_LIMIT_S = 15.0

@@ -92,17 +92,18 @@ def find(model: ModelSection, models_dir: Path, *, required: bool, say: Callable
     return files or stand_in(model, models_dir)
 
 
-def on_disk(model: ModelSection, models_dir: Path, *, required: bool) -> ModelFiles | None:
+def on_disk(model: ModelSection, models_dir: Path, *, required: bool, here: bool = True) -> ModelFiles | None:
     """The model at the configured path, or one downloaded earlier, by us or by Xinference; None if there is none.
 
-    With `required` a missing directory is an error. Damaged files always are: nothing is silently put in their place.
+    What Xinference has downloaded on this machine does not count for a server elsewhere (`here`). With `required` a
+    missing directory is an error. Damaged files always are: nothing is silently put in their place.
     """
     if model.path is not None and (required or model.path.is_dir()):
         return read_model(model.path)
     downloaded = models_dir / model.name
     if downloaded.is_dir():
         return read_model(downloaded)
-    theirs = cached(model.name, models_dir.parent)
+    theirs = cached(model.name, models_dir.parent) if here else None
     return read_model(theirs) if theirs else None
 
 

@@ -51,3 +51,17 @@ def test_the_table_says_what_each_is(settings: Path, capsys: pytest.CaptureFixtu
 def test_a_size_that_is_none_is_an_error(settings: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(cli, ["models", "prune", "--config", str(settings), "--keep", "lots"]) == 2
     assert "'lots' is not a size" in capsys.readouterr().err
+
+
+def test_all_names_are_listed_with_who_serves_each(settings: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert run(cli, ["models", "--config", str(settings), "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capfdbinary.readouterr().out)["models"]}
+    assert len(rows) == 48, "those of Xinference and gte-base-zh"
+    assert (rows["bge-m3"]["engine"], rows["bge-m3"]["builtin"]) == ("openvino", True)
+    assert rows["Qwen3-Embedding-0.6B"]["engine"] == "sentence_transformers"
+    assert rows["jina-embeddings-v3"]["engine"] is None
+    assert "needs" in rows["jina-embeddings-v3"]["reason"]
+    assert run(cli, ["models", "--config", str(settings)]) == 0
+    said = capfdbinary.readouterr().out.decode()
+    assert "jina-embeddings-v3: runs code of its own repository; sentence_transformers needs" in said
+    assert "48 models: 24 by openvino, 8 by Xinference's own engines behind the same door, 16 not here" in said

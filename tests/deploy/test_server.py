@@ -15,11 +15,11 @@ from rich.console import Console
 from slo.cli.launch_command import launch_model_server
 from slo.cli.main import cli, run
 from slo.client import EmbeddingsClient
+from slo.deploy.catalogue import STAND_IN_REVISION
 from slo.deploy.doctor import Level, check_port
 from slo.deploy.job import Progress
 from slo.deploy.launch import launch
 from slo.deploy.marks import known_server
-from slo.deploy.registration import STAND_IN_REVISION
 from slo.deploy.state import read_state
 from slo.deploy.status import status
 from slo.deploy.xinference_api import XinferenceApi

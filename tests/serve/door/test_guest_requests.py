@@ -10,9 +10,9 @@ import orjson
 import pytest
 from fastapi import HTTPException
 
-from slo.config import ServeSection
 from slo.serve.door.batcher import Embedded
 from slo.serve.door.request import is_plain
+from slo.settings_serve import ServeSection
 from tests.serve.fakes import FakeFinder, FakeReplica
 from tests.serve.http_door import Door, opened
 
