@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,20 @@ WARM = ("你好", "预热 warm-up。" * 8)  # two lengths: what a call costs, an
 PREFIX = "Guest"
 
 logger = logging.getLogger("xinference.slo")
+
+
+@dataclass(frozen=True)
+class EngineCall:
+    """One call of the engine: when it began and ended, what it answered, and the tokens of the texts that it read."""
+
+    started_s: float
+    answer: dict[str, Any]
+    done_s: float
+    counted: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def took_s(self) -> float:
+        return self.done_s - self.started_s
 
 
 class Guest:
@@ -74,18 +89,17 @@ class Guest:
             raise Leaving("the model is being stopped")
         begun_s = time.perf_counter()
         if (own := self._own_queue()) is not None:
-            started_s, answer = begun_s, await own(texts, model_uid="")
-            done_s = time.perf_counter()
+            seen = EngineCall(begun_s, await own(texts, model_uid=""), time.perf_counter())
         else:
             loop = asyncio.get_running_loop()
-            started_s, answer, done_s = await loop.run_in_executor(self._one_at_a_time, self._timed, texts)
-        rows = np.asarray([row["embedding"] for row in answer["data"]], dtype="<f4")
-        tokens = self._tokens_of(texts, int(answer.get("usage", {}).get("total_tokens", 0)))
+            seen = await loop.run_in_executor(self._one_at_a_time, self._timed, texts)
+        rows = np.asarray([row["embedding"] for row in seen.answer["data"]], dtype="<f4")
+        tokens = self._tokens_of(texts, seen)
         self._passes += 1
         self._texts += len(texts)
         self._tokens += sum(tokens)
-        self._infer_s += done_s - started_s
-        stages_ms = {"wait": (started_s - begun_s) * 1000, "infer": (done_s - started_s) * 1000}
+        self._infer_s += seen.took_s
+        stages_ms = {"wait": (seen.started_s - begun_s) * 1000, "infer": seen.took_s * 1000}
         return rows.tobytes(), tokens, [0] * len(texts), stages_ms
 
     async def engine_status(self) -> dict[str, object]:
@@ -113,8 +127,9 @@ class Guest:
         own = getattr(self, "_async_create_embedding", None)
         return own if own is not None and self.__dict__.get("create_embedding") == own else None
 
-    def _timed(self, texts: list[str]) -> tuple[float, dict[str, Any], float]:
+    def _timed(self, texts: list[str]) -> EngineCall:
         started_s = time.perf_counter()
+        self._counted = {}
         # Several texts at a time are sorted and padded by the engine; a bar per call would only fill the log.
         quiet = {"show_progress_bar": False} if self._shows_bars() else {}
         self._noting = True
@@ -122,7 +137,7 @@ class Guest:
             answer: dict[str, Any] = self._create_embedding(texts, model_uid="", **quiet)
         finally:
             self._noting = False
-        return started_s, answer, time.perf_counter()
+        return EngineCall(started_s, answer, time.perf_counter(), self._counted)
 
     def _shows_bars(self) -> bool:
         return "SentenceTransformer" in type(self).__name__ and not getattr(self.model_family, "model_ability", None)  # type: ignore[attr-defined]
@@ -143,9 +158,9 @@ class Guest:
 
         model.tokenize = noting  # type: ignore[union-attr]
 
-    def _tokens_of(self, texts: Sequence[str], total: int) -> list[int]:
+    def _tokens_of(self, texts: Sequence[str], seen: EngineCall) -> list[int]:
         """Tokens by text: as noted, else the engine's sum shared out by length, else by length alone."""
-        counted, self._counted = self._counted, {}
+        counted, total = seen.counted, int(seen.answer.get("usage", {}).get("total_tokens", 0))
         prompts = [
             str(prompt or "") for prompt in (getattr(getattr(self, "_model", None), "prompts", None) or {}).values()
         ]
@@ -164,22 +179,19 @@ class Guest:
         if self._own_queue() is not None or hasattr(self, "wait_for_load"):
             return None
         try:
-            return self._seen()
+            return self._measured()
         except Exception:
             logger.warning("xinference-slo: %s could not be warmed", type(self).__name__, exc_info=True)
             return None
 
-    def _seen(self) -> dict[str, float]:
-        seen: list[tuple[int, float]] = []
+    def _measured(self) -> dict[str, float]:
+        points: list[tuple[int, float]] = []
         for text in WARM:
-            took_s = []
-            for _ in range(3):
-                started_s, answer, done_s = self._timed([text])
-                took_s.append(done_s - started_s)
-            (tokens,) = self._tokens_of([text], int(answer.get("usage", {}).get("total_tokens", 0)))
-            self._dimensions = len(answer["data"][0]["embedding"])
-            seen.append((tokens, min(took_s[1:]) * 1000))
-        (few, short_ms), (many, long_ms) = seen
+            runs = [self._timed([text]) for _ in range(3)]
+            (tokens,) = self._tokens_of([text], runs[-1])
+            self._dimensions = len(runs[-1].answer["data"][0]["embedding"])
+            points.append((tokens, min(run.took_s for run in runs[1:]) * 1000))
+        (few, short_ms), (many, long_ms) = points
         per_token = max(0.0, (long_ms - short_ms) / max(1, many - few))
         return {"fixed": max(0.0, short_ms - per_token * few), "per_token": per_token}
 

@@ -60,12 +60,14 @@ async def test_a_guest_gives_the_engines_vectors_and_the_tokens_of_each_text(fil
     np.testing.assert_allclose(vectors, [row["embedding"] for row in expected["data"]], atol=1e-6)
     counts = guest._model.tokenizer(TEXTS, truncation=True, max_length=64)["input_ids"]
     assert tokens == [len(ids) for ids in counts]
+    together = await asyncio.gather(*(guest.embed_batch([text]) for text in TEXTS * 4))  # one computes, others wait
+    assert [each[1][0] for each in together] == tokens * 4, "of each its own"
     assert truncated == [0] * len(TEXTS)
     assert set(stages_ms) == {"wait", "infer"}
     status = await guest.engine_status()
     assert status["guest"] is True
     assert status["dimensions"] == vectors.shape[1]
-    assert status["texts"] == len(TEXTS)
+    assert status["texts"] == 5 * len(TEXTS)
     guest.stop()
     with pytest.raises(Leaving):
         await guest.embed_batch(["a"])
