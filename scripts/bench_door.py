@@ -1,5 +1,5 @@
 """
-Xinference's own engine behind our door against the same engine in stock Xinference: never slower is the claim.
+Xinference's own engine behind our door against the same engine in stock Xinference: it should never be slower.
 
     python scripts/bench_door.py [--rounds 3] [--seconds 8s] [--port 19994]
 
