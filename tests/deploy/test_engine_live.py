@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import requests
 from rich.console import Console
+from sentence_transformers import SentenceTransformer
 
 from slo.deploy.job import Progress
 from slo.deploy.launch import launch
 from tests.servers import running, settings
-from tests.tiny_models import TEXTS, write_named
+from tests.tiny_models import TEXTS
 
 pytestmark = pytest.mark.server
 
@@ -54,10 +55,12 @@ def test_what_conversion_finds_out_leads_to_xinferences_own_engine_as_well(tiny_
         assert said in (tmp_path / "again.txt").read_text(encoding="utf-8"), "known without another conversion"
 
 
-def test_a_built_in_model_is_served_by_its_name_on_our_engine_under_the_uid_that_clients_use(tmp_path: Path) -> None:
+def test_a_built_in_model_is_served_by_its_name_on_our_engine_under_the_uid_that_clients_use(
+    tiny_model: Path, tmp_path: Path
+) -> None:
     """No registration: Xinference refuses one of a name that it has."""
-    expected = write_named(tmp_path / "model", "bge-small-zh-v1.5", max_tokens=512).encode(TEXTS)
-    config = settings(tmp_path, tmp_path / "model").replaced(
+    expected = SentenceTransformer(str(tiny_model), device="cpu").encode(TEXTS)
+    config = settings(tmp_path, tiny_model).replaced(
         **{"model.name": "bge-small-zh-v1.5", "model.uid": "embeddings", "server.precision": "fp32"}
     )
     for server in running(config, tmp_path):
@@ -73,10 +76,13 @@ def test_a_built_in_model_is_served_by_its_name_on_our_engine_under_the_uid_that
         assert (again.changed, again.plan) == (False, server.launched.plan)
 
 
-def test_a_model_on_xinferences_own_engine_stands_behind_the_door(tmp_path: Path) -> None:
-    name = "text2vec-base-chinese-paraphrase"
-    made = write_named(tmp_path / "model", name, max_tokens=64)
-    config = settings(tmp_path, tmp_path / "model").replaced(**{"model.name": name})
+def test_a_model_on_xinferences_own_engine_stands_behind_the_door(tiny_model: Path, tmp_path: Path) -> None:
+    name, model = "text2vec-base-chinese-paraphrase", Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    (model / "1_Pooling" / "config.json").write_text(
+        json.dumps({"word_embedding_dimension": 128, "pooling_mode_max_tokens": True}), encoding="utf-8"
+    )
+    made = SentenceTransformer(str(model), device="cpu")
+    config = settings(tmp_path, model).replaced(**{"model.name": name})
     for server in running(config, tmp_path):
         assert server.launched.plan.engine == "sentence_transformers"
         url = f"{server.endpoint}/v1/embeddings"
@@ -88,7 +94,7 @@ def test_a_model_on_xinferences_own_engine_stands_behind_the_door(tmp_path: Path
             answers = list(pool.map(lambda text: ask(input=text).json(), TEXTS))
         expected = made.encode(TEXTS, normalize_embeddings=True)
         np.testing.assert_allclose([answer["data"][0]["embedding"] for answer in answers], expected, atol=1e-5)
-        tokens = [len(ids) for ids in made.tokenizer(TEXTS, truncation=True, max_length=64)["input_ids"]]
+        tokens = [len(ids) for ids in made.tokenizer(TEXTS)["input_ids"]]
         assert [answer["usage"]["total_tokens"] for answer in answers] == tokens, "each its own, not the batch's"
         assert ask(input=TEXTS).headers["cache-status"] == "xinference-slo; hit"
         prompted = ask(input="你好", prompt="天")
