@@ -22,6 +22,7 @@ report/test_prometheus_from_nothing
 report/test_real_prometheus
 report/test_report_browser
 serve/door/test_deferral
+serve/door/test_guest_requests
 serve/door/test_overload
 serve/engine/test_families
 serve/engine/test_like_stock
