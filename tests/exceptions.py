@@ -59,6 +59,7 @@ watch/test_watch_live
 TESTED_BY_OTHERS = """
 bench/connection
 bench/costing
+bench/discrepancy
 bench/edge
 bench/ledger
 bench/load_record
@@ -69,6 +70,7 @@ cli/capacity_command
 cli/duel
 cli/load_options
 cli/options
+deploy/checks
 deploy/foreign
 deploy/forkspare
 deploy/job

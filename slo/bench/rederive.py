@@ -16,12 +16,13 @@ import copy
 import json
 import math
 from array import array
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from slo.bench.baseline import judge_on_pace, kept_grid_s
 from slo.bench.collect import BAD, CACHED, GOOD, LATE_MS, Second
+from slo.bench.discrepancy import Discrepancy, Findings, Rederived, differing
 from slo.bench.load import drifting
 from slo.bench.looks import held_to
 from slo.bench.paced_slices import reckoned_again
@@ -33,7 +34,7 @@ from slo.bench.soak_record import conclude_soak
 from slo.bench.verdict import conclude, effective_size
 from slo.errors import ConfigError, Refused
 from slo.objective import Objective, Verdict
-from slo.record_form import NESTED, digest_of, finite, unpack_bytes, unpacked
+from slo.record_form import NESTED, digest_of, unpack_bytes, unpacked
 from slo.records import Run, run_from_json
 from slo.tally import Tally, summaries_of, tally_from_json
 
@@ -44,64 +45,14 @@ BESIDE = {  # parts of `details` that are about other records as well
     "against": "details.against compares with another record: `slo compare` derives it from both",
     "repeats": "details.repeats is about several records, each of which is checked alone",
 }
-NEAR = 1e-9  # relative; another machine's numpy may differ in the last digits
 STEP_S = 2e-7  # what rounding may move a due time
 MOST = 12  # differences that are told
-
-
-@dataclass(frozen=True)
-class Discrepancy:
-    """At `where` the record says `recorded`, its own data say `derived`."""
-
-    where: str
-    recorded: Any
-    derived: Any
-
-    def __str__(self) -> str:
-        return f"{self.where}: the record says {_short(self.recorded)}, its data give {_short(self.derived)}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rederived:
-    """`verdict` is the derived one; `gaps` say what this record does not let be derived again."""
-
-    id: str
-    kind: str
-    objective: str
-    verdict: Verdict
-    samples: int
-    differences: tuple[Discrepancy, ...] = ()
-    gaps: tuple[str, ...] = ()
-
-    @property
-    def sound(self) -> bool:
-        """Does everything follow?"""
-        return not self.differences
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "id": self.id, "kind": self.kind, "objective": self.objective, "verdict": self.verdict.value,
-            "samples": self.samples, "sound": self.sound, "gaps": list(self.gaps),
-            "differences": [vars(difference) for difference in self.differences],
-        }  # fmt: skip
-
-
-@dataclass
-class _Findings:
-    differences: list[Discrepancy] = field(default_factory=list)
-    gaps: list[str] = field(default_factory=list)
-
-    def same(self, where: str, recorded: Any, derived: Any) -> None:
-        """Note it if the two are not alike."""
-        if not alike(recorded, derived):
-            self.differences.append(Discrepancy(where=where, recorded=recorded, derived=derived))
 
 
 def rederive(data: dict[str, Any], *, source: str = "record") -> Rederived:
     """Derive a record anew. Raises `StoreError` when it is none, or of a future version."""
     run = run_from_json(data, source=source)
-    found, rows = _Findings(), unpacked(data)
+    found, rows = Findings(), unpacked(data)
     if data["format"] == 1:
         found.gaps.append(
             "written by an earlier version: it holds no dispatch times, no readings of the generator, no probes and no "
@@ -135,36 +86,12 @@ def rederive(data: dict[str, Any], *, source: str = "record") -> Rederived:
     return _as_recorded(derived, found)
 
 
-def differing(recorded: Any, derived: Any, where: str = "") -> Iterator[Discrepancy]:
-    """Every place where two pieces of plain data are not alike; a missing one is None."""
-    if isinstance(recorded, dict) and isinstance(derived, dict):
-        for key in {**recorded, **derived}:
-            yield from differing(recorded.get(key), derived.get(key), f"{where}.{key}" if where else str(key))
-    elif isinstance(recorded, list) and isinstance(derived, list) and len(recorded) == len(derived):
-        for index, (a, b) in enumerate(zip(recorded, derived, strict=True)):
-            yield from differing(a, b, f"{where}[{index}]")
-    elif not alike(recorded, derived):
-        yield Discrepancy(where=where, recorded=recorded, derived=derived)
-
-
-def alike(a: Any, b: Any) -> bool:
-    """Equal, numbers to the last digits that a record has; one that is not finite is null in a record."""
-    a, b = finite(a), finite(b)
-    if isinstance(a, float) or isinstance(b, float):
-        if isinstance(a, int | float) and isinstance(b, int | float):
-            return a == b or abs(a - b) <= NEAR * max(abs(a), abs(b))
-        return False
-    if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(map(alike, a, b))
-    return bool(a == b)
-
-
 def outcomes_of(run: Run) -> list[int]:
     """GOOD, BAD or CACHED of each sample, in order."""
     return [CACHED if s.cached else GOOD if s.good(run.objective) else BAD for s in run.samples]
 
 
-def _load(run: Run, found: _Findings) -> None:
+def _load(run: Run, found: Findings) -> None:
     """Conclude an open-loop run anew, into `run` itself."""
     details, given = run.details, run.details["evidence"]
     thinned = "fates" in given
@@ -214,7 +141,7 @@ def _load(run: Run, found: _Findings) -> None:
         _on_schedule(run, found, whole=not thinned and not given["unanswered"])
 
 
-def _agree(run: Run, found: _Findings) -> None:
+def _agree(run: Run, found: Findings) -> None:
     """Rows against what was counted from the same requests while they ran."""
     details = run.details
     if details["evidence"]["unanswered"] or details["answers"]["wrong"]:
@@ -241,7 +168,7 @@ def _agree(run: Run, found: _Findings) -> None:
             found.same(f"details.series[t={row['t']:g}].{name}", row[name], derived[name])
 
 
-def _on_schedule(run: Run, found: _Findings, *, whole: bool) -> None:
+def _on_schedule(run: Run, found: Findings, *, whole: bool) -> None:
     """Due times against those that the seed gives; the first request says when the schedule began."""
     settings, details = run.settings, run.details
     try:
@@ -264,7 +191,7 @@ def _on_schedule(run: Run, found: _Findings, *, whole: bool) -> None:
             return  # what follows is shifted as well
 
 
-def _baseline(run: Run, found: _Findings) -> None:
+def _baseline(run: Run, found: Findings) -> None:
     """Reckon anew, into `run` itself, what would have been due while late answers were waited for."""
     if "pace_s" not in run.settings:
         found.gaps.append("written by an earlier version: a stall counts once in it, however long it lasted")
@@ -273,7 +200,7 @@ def _baseline(run: Run, found: _Findings) -> None:
     judge_on_pace(run)
 
 
-def _soak(run: Run, found: _Findings) -> None:
+def _soak(run: Run, found: Findings) -> None:
     """Conclude a soak anew from its slices, into `run` itself."""
     rows: list[Row] = json.loads(unpack_bytes(run.details["evidence"]["slices"]))
     for row in rows:
@@ -294,7 +221,7 @@ def _soak(run: Run, found: _Findings) -> None:
     conclude_soak(run, rows)
 
 
-def _in_bins(where: str, tallies: Iterable[Tally], objective: Objective, found: _Findings) -> None:
+def _in_bins(where: str, tallies: Iterable[Tally], objective: Objective, found: Findings) -> None:
     """As many within the threshold as were counted good? The bin that holds the threshold may go either way."""
     for tally in tallies:
         low, high = tally.within(objective.threshold_ms)
@@ -303,7 +230,7 @@ def _in_bins(where: str, tallies: Iterable[Tally], objective: Objective, found: 
             found.differences.append(Discrepancy(where=place, recorded=tally.good, derived=derived))
 
 
-def _as_recorded(run: Run, found: _Findings) -> Rederived:
+def _as_recorded(run: Run, found: Findings) -> Rederived:
     return Rederived(
         id=run.id, kind=run.kind, objective=str(run.objective), verdict=run.verdict, samples=len(run.samples),
         differences=tuple(found.differences), gaps=tuple(found.gaps),
@@ -322,8 +249,3 @@ def _without_digests(data: dict[str, Any]) -> dict[str, Any]:
     """Without what is compared elsewhere, or says who wrote the record."""
     details = {key: value for key, value in data["details"].items() if key != NESTED}
     return {k: v for k, v in data.items() if k not in ("digest", "tool", "format", "samples")} | {"details": details}
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -15,7 +15,8 @@ from typing import Any
 
 import click
 
-from slo.bench.rederive import MOST, Rederived, rederive
+from slo.bench.discrepancy import Rederived
+from slo.bench.rederive import MOST, rederive
 from slo.cli.options import Context, config_option, context, json_option
 from slo.errors import ConfigError, EnvironmentProblem
 from slo.records import read_record

@@ -15,7 +15,8 @@ from slo.cli.remedies import impossible
 from slo.client import cosine
 from slo.config import variables as all_variables
 from slo.deploy.catalogue import STAND_IN_REVISION
-from slo.deploy.doctor import Level, diagnose
+from slo.deploy.checks import Level
+from slo.deploy.doctor import diagnose
 from slo.deploy.machine import this_machine
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import ConfigError, RequestError

@@ -15,6 +15,7 @@ from slo.clock import Clock, SystemClock
 from slo.config import Config
 from slo.deploy import auth, doctor, source
 from slo.deploy.catalogue import find_family
+from slo.deploy.checks import Level
 from slo.deploy.exclusive import exclusive, interruptible
 from slo.deploy.job import Launched, LaunchJob, Progress
 from slo.deploy.keeper_link import start_keeper
@@ -217,7 +218,7 @@ def _files_on_disk(job: LaunchJob, own: ServerState | None) -> ModelFiles | None
 def _check(job: LaunchJob, files: ModelFiles | None, own: ServerState | None) -> None:
     checks = doctor.examine(job.config, job.machine, files, own=own)
     doctor.require(checks)
-    warnings = [check for check in checks if check.level is doctor.Level.WARN]
+    warnings = [check for check in checks if check.level is Level.WARN]
     for check in warnings:
         job.progress.say(f"{check.name}: {check.value}; {check.fix}", style="yellow")
     job.progress.note(f"{len(checks)} done, {len(warnings)} warnings")

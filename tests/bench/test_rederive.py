@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slo.bench.discrepancy import differing
 from slo.bench.load import LoadPlan, load_once
-from slo.bench.rederive import differing, rederive
+from slo.bench.rederive import rederive
 from slo.bench.schedule import parse_arrivals
 from slo.bench.session import Session, started
 from slo.bench.soak import SoakPlan, soak

@@ -15,9 +15,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from slo.config import Config
-from slo.deploy import doctor
+from slo.deploy import checks, doctor
 from slo.deploy import machine as machines
-from slo.deploy.doctor import Level
+from slo.deploy.checks import Level
 from slo.deploy.machine import Machine, cpu_flags, free_port, port_taken, this_machine, unwritable, unwritable_file
 from slo.deploy.standin import write_standin
 from slo.deploy.state import ServerState
@@ -110,7 +110,7 @@ def test_software_is_checked_by_its_metadata(found: Machine, name: str, level: L
 def test_the_processor_is_judged_by_its_number_formats(
     flags: set[str], architecture: str, level: Level, words: str
 ) -> None:
-    check = doctor.check_cpu(machine(cpu_flags=frozenset(flags), architecture=architecture), "openvino")
+    check = checks.check_cpu(machine(cpu_flags=frozenset(flags), architecture=architecture), "openvino")
     assert check.level is level
     assert words in check.value
 
@@ -125,12 +125,12 @@ def test_the_processor_is_judged_by_its_number_formats(
     ],
 )
 def test_cores_are_compared_with_replicas(facts: dict[str, Any], replicas: int, level: Level) -> None:
-    assert doctor.check_cores(machine(**facts), replicas).level is level
+    assert checks.check_cores(machine(**facts), replicas).level is level
 
 
 def test_more_threads_than_cores_are_pointed_out() -> None:
-    assert doctor.check_cores(machine(cores=8, core_limit=4.0), 2, 2).level is Level.PASS
-    check = doctor.check_cores(machine(cores=8, core_limit=4.0), 2, 3)
+    assert checks.check_cores(machine(cores=8, core_limit=4.0), 2, 2).level is Level.PASS
+    check = checks.check_cores(machine(cores=8, core_limit=4.0), 2, 3)
     assert check.level is Level.WARN
     assert "6 threads" in check.value
 
@@ -152,11 +152,11 @@ def test_memory_that_is_used_up_is_none_at_all() -> None:
     ],
 )  # fmt: skip
 def test_a_gpu_must_be_there_when_one_is_asked_for(found: Machine, level: Level, words: str) -> None:
-    (check,) = doctor.check_gpu(found, "cuda")
+    (check,) = checks.check_gpu(found, "cuda")
     assert check.level is level
     assert words in check.value
     assert bool(check.fix) == (level is not Level.PASS)
-    assert doctor.check_gpu(found, "cpu") == []
+    assert checks.check_gpu(found, "cpu") == []
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_memory_is_compared_with_what_replicas_take(
     config: Config, available: int, limit: int | None, replicas: int, level: Level
 ) -> None:
     found = machine(memory_available_bytes=available, memory_limit_bytes=limit)
-    check = doctor.check_memory(found, config.replaced(**{"server.replicas": replicas}), None)
+    check = checks.check_memory(found, config.replaced(**{"server.replicas": replicas}), None)
     assert check.level is level, check
 
 
@@ -233,7 +233,7 @@ def test_this_machine_can_be_looked_at() -> None:
 
 @pytest.mark.parametrize(("limit", "level"), [(None, Level.PASS), (65536, Level.PASS), (1024, Level.WARN)])
 def test_a_low_limit_of_open_files_is_told(limit: int | None, level: Level) -> None:
-    check = doctor.check_open_files(machine(open_files=limit))
+    check = checks.check_open_files(machine(open_files=limit))
     assert check.level is level
     assert ("LimitNOFILE" in check.fix) == (level is Level.WARN)
 
@@ -280,7 +280,7 @@ def test_a_server_that_serves_has_all_it_needs(
 def test_a_stand_in_that_is_there_is_not_to_be_written(config: Config) -> None:
     before = doctor.missing_bytes(config, None)
     write_standin(config.state_dir / "models" / "stand-in-tiny", size="tiny")
-    assert before - doctor.missing_bytes(config, None) == doctor.STAND_IN_BYTES["tiny"]
+    assert before - doctor.missing_bytes(config, None) == checks.STAND_IN_BYTES["tiny"]
 
 
 def test_weights_stored_in_half_precision_are_counted_as_they_will_be_written(tiny_model: Path, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from slo.cli.launch_command import launch_model_server
 from slo.cli.main import cli, run
 from slo.client import EmbeddingsClient
 from slo.deploy.catalogue import STAND_IN_REVISION
-from slo.deploy.doctor import Level, check_port
+from slo.deploy.checks import Level
+from slo.deploy.doctor import check_port
 from slo.deploy.job import Progress
 from slo.deploy.launch import launch
 from slo.deploy.marks import known_server
