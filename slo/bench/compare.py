@@ -37,7 +37,7 @@ from slo.stats import rank
 RESAMPLES = 4000
 AT_ONCE = 2_000_000  # values drawn at a time
 BLOCK = 10
-MEMORIES = 3  # a block that is only as long as the memory shows too little of the scatter
+MEMORIES = 3.0  # of a run of up to 1000: a block only as long as the memory shows too little of the scatter
 SEED = 20_240_501
 ERROR = 0.05  # of all rows together
 FEWEST = 20  # samples per row and run; a P95 of fewer is their maximum
@@ -192,11 +192,15 @@ def ratio_interval(
 
 
 def block_length(values: Floats, quantile: float) -> int:
-    """`MEMORIES` times as many as weigh as one independent request, see `cautious_size`; at least ten, at most all."""
+    """A multiple of how many weigh as one independent request, see `cautious_size`; at least ten, at most all.
+
+    From n = 1000 on the multiple grows with the cube root of n, as the best length of a block does (Künsch 1989).
+    """
     n = len(values)
     beyond = (values > _percentile(values, quantile)).astype(np.uint8)
     memory = n / cautious_size(beyond, values)
-    return min(n, max(min(BLOCK, max(1, n // 10)), math.ceil(MEMORIES * memory) if memory > 1 else 1))
+    wanted = math.ceil(MEMORIES * math.pow(max(1.0, n / 1000), 1 / 3) * memory)
+    return min(n, max(min(BLOCK, max(1, n // 10)), wanted))
 
 
 def _within_class(samples: list[Sample]) -> Floats:
