@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -45,7 +46,7 @@ def render(language: str) -> Rendered:
     if path is None:
         raise FileNotFoundError(NAMES[language])
     markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = markdown.parse(path.read_text(encoding="utf-8"))
+    tokens = _for_a_page(markdown.parse(path.read_text(encoding="utf-8")))
     entries = _name_entries(tokens)
     lang, title, live = _WORDS[language]
     other, other_name = _OTHER[language]
@@ -69,6 +70,25 @@ def render(language: str) -> Rendered:
 </html>
 """.encode()
     return Rendered(content, f'"{hashlib.sha256(content).hexdigest()[:24]}"')
+
+
+def _for_a_page(tokens: list[Token]) -> list[Token]:
+    """Without the line that links the sister, which the page has at its top; lines of Chinese join without a blank."""
+    kept: list[Token] = []
+    for token in tokens:
+        kept.append(token)
+        if token.type == "inline":
+            children = token.children or []
+            for before, child, after in zip(children, children[1:], children[2:], strict=False):
+                if child.type == "softbreak" and (_is_chinese(before.content[-1:]) or _is_chinese(after.content[:1])):
+                    child.type, child.content = "text", ""
+        if token.type == "paragraph_close" and re.fullmatch(r"\[[^]]+\]\([^)]+\)", kept[-2].content):
+            del kept[-3:]
+    return kept
+
+
+def _is_chinese(character: str) -> bool:
+    return bool(character) and ("\u3000" <= character <= "\u9fff" or "\uff00" <= character <= "\uffef")
 
 
 def _name_entries(tokens: list[Token]) -> list[tuple[str, str]]:

@@ -124,6 +124,20 @@ def test_every_alert_has_its_anchor_in_both_languages(client: TestClient, langua
     assert ".md" not in re.sub(r"<[^>]+>", "", page).split("burn-rates")[0][:400]
 
 
+def test_lines_of_chinese_join_without_a_blank(client: TestClient) -> None:
+    page = client.get("/slo/runbook?lang=zh").text
+    assert not re.findall(r"[，。；：、]\n[^<]", page.partition("<main")[2])
+    assert client.get("/slo/runbook?lang=en").text.count(">中文</a>") == 1, "the sister is linked once"
+
+
+def test_every_order_is_named_in_both_languages() -> None:
+    def orders(file: str) -> list[str]:
+        table = (ROOT / "docs" / file).read_text(encoding="utf-8")
+        return [line.split(" | ")[0] for line in table.splitlines() if line.startswith("| `slo control")]
+
+    assert orders(NAMES["zh"]) == orders(NAMES["en"])
+
+
 def test_it_is_cached_by_its_tag_and_as_strict_as_the_other_pages(client: TestClient) -> None:
     first = client.get("/slo/runbook?lang=zh")
     again = client.get("/slo/runbook?lang=zh", headers={"if-none-match": first.headers["etag"]})
