@@ -187,12 +187,18 @@ def only_watcher(path: Path) -> Iterator[None]:
         private_folder(path.parent)
         handle = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise StoreError(f"{path.with_suffix('.lock')}: cannot be opened: {error.strerror}") from error
+        raise StoreError(
+            f"{path.with_suffix('.lock')}: cannot be opened: {error.strerror}",
+            hint="check the directory and its permissions, or set state_dir to another place",
+        ) from error
     try:
         try:
             mine = locked(handle)
         except OSError as error:
-            raise StoreError(f"{path.with_suffix('.lock')}: cannot be locked: {error.strerror}") from error
+            raise StoreError(
+                f"{path.with_suffix('.lock')}: cannot be locked: {error.strerror}",
+                hint="its disk takes no locks: set state_dir to a local one",
+            ) from error
         if not mine:
             other = os.read(handle, 32).decode("ascii", "replace").strip() or "unknown"
             raise StoreError(f"{path} is being written by another watcher, process {other}",

@@ -9,6 +9,7 @@ texts whose vectors are known (see `golden`). The watch takes what has come of t
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections import deque
@@ -83,6 +84,7 @@ class Prober:
         self._begun = False  # the first probes have all been sent
         self._fresh = True  # and nobody has asked for them yet
         self._mistake: Exception | None = None
+        self._wakes_s = math.inf  # when the thread that sends is to go on; infinite while it does not wait
 
     def __enter__(self) -> Prober:
         threading.Thread(target=self._conduct, name="prober", daemon=True).start()
@@ -110,6 +112,7 @@ class Prober:
         with self._change:
             if self._mistake is not None:
                 raise self._mistake
+            self._leave_out_halt(now_s)
             ended = [probe for probe in self._open if self._ended(probe, now_s) and probe.first >= first]
             taken = set(map(id, ended))
             self._open = deque(probe for probe in self._open if id(probe) not in taken)
@@ -161,18 +164,38 @@ class Prober:
         begin_s, length_s = self._clock.monotonic(), self._interval_s * FIRST
         while not self._stop.is_set():
             for probe in self._plan(begin_s, length_s):
-                if self._stop.wait(max(0.0, probe.due_s - self._clock.monotonic())):
+                if self._pause(probe.due_s):
                     return
                 if self._clock.monotonic() - probe.due_s < OURS_S or probe.first:
                     self._send(probe)
                 if probe.first and not self._answered(probe, begin_s + length_s + self._patience_s):
                     break
-            if self._stop.wait(max(0.0, begin_s + length_s - self._clock.monotonic())):
+            if self._pause(begin_s + length_s):
                 return
             with self._change:
                 self._begun = True
                 self._change.notify_all()
-            begin_s, length_s = max(begin_s + length_s, self._clock.monotonic() - self._interval_s), self._interval_s
+            now_s = self._clock.monotonic()  # what was not sent while we were late is not sent all at once
+            begin_s, length_s = begin_s + length_s if now_s - begin_s - length_s < OURS_S else now_s, self._interval_s
+
+    def _pause(self, until_s: float) -> bool:
+        """Wait; True when this is to end."""
+        with self._change:
+            self._wakes_s = max(until_s, now_s := self._clock.monotonic())
+        ends = self._stop.wait(max(0.0, until_s - now_s))
+        with self._change:
+            self._leave_out_halt(self._clock.monotonic())
+            self._wakes_s = math.inf
+        return ends
+
+    def _leave_out_halt(self, now_s: float) -> None:
+        """Where this process itself was halted (SIGSTOP, a suspended machine), what it waited for has no latency."""
+        if now_s - self._wakes_s > OURS_S:
+            halt_s, self._wakes_s = self._wakes_s, now_s
+            self._open = deque(
+                probe for probe in self._open
+                if probe.due_s > halt_s or (probe.done_s is not None and probe.done_s <= halt_s)
+            )  # fmt: skip
 
     def _answered(self, probe: ProbeRequest, until_s: float) -> bool:
         """Wait for one of the first probes: so many in so short a time must not overload the server themselves."""

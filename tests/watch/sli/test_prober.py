@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +26,13 @@ GOLDEN = {text for _, text in TEXTS}
 
 @contextmanager
 def probing(
-    script: Script, *, probes: int = 20, interval_s: float = 2.0, patience_s: float = 1.0, threshold_ms: float = 150
+    script: Script,
+    *,
+    probes: int = 20,
+    interval_s: float = 2.0,
+    patience_s: float = 1.0,
+    threshold_ms: float = 150,
+    clock: SystemClock | None = None,
 ) -> Iterator[tuple[Prober, StubServer]]:
     with StubServer(script) as server:
         prober = Prober(
@@ -33,7 +40,7 @@ def probing(
             mix(random.randrange(2**32)),
             Objective(threshold_ms=threshold_ms),
             Golden(server.endpoint, "stub"),
-            probes=probes, interval_s=interval_s, patience_s=patience_s, clock=SystemClock(),
+            probes=probes, interval_s=interval_s, patience_s=patience_s, clock=clock or SystemClock(),
         )  # fmt: skip
         with prober:
             yield prober, server
@@ -87,6 +94,34 @@ def test_moments_are_random_and_fill_the_interval() -> None:
     assert len({round(due_s, 6) for plan in plans for due_s in plan}) == 50 * 63
     prober.pace(full=False)
     assert len(prober._plan(0.0, 60.0)) == TRICKLE + len(TEXTS)
+
+
+class Halting(SystemClock):
+    """A clock that jumps, as it does for a process that was halted."""
+
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
+def test_what_this_process_missed_while_it_was_halted_is_no_latency_and_is_not_caught_up_with() -> None:
+    clock, under_way = Halting(), threading.Event()
+
+    def slow(_n: int, _texts: list[str]) -> Reply:
+        under_way.set()
+        return Reply(delay_s=0.3)
+
+    with probing(slow, interval_s=4.0, patience_s=30.0, threshold_ms=10_000, clock=clock) as (prober, server):
+        prober.harvest()
+        under_way.clear()
+        assert under_way.wait(60)
+        sent = len(server.requests)
+        clock.ahead_s += 15.0  # more than is good, less than patience
+        found = gathered(prober, 10)
+        assert found.failures == {}
+        assert found.good == found.total, "none waited for an answer while nobody was there to receive it"
+        assert len(server.requests) - sent < 20 + len(TEXTS), "no burst for what was due meanwhile"
 
 
 def test_a_stall_of_a_part_of_each_interval_is_seen() -> None:
