@@ -10,7 +10,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install launch stop restart status doctor baseline bench capacity stress dashboard report check watch
-.PHONY: test test-fast test-busy test-quiet lint format reference lock clean
+.PHONY: test test-fast test-busy test-quiet faults fuzz lint format reference lock clean
 
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort | awk -F '\t' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -85,6 +85,14 @@ lint: ## Check style and types
 format: ## Format the code
 	@bash scripts/install.sh dev
 	@.venv/bin/ruff check --fix-only --quiet . && .venv/bin/ruff format .
+
+faults: ## Break a real server and watch in every known way; writes docs/reliability.md
+	@bash scripts/install.sh
+	@$(PY) -m scripts.faults $(ARGS)
+
+fuzz: ## Odd requests and hostile connections to a real server: no 5xx, no hang, no growing memory
+	@bash scripts/install.sh dev
+	@$(PY) -m scripts.fuzz $(ARGS)
 
 reference: ## Write docs/reference/ anew, from the code
 	@bash scripts/install.sh dev

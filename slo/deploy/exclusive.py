@@ -27,6 +27,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 NAME = b"slo-launch"
 HALTED_S = 10.0  # a halted launch is left alone for so long: Ctrl-Z and `bg` come in a row
 UNDO_S = 45.0  # what a launch that was told to end may take to undo itself
+LAPSE_S = 5.0  # between two looks at who holds the lock
 
 
 class Holder:
@@ -35,6 +36,7 @@ class Holder:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._pid = 0
+        self._looked_s = 0.0
         self._runs_s = 0.0  # when it was last seen not halted
         self._told_s: float | None = None
 
@@ -49,6 +51,9 @@ class Holder:
         now_s = self._clock.monotonic()
         if pid != self._pid:
             self._pid, self._runs_s, self._told_s = pid, now_s, None
+        if now_s - self._looked_s > LAPSE_S:  # nothing is known of the time since
+            self._runs_s = now_s
+        self._looked_s = now_s
         if not certain or not _launches(pid):
             return pid or None
         if not halted(pid):

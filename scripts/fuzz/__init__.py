@@ -1,0 +1,1 @@
+"""`make fuzz`: what no client should send, sent to a real server."""
