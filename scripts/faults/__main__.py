@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.faults import launching, server, watching
-from scripts.faults.rig import ROOT, NotSo, Rig
+from scripts.faults.rig import ROOT, NotSo, Rig, until
 from scripts.faults.scenario import Outcome, Scenario, table, written
 from slo.errors import SloError
 from slo.interrupt import ending
@@ -40,6 +40,9 @@ def disk(keep: Path | None) -> Iterator[Path]:
 
 def outcome_of(scenario: Scenario, rig: Rig) -> Outcome:
     """Run one; whatever it leaves behind, the next one begins with a server and a watch that are up."""
+    for _ in range(5):  # the one before is over for users, too
+        until("it serves", rig.served)
+        time.sleep(1)
     begun_s = time.monotonic()
     result = Outcome(name=scenario.name, expected=scenario.expected)
     try:

@@ -25,8 +25,14 @@ class Beside:
 
     def __init__(self, rig: Rig) -> None:
         self.folder = rig.folder / "beside"
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir()
+        if self.folder.exists():  # graphs stay: what is made once need not be made for every stage
+            models = self.folder / "state" / "models"
+            if models.exists():
+                models.rename(rig.folder / "kept")
+            shutil.rmtree(self.folder)
+        (self.folder / "state").mkdir(parents=True, mode=0o700)
+        if (rig.folder / "kept").exists():
+            (rig.folder / "kept").rename(self.folder / "state" / "models")
         self.config = self.folder / "slo.yaml"
         self.rig = rig
         self.state_dir = self.folder / "state"

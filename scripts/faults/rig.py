@@ -117,7 +117,12 @@ class Hook(ThreadingHTTPServer):
         return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "none"
 
 
-class _Post(BaseHTTPRequestHandler):
+class _Quiet(BaseHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Silent."""
+
+
+class _Post(_Quiet):
     server: Hook
 
     def do_POST(self) -> None:
@@ -129,9 +134,6 @@ class _Post(BaseHTTPRequestHandler):
         self.send_response(503 if self.server.down else 200)
         self.send_header("Content-Length", "0")
         self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Silent."""
 
 
 class Rig:
@@ -241,11 +243,11 @@ class Rig:
     def engine(self) -> int:
         """Pid of the model process."""
         status = requests.get(f"{self.url}/slo/api/status", timeout=20).json()
-        return int(next(r["engine"]["pid"] for model in status["models"] for r in model["replicas"]))
+        return int(next((r["engine"].get("pid") or 0 for model in status["models"] for r in model["replicas"]), 0))
 
     def cluster(self) -> int:
         """Pid of Xinference's cluster process, the only child of main with children of its own."""
-        return next(child.pid for child in psutil.Process(self.state.pid).children() if child.children())
+        return next((child.pid for child in psutil.Process(self.state.pid).children() if child.children()), 0)
 
     def keeper(self) -> int:
         """Pid of the keeper."""
@@ -267,7 +269,7 @@ class Rig:
     @contextmanager
     def free_port_taken(self) -> Iterator[None]:
         """Somebody else listens on the server's port."""
-        with ThreadingHTTPServer(("127.0.0.1", self.port), BaseHTTPRequestHandler) as thief:
+        with ThreadingHTTPServer(("127.0.0.1", self.port), _Quiet) as thief:
             threading.Thread(target=thief.serve_forever, daemon=True).start()
             yield
             thief.shutdown()

@@ -88,9 +88,9 @@ def port_stolen(rig: Rig) -> str:
     until("the port is free", lambda: not processes_of(before) or _free(rig.port), 60)
     with rig.free_port_taken():
         until("told", lambda: (k := living_keeper(rig.state_dir)) and k.failures > 1)
-        why = "the start of the server failed" if (k := living_keeper(rig.state_dir)) and "failed" in k.why else ""
+        why = k.why.splitlines()[0] if (k := living_keeper(rig.state_dir)) else ""
     rig.another(before)
-    return f"told ({why}), tried again with growing pauses, back once the port was free"
+    return f"told (“{why}”), tried again with growing pauses, back once the port was free"
 
 
 def _free(port: int) -> bool:

@@ -25,9 +25,9 @@ from slo.deploy.process import (
     stop_instance,
 )
 from slo.deploy.restarts import HANG_S, PATIENCE_S, SilentChecks, answers
-from slo.deploy.state import ServerState, forget_state, halted, start_of, write_state
+from slo.deploy.state import ServerState, forget_state, halted, read_state, start_of, write_state
 from slo.deploy.xinference_api import XinferenceApi
-from slo.errors import ConfigError, StartError
+from slo.errors import ConfigError, StartError, StoreError
 
 
 def living_server(job: LaunchJob) -> ServerState | None:
@@ -39,7 +39,8 @@ def living_server(job: LaunchJob) -> ServerState | None:
         job.progress.say(f"the server (pid {own.pid}) hangs: it does not answer; it is ended", style="yellow")
         kill_instance(own.instance, clock=job.clock)
     if own.alive:
-        write_state(job.config.state_dir, own)  # it may have been lost
+        if _recorded(job.config.state_dir) != own:  # a disk without room is no reason to refuse what is up already
+            write_state(job.config.state_dir, own)
         if own.code != code_digest():
             job.progress.say(
                 f"the server (pid {own.pid}) runs other code than is installed here; to change that: "
@@ -55,6 +56,14 @@ def living_server(job: LaunchJob) -> ServerState | None:
     tail = f", {orphans} left-over processes of it stopped" if orphans else ""
     job.progress.say(f"the server started earlier (pid {own.pid}) is gone{tail}", style="yellow")
     return None
+
+
+def _recorded(state_dir: Path) -> ServerState | None:
+    """What the record says; None if it was lost or damaged."""
+    try:
+        return read_state(state_dir)
+    except StoreError:
+        return None
 
 
 def _hangs(job: LaunchJob, own: ServerState) -> bool:

@@ -110,7 +110,9 @@ def test_a_server_that_hangs_without_a_keeper_is_ended_by_a_launch(kept: Kept, m
             config=config_of(kept.folder), progress=Progress(Console(file=io.StringIO())), clock=SystemClock(),
             machine=this_machine(), undo=undo,
         )  # fmt: skip
+        record = (kept.folder / "server.json").stat().st_ino
         assert living_server(job) == before, "it answers"
+        assert (kept.folder / "server.json").stat().st_ino == record, "nothing is written that is there already"
         os.kill(before.pid, signal.SIGSTOP)
         until("it is halted", lambda: halted(before.pid))
         assert living_server(job) is None
