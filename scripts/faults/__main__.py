@@ -43,6 +43,7 @@ def outcome_of(scenario: Scenario, rig: Rig) -> Outcome:
     for _ in range(5):  # the one before is over for users, too
         until("it serves", rig.served)
         time.sleep(1)
+    rig.fresh_watch()
     begun_s = time.monotonic()
     result = Outcome(name=scenario.name, expected=scenario.expected)
     try:

@@ -223,6 +223,15 @@ class Rig:
             self.watch.terminate()
             self.watch.wait(60)
 
+    def fresh_watch(self) -> None:
+        """A watch that knows nothing of earlier outages: what fires then is of now."""
+        self.end_watch()
+        for name in ("history.db*", "outbox.db*", "alerts.jsonl"):
+            for file in self.state_dir.glob(name):
+                file.unlink()
+        self.start_watch()
+        self.rounds(4)
+
     def said(self) -> str:
         """Everything that the watch has printed."""
         return (self.folder / "watch.txt").read_text(encoding="utf-8", errors="replace")

@@ -95,7 +95,7 @@ def receivers_down(rig: Rig) -> str:
     rig.hook.down = True
     rig.command("--stop")
     try:
-        until("the alert is in the file", lambda: '"firing"' in _alerts(rig) or "firing" in _alerts(rig), 180)
+        until("the alert is in the file", lambda: '"status":"firing"' in _alerts(rig), 180)
         time.sleep(5)
     finally:
         rig.hook.down, rig.hook.delay_s = False, 3.0

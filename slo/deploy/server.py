@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import shutil
+import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +96,45 @@ def same_server(own: ServerState, settings: dict[str, Any], state_dir: Path) -> 
     return own
 
 
+def set_damaged_aside(job: LaunchJob, *, auth_on: bool) -> None:
+    """Xinference does not start with a damaged file of its own: neither a database nor a registered model.
+
+    None holds what a launch cannot do again, but the accounts: where they are asked for, `StartError` is raised.
+    """
+    home = job.config.state_dir / "xinference"
+    for path in sorted([*home.glob("*.db"), *home.glob("auth/*.db"), *home.glob("model/**/*.json")]):
+        reason = _damage(path)
+        if reason is None:
+            continue
+        if auth_on and path.parent.name == "auth":
+            raise StartError(
+                f"{path}: the accounts and API keys cannot be read: {reason}",
+                hint="put a backup in its place, or move it away: then all keys have to be made anew",
+            )
+        aside = f"{path.name}.damaged-{int(job.clock.wall())}"
+        for end in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                path.with_name(path.name + end).rename(path.with_name(aside + end))
+        job.progress.say(f"{path} was damaged ({reason}): set aside as {aside}", style="yellow")
+
+
+def _damage(path: Path) -> str | None:
+    try:
+        if path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+            return None
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+            found = str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+        return None if found == "ok" else found
+    except (OSError, sqlite3.OperationalError):  # locked or not to be opened: then that is what is told
+        return None
+    except (ValueError, sqlite3.DatabaseError) as error:
+        return str(error)
+
+
 def start_server(job: LaunchJob, settings: dict[str, Any]) -> ServerState:
     """A server process, started and recorded; not ready yet."""
+    set_damaged_aside(job, auth_on=bool(settings["auth"]))
     config, server = job.config, job.config.server
     instance = secrets.token_hex(8)
     for fresh in (config.state_dir / "xinference", config.state_dir / auth.ADMIN_FILE):
