@@ -95,5 +95,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    with ending():  # SIGTERM, too, ends what was started here
-        sys.exit(main())
+    try:
+        with ending():  # SIGTERM, too, ends what was started here
+            sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("stopped")
