@@ -7,6 +7,7 @@ bench/test_extras
 cli/test_alert_live
 cli/test_remedies_live
 cli/test_stress_killed
+deploy/test_damaged_home
 deploy/test_engine_live
 deploy/test_full_size
 deploy/test_launch_under_traffic
@@ -41,6 +42,7 @@ test_architecture
 test_clean
 test_container
 test_examples
+test_faults
 test_orphans
 test_reference
 test_surroundings
