@@ -152,7 +152,7 @@ def main() -> int:
     """Measure and print; 1 beyond 5 %."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=int, default=10)
     given = parser.parse_args()
     with served(ANSWER_MS) as endpoint, tempfile.TemporaryDirectory() as name:
         folder, to = Path(name), session(endpoint)
