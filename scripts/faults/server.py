@@ -118,7 +118,7 @@ def files_spoilt(rig: Rig) -> str:
             continue  # the watch's: see there
         file.write_bytes(b"\x00garbage{" * 3)
         spoilt.append(str(file.relative_to(rig.state_dir)))
-        if rig.command("--status").returncode not in (0, 1):
+        if "models" not in file.parts and rig.command("--status").returncode not in (0, 1):
             raise NotSo(f"{file}: --status failed")
     until("the record is whole again", lambda: rig.state.instance == before, 60)
     os.kill(rig.state.pid, signal.SIGKILL)
@@ -181,8 +181,7 @@ def disk_full(rig: Rig) -> str:
     try:
         rig.launch()  # changes nothing, so needs nothing
         os.kill(rig.state.pid, signal.SIGKILL)
-        until("told", lambda: (k := living_keeper(rig.state_dir)) and k.restarts, 60)
-        time.sleep(5)
+        time.sleep(15)  # its keeper tries, and can tell nobody: neither log nor record has room
     finally:
         filler.unlink()
     rig.another(before)
