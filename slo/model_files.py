@@ -26,7 +26,7 @@ from typing import Any
 
 from slo.errors import ModelSourceError
 
-STAND_IN_LABEL = "stand-in weights: latencies are true, meanings are not"
+STAND_IN_LABEL = "stand-in weights: timings are representative, embeddings are not"
 EMBEDDING_TABLE = "embeddings.word_embeddings.weight"
 HEADER_LIMIT_BYTES = 100 * 2**20  # of a safetensors header, as the format's own reader has it
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "tokenizer.model", "sentencepiece.bpe.model", "spiece.model")

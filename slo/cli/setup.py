@@ -20,10 +20,9 @@ from slo.deploy.doctor import diagnose
 from slo.deploy.machine import this_machine
 from slo.deploy.xinference_api import XinferenceApi
 from slo.errors import ConfigError, RequestError
+from slo.model_files import STAND_IN_LABEL
 from slo.watch.delivery.channels import build_routes, lacking
 from slo.watch.wiring import lint
-
-STAND_IN_NOTE = "stand-in weights: latencies are true, meanings are not"
 
 
 @click.command()
@@ -136,4 +135,4 @@ def is_stand_in(ctx: Context) -> bool:
 def print_stand_in(ctx: Context, stand_in: bool) -> None:
     """The label that no result of a stand-in goes without."""
     if stand_in:
-        ctx.err.print(STAND_IN_NOTE, style="bold yellow")
+        ctx.err.print(STAND_IN_LABEL, style="bold yellow")

@@ -151,7 +151,7 @@ def _texts(shape: Shape, size: Size) -> dict[str, str]:
     special_tokens = {f"{role}_token": token for role, token in special.items()}
     documents: dict[str, object] = {
         MARKER: {
-            "what": "stand-in weights from a fixed seed: latencies are true, meanings are not",
+            "what": "stand-in weights from a fixed seed: timings are representative, embeddings are not",
             "seed": SEED,
             "size": size,
             "generator_version": GENERATOR_VERSION,

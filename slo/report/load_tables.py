@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slo.clock import iso
+from slo.model_files import STAND_IN_LABEL
 from slo.objective import Objective, Verdict
 from slo.records import Run
 from slo.report.facts import service_p95_ms
@@ -90,7 +91,7 @@ def head(run: Run) -> Iterable[Text]:
     """Whom, when, with what, on which machine, and how to repeat it."""
     yield Text(f"{run.model} at {run.endpoint}  ({iso(run.started_wall_s)}, {run.id})")
     if run.stand_in:
-        yield Text("stand-in weights: latencies are true, meanings are not", style="bold yellow")
+        yield Text(STAND_IN_LABEL, style="bold yellow")
     yield Text(f"{run.host.get('cpu', '?')}, {run.host.get('cores', '?')} cores, load {run.host.get('load_1m', '?')}")
     yield Text(f"repeat: {run.settings.get('command', '')}", style="dim")
 

@@ -31,8 +31,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "says.unproven": ("{objective} 尚不能下结论", "{objective} is neither proven nor refuted"),
     "says.void": ("本次测量作废：{reasons}", "The measurement is void: {reasons}"),
     "stand_in": (
-        "占位权重：结构与计算量相同，延迟真实，语义不真实。",
-        "Stand-in weights: same architecture and cost. Latencies are true, meanings are not.",
+        "占位权重：结构与计算量相同，耗时有代表性，向量没有意义。",
+        "Stand-in weights: same architecture and cost. Timings are representative, embeddings are not.",
     ),
     "interrupted": ("被用户中断，仅含已完成部分。", "Stopped by the user; what was done until then is here."),
     "summary": ("结果", "Result"),

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slo.clock import iso
+from slo.model_files import STAND_IN_LABEL
 from slo.objective import Judgement, Verdict
 from slo.records import Run
 from slo.samples import Summary
@@ -20,7 +21,6 @@ if TYPE_CHECKING:  # at run time it would bring numpy along
     from slo.bench.compare import Comparison, Row
 
 STYLES = {Verdict.MET: "bold green", Verdict.MISSED: "bold red", Verdict.UNPROVEN: "bold yellow"}
-STAND_IN = "stand-in weights: latencies are true, meanings are not"
 _FACTS = (
     ("engine", ("engine", "model_engine")),
     ("precision", ("precision", "quantization")),
@@ -53,7 +53,7 @@ def _head(run: Run) -> Iterable[Text]:
     if words := _server_words(run):
         yield Text(words)
     if run.stand_in:
-        yield Text(STAND_IN, style="bold yellow")
+        yield Text(STAND_IN_LABEL, style="bold yellow")
     yield Text(f"{run.host.get('cpu', '?')}, {run.host.get('cores', '?')} cores, load {run.host.get('load_1m', '?')}")
 
 

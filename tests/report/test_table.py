@@ -70,5 +70,5 @@ def test_a_report_needs_nothing_but_the_record() -> None:
 
 
 def test_stand_in_weights_are_said_and_real_ones_are_not() -> None:
-    assert "stand-in weights: latencies are true, meanings are not" in text_of(run_report(a_run(1.0)))
+    assert "stand-in weights: timings are representative, embeddings are not" in text_of(run_report(a_run(1.0)))
     assert "stand-in" not in text_of(run_report(a_run(1.0, server={})))

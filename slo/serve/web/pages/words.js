@@ -14,8 +14,8 @@ const WORDS = {
   themeHint: ["切换深色或浅色", "Switch between dark and light"],
   standIn: ["占位权重", "stand-in weights"],
   standInHint: [
-    "正在使用占位权重：结构与计算量相同，延迟真实，但语义不真实。",
-    "Stand-in weights are loaded: same architecture and cost, so every latency is true, but no meaning is.",
+    "正在使用占位权重：结构与计算量相同，耗时有代表性，但向量没有意义。",
+    "Stand-in weights are loaded: same architecture and cost, so timings are representative; embeddings are not.",
   ],
   // connection and key
   connected: ["已连接 · {time}", "connected · {time}"],
