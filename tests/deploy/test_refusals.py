@@ -138,18 +138,19 @@ def test_an_interrupted_launch_is_undone(config: Config, tmp_path: Path, number:
     assert set(left_behind(config)) <= {"model_server.log"}
 
 
-def test_a_second_launch_waits_for_the_first_and_a_stop_names_it(
+def test_a_stop_has_a_launch_under_way_undone_and_names_it(
     config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = write_config(config, tmp_path / "slo.yaml")
     with subprocess.Popen(
-        [sys.executable, str(SCRIPT), "--config", str(file), "--stock"], stderr=subprocess.DEVNULL
+        [sys.executable, str(SCRIPT), "--config", str(file), "--stock"], stderr=subprocess.PIPE, text=True
     ) as launcher:
-        wait_for_state(config)
-        assert run(launch_model_server, ["--config", str(file), "--stop"]) == 2
+        state = wait_for_state(config)
+        assert run(launch_model_server, ["--config", str(file), "--stop"]) == 0
         assert f"process {launcher.pid} is launching" in capsys.readouterr().err
-        launcher.send_signal(signal.SIGINT)
-        launcher.wait(20)
+        _, error = launcher.communicate(timeout=60)
+    assert launcher.returncode == 128 + signal.SIGTERM, error
+    assert processes_of(state.instance) == []
     assert read_state(config.state_dir) is None
 
 

@@ -157,7 +157,7 @@ async def test_a_failing_batch_fails_its_own_caller_only(tiny: Path, tokenizer: 
     line = scripted_line(tiny, tokenizer, Scripted(fail_on=2))
     results = await asyncio.gather(*(line.embed([text]) for text in "你好世"), return_exceptions=True)
     line.close()
-    assert [type(result).__name__ for result in results] == ["Answer", "ArithmeticError", "Answer"]
+    assert [type(result).__name__ for result in results] == ["BatchAnswer", "ArithmeticError", "BatchAnswer"]
 
 
 async def test_a_cancelled_call_drops_its_waiting_passes_and_harms_nobody(tiny: Path, tokenizer: TextTokenizer) -> None:
