@@ -90,9 +90,13 @@ def homes(state_dir: Path) -> tuple[Path, ...]:
 
 
 def cached(name: str, state_dir: Path) -> Path | None:
-    """The files of a built-in model that a Xinference of this user has downloaded before."""
+    """The files of a built-in model that a Xinference of this user has downloaded before.
+
+    A link in their place is no download: Xinference makes it to the folder of a registered model, our stand-in, say,
+    and takes it away with the model.
+    """
     folders = (home / "cache" / "v2" / f"{name}-pytorch-none" for home in homes(state_dir))
-    return next((folder for folder in folders if (folder / "config.json").is_file()), None)
+    return next((f for f in folders if not f.is_symlink() and (f / "config.json").is_file()), None)
 
 
 def resolved(config: Config) -> Config:

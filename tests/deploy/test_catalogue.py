@@ -103,6 +103,15 @@ def test_what_xinference_has_downloaded_is_found_on_this_machine_alone(tmp_path:
     assert source.on_disk(model, models_dir, required=False, here=False) is None
 
 
+def test_a_link_to_the_files_of_a_registered_model_is_no_download(tmp_path: Path) -> None:
+    """Xinference makes it for our own stand-in: a second launch took it for the model, and lost both."""
+    stand_in, link = tmp_path / "models" / "stand-in-tiny", tmp_path / "xinference" / "cache" / "v2"
+    write_standin(stand_in, size="tiny")
+    link.mkdir(parents=True)
+    (link / "gte-base-zh-pytorch-none").symlink_to(stand_in, target_is_directory=True)
+    assert source.on_disk(config(tmp_path, name="gte-base-zh").model, tmp_path / "models", required=False) is None
+
+
 def test_a_built_in_model_without_files_has_no_stand_in(tmp_path: Path) -> None:
     with pytest.raises(ModelSourceError, match="would not have the size of bge-m3"):
         source.stand_in(resolved(config(tmp_path, name="bge-m3", stand_in="tiny")).model, tmp_path / "models")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from slo.deploy.job import Progress
+from slo.deploy.launch import launch
 from tests.deploy.test_standin import check_related_are_closer
 from tests.servers import Server, running, settings
 
@@ -31,6 +35,12 @@ def test_the_full_size_stand_in_comes_up_where_there_is_no_model(full_size: Serv
     assert up.launched.first is not None
     assert up.launched.first.failed == 0
     assert os.fspath(up.state_dir / "models" / "stand-in-full") == up.launched.plan.directory
+
+
+def test_a_second_launch_finds_it_up(full_size: Server) -> None:
+    again = launch(full_size.config, Progress(Console(file=io.StringIO())))
+    assert not again.changed
+    assert again.plan.directory == full_size.launched.plan.directory
 
 
 def test_the_full_size_has_768_dimensions_and_the_same_sense_of_likeness(full_size: Server) -> None:
