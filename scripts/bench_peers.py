@@ -22,6 +22,7 @@ import re
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -135,10 +136,15 @@ def main(arguments: list[str]) -> int:
     finally:
         for server in reversed(servers):
             server.stop()
+    print_result(table(rounds, asked))
+    return 0
+
+
+def print_result(lines: Iterable[str]) -> None:
+    """A table of rounds, below the machine and the day."""
     host = host_facts()
     print(f"{host['cpu']}, {host['cores']} cores, load on the same cores; {iso(SystemClock().wall())[:10]}\n")
-    print("\n".join(table(rounds, asked)))
-    return 0
+    print("\n".join(lines))
 
 
 def servers_of(options: argparse.Namespace) -> list[Server]:

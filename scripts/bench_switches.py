@@ -16,11 +16,9 @@ import statistics
 import sys
 from pathlib import Path
 
-from scripts.bench_peers import STAND_IN, Launched, Round, Running, Server, form, one_round
+from scripts.bench_peers import STAND_IN, Launched, Round, Running, Server, form, one_round, print_result
 from scripts.bench_side import FOLDER, Side
 from scripts.peer_columns import Column, columns
-from slo.clock import SystemClock, iso
-from slo.host import host_facts
 
 COLUMNS = ("one caller, 20 ", "50 callers", "32 texts of 50 ")
 ALONE = {"SLO_SERVE_BATCH_MAX_ITEMS": "1", "SLO_SERVER_STREAMS": "1"}
@@ -57,9 +55,7 @@ def main(arguments: list[str]) -> int:
     finally:
         for server in reversed(servers):
             server.stop()
-    host = host_facts()
-    print(f"{host['cpu']}, {host['cores']} cores, load on the same cores; {iso(SystemClock().wall())[:10]}\n")
-    print("\n".join(table(rounds, [server.name for server in servers], asked)))
+    print_result(table(rounds, [server.name for server in servers], asked))
     return 0
 
 

@@ -180,7 +180,7 @@ class Guest:
             return None
         try:
             return self._measured()
-        except Exception:
+        except Exception:  # whatever an engine of others may raise: it serves all the same, its cost is learnt later
             logger.warning("xinference-slo: %s could not be warmed", type(self).__name__, exc_info=True)
             return None
 
